@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -32,17 +33,27 @@ impl Project {
     }
 
     /// Starts a server at an address.
+    pub(crate) fn serve_at(&self, listen: &str, arguments: &[&str]) -> Server {
+        let mut command = self.command(&["serve", "--listen", listen]);
+        command.args(arguments);
+        Server::start(&mut command)
+    }
+
+    /// Starts a server that keeps its temporary files in a folder.
+    pub(crate) fn serve_with_temporary_files_in(&self, folder: &Path) -> Server {
+        let mut command = self.command(&["serve", "--listen", "127.0.0.1:0"]);
+        command.env("TMPDIR", folder);
+        Server::start(&mut command)
+    }
+}
+
+impl Server {
     #[allow(
         clippy::zombie_processes,
         reason = "a server that does not start fails its test"
     )]
-    pub(crate) fn serve_at(&self, listen: &str, arguments: &[&str]) -> Server {
-        let mut command = self.command(&["serve", "--listen", listen]);
-        let mut child = command
-            .args(arguments)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+    fn start(command: &mut Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let mut said = String::new();
         loop {
@@ -61,7 +72,7 @@ impl Project {
                     let _ = log.read_to_end(&mut said);
                     String::from_utf8_lossy(&said).into_owned()
                 });
-                return Server {
+                return Self {
                     child,
                     url,
                     greeting,
@@ -70,9 +81,7 @@ impl Project {
             }
         }
     }
-}
 
-impl Server {
     pub(crate) fn get(&self, path: &str) -> Answer {
         answer(agent().get(format!("{}{path}", self.url)).call())
     }

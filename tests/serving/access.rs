@@ -76,6 +76,58 @@ fn requests_of_other_sites_are_refused_on_every_route() {
 }
 
 #[test]
+fn requests_name_one_host_and_mean_it() {
+    let project = ledger("").applied();
+    let server = project.serve(&[]);
+    for (line, hosts, wanted) in [
+        ("GET /v1/views HTTP/1.1", &["localhost"][..], 200),
+        ("GET /v1/views HTTP/1.1", &[], 400),
+        ("GET /v1/views HTTP/1.1", &["localhost", "localhost"], 400),
+        ("GET /v1/views HTTP/1.1", &[""], 400),
+        ("GET /v1/views HTTP/1.0", &[], 200),
+        ("GET /v1/views HTTP/1.0", &["localhost", "localhost"], 400),
+        ("GET /healthz HTTP/1.1", &["pod-7"], 200),
+        ("GET /healthz HTTP/1.1", &[], 400),
+        ("GET /healthz HTTP/1.1", &["pod-7", "pod-7"], 400),
+        ("GET /nowhere HTTP/1.1", &[], 400),
+        ("GET /v2 HTTP/1.1", &[], 400),
+        (
+            "GET http://localhost/v1/views HTTP/1.1",
+            &["localhost"],
+            200,
+        ),
+        ("GET http://localhost/v1/views HTTP/1.1", &[], 400),
+        (
+            "GET http://evil.example/v1/views HTTP/1.1",
+            &["localhost"],
+            403,
+        ),
+        (
+            "GET http://localhost/v1/views HTTP/1.1",
+            &["evil.example"],
+            403,
+        ),
+        (
+            "GET http://user@localhost/v1/views HTTP/1.1",
+            &["localhost"],
+            400,
+        ),
+    ] {
+        let hosts: String = hosts
+            .iter()
+            .map(|host| format!("host: {host}\r\n"))
+            .collect();
+        let request = format!("{line}\r\n{hosts}connection: close\r\n\r\n");
+        let (status, answer) = server.raw(request.as_bytes());
+        assert_eq!(status, wanted, "{request}: {answer}");
+        if status == 400 {
+            let is_text = answer["error"].is_string();
+            assert_eq!(is_text, line.contains("/v2"), "{request}: {answer}");
+        }
+    }
+}
+
+#[test]
 fn writes_need_a_content_type_that_no_form_has() {
     let project = ledger("").applied();
     let server = project.serve(&["--clock", "2020-01-03T00:00:00Z,0"]);

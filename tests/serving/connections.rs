@@ -1,6 +1,7 @@
 //! Connections that are slow, too many, or still open when the server is stopped.
 
 use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::Shutdown;
 use std::time::Duration;
 
 use serde_json::json;
@@ -56,7 +57,7 @@ fn slow_bodies_are_answered_and_fast_ones_are_not_held_up() {
     slow.write_all(HEAD.as_bytes()).unwrap();
     slow.write_all(b"{\"rows\"").unwrap();
     assert_eq!(request(&server, 3).0, 200);
-    slow.shutdown(std::net::Shutdown::Write).ok();
+    slow.shutdown(Shutdown::Write).ok();
     let mut stalled = server.connect();
     stalled
         .write_all(
@@ -123,6 +124,100 @@ fn connections_beyond_the_limit_are_told_so() {
 }
 
 #[test]
+fn many_connections_are_told_at_once_that_there_are_too_many() {
+    let project = with_settings("connections = 1");
+    let server = project.serve(&[]);
+    let open = server.connect();
+    // None of them reads before all of them have asked, and each has a body that is not read.
+    let request = [HEAD.as_bytes(), &[b' '; 100]].concat();
+    let mut refused: Vec<_> = (0..200).map(|_| server.connect()).collect();
+    for stream in &mut refused {
+        stream.write_all(&request).unwrap();
+    }
+    for stream in &mut refused {
+        let (status, answer) = read_answer(stream);
+        assert_eq!(status, 503, "{answer}");
+        assert_eq!(answer["error"]["code"], "unavailable");
+    }
+    drop((refused, open));
+    wait_for("a free place", || {
+        let health = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+        server.raw(health).0 == 200
+    });
+}
+
+#[test]
+fn requests_that_never_get_to_a_route_are_answered() {
+    let project = with_settings("header_timeout = \"1s\"");
+    let server = project.serve(&[]);
+    let http2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    let (status, answer) = server.raw(http2);
+    assert_eq!(status, 505, "{answer}");
+    assert_eq!(answer["error"]["code"], "unsupported_version");
+    let (status, answer) = server.raw(b"GET /healthz HTTP/1.1\r\nhost: loc");
+    assert_eq!(status, 408, "{answer}");
+    assert_eq!(answer["error"]["code"], "too_slow");
+    let mut cut = server.connect();
+    cut.write_all(b"GET /healthz HTTP/1.1\r\nhost: loc")
+        .unwrap();
+    cut.shutdown(Shutdown::Write).unwrap();
+    let (status, answer) = read_answer(&mut cut);
+    assert_eq!(status, 400, "{answer}");
+    let message = answer["error"]["message"].as_str().unwrap();
+    assert!(message.contains("ended within its headers"), "{message}");
+    assert_eq!(server.raw(b"no request\r\n\r\n").0, 400);
+    // Nobody asked anything.
+    let mut idle = server.connect();
+    let mut answer = Vec::new();
+    idle.read_to_end(&mut answer).unwrap();
+    assert!(answer.is_empty());
+}
+
+#[test]
+fn headers_have_exactly_the_limits_that_are_documented() {
+    const LIMIT: usize = 64 << 10;
+    let project = project("well", "").applied();
+    let server = project.serve(&[]);
+    let start = "GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n";
+    let filled = |bytes: usize| {
+        let filler = bytes - start.len() - "x: \r\n\r\n".len();
+        format!("{start}x: {}\r\n\r\n", "y".repeat(filler))
+    };
+    let long_target = |bytes: usize| {
+        let filler = bytes - start.len() - "?\r\n".len();
+        start.replace(" HTTP", &format!("?{} HTTP", "y".repeat(filler))) + "\r\n"
+    };
+    let counted = |headers: usize| {
+        let more: String = (2..headers).map(|n| format!("x{n}: y\r\n")).collect();
+        format!("{start}{more}\r\n")
+    };
+    assert_eq!(
+        (filled(LIMIT).len(), long_target(LIMIT).len()),
+        (LIMIT, LIMIT)
+    );
+    for (name, request, wanted) in [
+        ("headers", filled(LIMIT), 200),
+        ("headers", filled(LIMIT + 1), 431),
+        ("headers", filled(LIMIT + 5_000), 431),
+        ("headers", filled(2 * LIMIT - 1), 431),
+        ("headers", filled(4 * LIMIT), 431),
+        ("a target", long_target(LIMIT), 200),
+        ("a target", long_target(LIMIT + 1), 431),
+        ("a number of headers", counted(100), 200),
+        ("a number of headers", counted(101), 431),
+    ] {
+        let (status, answer) = server.raw(request.as_bytes());
+        assert_eq!(status, wanted, "{name}, {} bytes: {answer}", request.len());
+    }
+    // What is refused before its end is answered as well.
+    let mut begun = server.connect();
+    begun
+        .write_all(&filled(LIMIT + 1_000).as_bytes()[..LIMIT + 1])
+        .unwrap();
+    assert_eq!(read_answer(&mut begun).0, 431);
+}
+
+#[test]
 fn requests_wait_for_a_place_and_are_refused_when_that_takes_too_long() {
     let project = project("spin-in-call", "request_time = \"500ms\"");
     project.replace(
@@ -155,6 +250,57 @@ fn requests_wait_for_a_place_and_are_refused_when_that_takes_too_long() {
         let message = answer["error"]["message"].as_str().unwrap();
         assert!(message.contains("ran longer than 500ms"), "{message}");
     }
+}
+
+#[test]
+fn clients_that_close_their_side_after_the_request_are_answered() {
+    let project = project("well", "").applied();
+    let server = project.serve(&[]);
+    let ask = |version: &str, path: &str, media_type: &str, body: &str| {
+        let head = format!(
+            "POST {path} HTTP/{version}\r\nhost: localhost\r\ncontent-type: {media_type}\r\n\
+             content-length: {}\r\n\r\n",
+            body.len()
+        );
+        let mut stream = server.connect();
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(body.as_bytes()).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        read_answer(&mut stream)
+    };
+    let row = json!({"id": 1, "at": "2013-01-01T00:00:00Z", "x": 0.5});
+    // A long answer of HTTP/1.1 is in chunks.
+    for (version, count) in [("1.1", 1), ("1.0", 1), ("1.0", 10_000)] {
+        let body = json!({ "rows": vec![&row; count] }).to_string();
+        let path = "/v1/views/thing/features";
+        let (status, answer) = ask(version, path, "application/json", &body);
+        assert_eq!(status, 200, "{answer}");
+        assert_eq!(answer["rows"].as_array().unwrap().len(), count);
+    }
+    let (path, event) = ("/v1/sources/things/events", row.to_string());
+    let (status, answer) = ask("1.1", path, "application/x-ndjson", &event);
+    assert_eq!((status, &answer["accepted"]), (200, &json!(1)), "{answer}");
+    let health = "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    let mut stream = server.connect();
+    stream.write_all(health.repeat(2).as_bytes()).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).unwrap();
+    assert_eq!(answers.matches("HTTP/1.1 200").count(), 2, "{answers}");
+    // Making a training set takes long, and would be for nobody if the client had left.
+    let labels = "id,at,x\n1,2013-01-01T00:00:00Z,0.5\n";
+    let path = "/v1/views/last/training-set?time=at";
+    let (status, answer) = ask("1.1", path, "text/csv", labels);
+    assert_eq!(status, 400, "{answer}");
+    let message = answer["error"]["message"].as_str().unwrap();
+    assert!(message.contains("keep the connection open"), "{message}");
+    // Its request is not whole.
+    let mut stream = server.connect();
+    stream.write_all(HEAD.as_bytes()).unwrap();
+    stream.write_all(b"{\"rows\"").unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let (status, answer) = read_answer(&mut stream);
+    assert_eq!(status, 400, "{answer}");
 }
 
 #[test]

@@ -476,6 +476,86 @@ fn a_training_set_of_large_features_takes_no_more_memory_than_its_labels_allow()
     }
 }
 
+/// Labels of entity 1, after its notes.
+fn labels_of_notes(rows: usize) -> String {
+    "id,at\n".to_owned() + &"1,2020-01-02T00:00:00Z\n".repeat(rows)
+}
+
+#[test]
+fn the_disk_of_a_training_set_is_bounded_and_nothing_of_it_is_left() {
+    let project = notes("disk_per_set = \"1 MiB\"");
+    let temporary = tempfile::tempdir().unwrap();
+    let server = project.serve_with_temporary_files_in(temporary.path());
+    push_notes(&server, 1, 10 << 10);
+    let path = "/v1/views/newest/training-set?time=at";
+    let post = |encoding: &str, accept: &str, labels: &[u8]| {
+        let headers = [
+            ("content-type", "text/csv"),
+            ("content-encoding", encoding),
+            ("accept", accept),
+        ];
+        server.post_with(path, &headers, labels)
+    };
+    let (many, some) = (labels_of_notes(60_000), labels_of_notes(400));
+    for (encoding, labels) in [
+        ("identity", many.clone().into_bytes()),
+        ("gzip", gzip(many.as_bytes())),
+        // The training set is larger than its labels.
+        ("identity", some.clone().into_bytes()),
+        ("zstd", zstd(some.as_bytes())),
+    ] {
+        for accept in ["text/csv", ARROW] {
+            let (status, answer) = post(encoding, accept, &labels);
+            assert_eq!(status, 413, "{encoding} {accept}: {answer}");
+            let message = answer["error"]["message"].as_str().unwrap();
+            assert!(message.contains("server.disk_per_set"), "{message}");
+        }
+    }
+    assert_eq!(
+        post("identity", ARROW, labels_of_notes(1).as_bytes()).0,
+        200
+    );
+    let is_work = |entry: std::io::Result<std::fs::DirEntry>| {
+        let name = entry.unwrap().file_name();
+        name.to_string_lossy().starts_with("wafer-")
+    };
+    wait_for("the end of temporary files", || {
+        !std::fs::read_dir(temporary.path()).unwrap().any(is_work)
+    });
+}
+
+#[test]
+fn all_training_sets_share_a_budget_of_disk() {
+    let project = notes("disk = \"1 MiB\"");
+    let server = project.serve(&[]);
+    push_notes(&server, 1, 10);
+    let path = "/v1/views/newest/training-set?time=at";
+    let post = |rows: usize| server.post(path, "text/csv", labels_of_notes(rows));
+    let (status, answer) = post(60_000);
+    assert_eq!(status, 413, "{answer}");
+    assert!(answer.to_string().contains("server.disk"), "{answer}");
+    assert_eq!(post(6_000).0, 200);
+    // Most of the disk has labels that are still coming in.
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: text/csv\r\n\
+         content-length: 1000000\r\n\r\n"
+    );
+    let mut other = server.connect();
+    other.write_all(head.as_bytes()).unwrap();
+    other.write_all(&[b'\n'; 980_000]).unwrap();
+    let mut answer = Json::Null;
+    wait_for("a full disk", || {
+        let (status, found) = post(6_000);
+        answer = found;
+        status == 429
+    });
+    assert_eq!(answer["error"]["code"], "too_many_requests");
+    assert!(answer.to_string().contains("`server.disk`"), "{answer}");
+    assert_eq!(post(1).0, 200);
+    drop(other);
+    wait_for("a free disk", || post(6_000).0 == 200);
+}
+
 #[test]
 fn answers_share_the_budget_until_they_were_read() {
     let project = notes("memory = \"16 MiB\"");

@@ -62,6 +62,6 @@ pub use records::{
     Reject, Release, RunRecord, RunState, Split, SplitBy, TrainingSet, Upstream, prediction,
 };
 pub use task::{
-    TemporaryFolder, blocking, ended, keep_temporary_files_in, remove_abandoned_folders,
-    temporary_file, temporary_folder,
+    BoundedFile, DiskRoom, TemporaryFolder, blocking, ended, keep_temporary_files_in,
+    remove_abandoned_folders, temporary_file, temporary_folder,
 };

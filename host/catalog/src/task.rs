@@ -1,9 +1,11 @@
 //! Helpers for blocking work, which must not run on the threads that do I/O, and its temporary
 //! files and folders. The program says where these are made.
 
+use std::fmt::Debug;
 use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use wafer_store::{Error, Kind, Result};
 
@@ -70,6 +72,49 @@ pub fn temporary_folder() -> Result<TemporaryFolder> {
 /// Returns an error when the file cannot be created.
 pub fn temporary_file() -> std::io::Result<File> {
     parent().and_then(tempfile::tempfile_in)
+}
+
+/// The room that there is on the disk for the temporary files of some work.
+pub trait DiskRoom: Debug + Send + Sync {
+    /// Takes room for further bytes, before they are written.
+    ///
+    /// # Errors
+    /// Returns an error when there is no more room. Then nothing was taken.
+    fn take(&self, bytes: u64) -> std::io::Result<()>;
+}
+
+/// A file that is written within the room that there is on the disk.
+#[derive(Debug)]
+pub struct BoundedFile {
+    file: File,
+    room: Option<Arc<dyn DiskRoom>>,
+}
+
+impl BoundedFile {
+    /// Returns a file whose bytes take room. `None` means that there is no limit.
+    pub fn new(file: File, room: Option<Arc<dyn DiskRoom>>) -> Self {
+        Self { file, room }
+    }
+
+    /// Returns the file, to read it.
+    pub fn into_file(self) -> File {
+        self.file
+    }
+}
+
+impl Write for BoundedFile {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if let Some(room) = &self.room {
+            room.take(bytes.len() as u64)?;
+        }
+        // All of it, because room was taken for all of it.
+        self.file.write_all(bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
 }
 
 fn folder_in(parent: &Path) -> std::io::Result<TemporaryFolder> {

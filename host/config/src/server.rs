@@ -12,6 +12,8 @@ const LONGEST: Duration = Duration::from_days(1);
 const SHORTEST: Duration = Duration::from_secs(1);
 /// The least memory that requests need.
 const LEAST_MEMORY: u64 = 16 << 20;
+/// The least disk that a request for a training set needs.
+const LEAST_DISK: u64 = 1 << 20;
 
 /// The limits of the project's server, and the names by which it may be asked. What is not set has
 /// the default of the server.
@@ -43,6 +45,12 @@ pub struct ServerConfig {
     /// The memory in bytes that all requests together may take.
     #[serde(default, deserialize_with = "size")]
     pub memory: Option<u64>,
+    /// The disk in bytes that all requests for training sets together may take.
+    #[serde(default, deserialize_with = "size")]
+    pub disk: Option<u64>,
+    /// The disk in bytes that one of them may take.
+    #[serde(default, deserialize_with = "size")]
+    pub disk_per_set: Option<u64>,
 }
 
 /// Checks the settings of a server.
@@ -76,6 +84,11 @@ pub(crate) fn check_server(server: &ServerConfig) -> Result<(), BrokenRule> {
         if time.is_some_and(|time| time < shortest || time > LONGEST) {
             let message = format!("is not between {shortest} and {LONGEST}");
             return Err(BrokenRule::new(key, message));
+        }
+    }
+    for (key, disk) in [("disk", server.disk), ("disk_per_set", server.disk_per_set)] {
+        if disk.is_some_and(|disk| disk < LEAST_DISK) {
+            return Err(BrokenRule::new(key, "is less than 1 MiB"));
         }
     }
     match server.memory.is_some_and(|memory| memory < LEAST_MEMORY) {
@@ -113,6 +126,9 @@ mod tests {
             ("drain_timeout = \"2d\"", Some("drain_timeout")),
             ("memory = \"16 MiB\"", None),
             ("memory = \"15 MiB\"", Some("memory")),
+            ("disk = \"1 MiB\"\ndisk_per_set = \"1 MiB\"", None),
+            ("disk = \"1023 KiB\"", Some("disk")),
+            ("disk_per_set = \"1023 KiB\"", Some("disk_per_set")),
         ] {
             let server: ServerConfig = toml::from_str(toml).unwrap();
             let found = check_server(&server).err().map(|rule| rule.key);

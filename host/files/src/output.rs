@@ -7,10 +7,11 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{DataType as ArrowType, Field as ArrowField, SchemaRef};
-use wafer_catalog::{ColumnStatistics, Cuts, Format, PartialFile};
+use wafer_catalog::{BoundedFile, ColumnStatistics, Cuts, DiskRoom, Format, PartialFile};
 use wafer_core::{Digest, plain_column};
 use wafer_store::{Error, Kind, Result};
 
@@ -66,20 +67,26 @@ impl OutputFile {
     /// Returns [`Kind::Invalid`] when the extension stands for no format or the format cannot hold
     /// a column, and [`Kind::Unavailable`] when the file cannot be written.
     pub fn create(path: &Path, schema: &SchemaRef) -> Result<Self> {
-        Self::create_cut(path, schema, Cuts::default())
+        Self::create_cut(path, schema, Cuts::default(), None)
     }
 
     /// Starts a file like [`create`](Self::create), in which the rows that are written together end
-    /// as `cuts` says.
+    /// as `cuts` says. Its bytes take `room`; `None` means that there is no limit.
     ///
     /// # Errors
     /// Returns the errors of [`create`](Self::create).
-    pub fn create_cut(path: &Path, schema: &SchemaRef, cuts: Cuts) -> Result<Self> {
+    pub fn create_cut(
+        path: &Path,
+        schema: &SchemaRef,
+        cuts: Cuts,
+        room: Option<Arc<dyn DiskRoom>>,
+    ) -> Result<Self> {
         check_columns(path, schema.fields().iter().map(AsRef::as_ref))?;
         let format = Format::of_output(path)?;
         let partial = PartialFile::create(path)?;
         let file = partial.file().try_clone();
         let file = file.map_err(|e| unwritable(path, e))?;
+        let file = BoundedFile::new(file, room);
         let output = Self::started(file, path, (format, cuts), schema)?;
         Ok(Self {
             partial: Some(partial),
@@ -94,11 +101,12 @@ impl OutputFile {
     /// when the file cannot be written.
     pub fn opened(file: File, path: &Path, format: Format, schema: &SchemaRef) -> Result<Self> {
         check_held(path, format, schema.fields().iter().map(AsRef::as_ref))?;
+        let file = BoundedFile::new(file, None);
         Self::started(file, path, (format, Cuts::default()), schema)
     }
 
     fn started(
-        file: File,
+        file: BoundedFile,
         path: &Path,
         (format, cuts): (Format, Cuts),
         schema: &SchemaRef,
@@ -244,7 +252,7 @@ fn is_of_system(error: &(dyn std::error::Error + 'static)) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     use arrow_array::{Int64Array, TimestampMillisecondArray, new_null_array};
     use arrow_schema::{DataType, Field, Schema};
@@ -366,6 +374,58 @@ mod tests {
             let mut output = output.unwrap();
             let written = output.write(&batch).and_then(|()| output.close());
             assert_eq!(written.unwrap_err().kind(), Kind::Unavailable, "{format:?}");
+        }
+    }
+
+    /// Room for some bytes.
+    #[derive(Debug)]
+    struct Room(AtomicU64);
+
+    impl DiskRoom for Room {
+        fn take(&self, bytes: u64) -> std::io::Result<()> {
+            let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
+            let taken = self
+                .0
+                .fetch_update(set, fetch, |left| left.checked_sub(bytes));
+            taken
+                .map(drop)
+                .map_err(|_| std::io::Error::other("no room"))
+        }
+    }
+
+    #[test]
+    fn a_file_takes_the_room_that_there_is_and_nothing_is_left_of_a_larger_one() {
+        let column: ArrayRef = Arc::new(Int64Array::from_iter_values(0..1_000_000));
+        let batch = RecordBatch::try_from_iter([("n", column)]).unwrap();
+        let write = |path: &Path, room: &Arc<Room>| {
+            let room = Some(Arc::clone(room) as Arc<dyn DiskRoom>);
+            let output = OutputFile::create_cut(path, &batch.schema(), Cuts::default(), room);
+            let mut output = output.unwrap();
+            output.write(&batch).and_then(|()| output.close())
+        };
+        for name in [
+            "rows.csv",
+            "rows.ndjson",
+            "rows.parquet",
+            "rows.arrow",
+            "rows.arrows",
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join(name);
+            let enough = Arc::new(Room(AtomicU64::new(1 << 30)));
+            write(&path, &enough).unwrap();
+            let length = std::fs::metadata(&path).unwrap().len();
+            assert_eq!(
+                enough.0.load(Ordering::Relaxed),
+                (1 << 30) - length,
+                "{name}"
+            );
+            std::fs::remove_file(&path).unwrap();
+            let too_little = Arc::new(Room(AtomicU64::new(length - 1)));
+            let refused = write(&path, &too_little).unwrap_err();
+            assert_eq!(refused.kind(), Kind::Unavailable, "{name}");
+            assert!(refused.chain().contains("no room"), "{}", refused.chain());
+            assert!(names(folder.path()).is_empty(), "{name}");
         }
     }
 

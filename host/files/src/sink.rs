@@ -4,7 +4,6 @@
 //! thread, which digests them, so that encoding, writing and digesting go on at the same time.
 //! Both queues are bounded.
 
-use std::fs::File;
 use std::io::{Error, Result, Write};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -33,7 +32,7 @@ impl std::fmt::Debug for Sink {
 
 impl Sink {
     /// Starts the threads that write and digest a file.
-    pub fn new(mut file: File) -> Self {
+    pub fn new(mut file: impl Write + Send + 'static) -> Self {
         let (sender, buffers) = sync_channel::<Vec<u8>>(WAITING);
         let (written, digested) = sync_channel::<Vec<u8>>(WAITING);
         let digesting = std::thread::spawn(move || {
@@ -110,6 +109,8 @@ impl Write for Sink {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
 
     #[test]

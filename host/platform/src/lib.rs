@@ -40,13 +40,14 @@ pub use look::{
 };
 pub use skew::{ReleaseSkew, SkewExample, SkewReport, SkewRequest, ValueSkew};
 pub use wafer_catalog::{
-    Artifact, ArtifactName, BackfillEstimate, CHECK_ROWS, Change, ChangeKind, CheckReport,
-    ColumnStatistics, ComponentDef, Components, Context, Definitions, FileOptions, Format,
-    FoundColumn, FunctionDef, FunctionRole, GroupDef, Lineage, Location, ModelDef, ModelNote,
-    ModelVersion, PartialFile, Plan, Progress, ProjectFunction, ProjectFunctions, Recipe, Reject, Release,
-    RunRecord, RunState, ScheduleDef, SourceDef, SourceKind, Split, SplitBy, TableDef,
-    TemporaryFolder, Ticks, TimeDef, TrainingSet, VersionName, ViewDef, Which, check_function,
-    is_name, keep_temporary_files_in, temporary_folder,
+    Artifact, ArtifactName, BackfillEstimate, BoundedFile, CHECK_ROWS, Change, ChangeKind,
+    CheckReport, ColumnStatistics, ComponentDef, Components, Context, Definitions, DiskRoom,
+    FileOptions, Format, FoundColumn, FunctionDef, FunctionRole, GroupDef, Lineage, Location,
+    ModelDef, ModelNote, ModelVersion, PartialFile, Plan, Progress, ProjectFunction,
+    ProjectFunctions, Recipe, Reject, Release, RunRecord, RunState, ScheduleDef, SourceDef,
+    SourceKind, Split, SplitBy, TableDef, TemporaryFolder, Ticks, TimeDef, TrainingSet,
+    VersionName, ViewDef, Which, check_function, is_name, keep_temporary_files_in,
+    temporary_folder,
 };
 pub use wafer_files::{decode_in_child, decode_worker, this_program};
 pub use wafer_pipelines::{

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use axum::http::header::{HOST, ORIGIN};
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, HeaderValue, Uri};
+use axum::http::{HeaderMap, HeaderValue, Uri, Version};
 
 use crate::error::Failure;
 
@@ -25,13 +25,21 @@ pub enum Hosts {
 impl Hosts {
     /// Checks that a request is for this server, and does not come from the page of another one.
     ///
+    /// A target in absolute form names a host as `Host` does, and is held to the same rules. A
+    /// proxy may have gone by either, so that both must be this server.
+    ///
     /// # Errors
     /// Returns status 403 for a foreign host or origin, and 400 for one that cannot be read.
     pub(crate) fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Failure> {
         let Self::Named(names) = self else {
             return Ok(());
         };
-        let mut own: Vec<Authority> = uri.authority().cloned().into_iter().collect();
+        let mut own = Vec::new();
+        if let Some(target) = uri.authority() {
+            own.push(authority(target.as_str().as_bytes()).ok_or_else(|| {
+                Failure::invalid(format!("the target of the request: `{target}` is no host"))
+            })?);
+        }
         for value in headers.get_all(HOST) {
             own.push(authority(value.as_bytes()).ok_or_else(|| unreadable("host", value))?);
         }
@@ -56,6 +64,26 @@ impl Hosts {
             }
         }
         Ok(())
+    }
+}
+
+/// Checks that a request has exactly one header `Host`, which may be empty, as section 3.2 of RFC
+/// 9112 asks. Only before HTTP/1.1 there may be none.
+///
+/// # Errors
+/// Returns status 400 if not.
+pub(crate) fn check_one_host(version: Version, headers: &HeaderMap) -> Result<(), Failure> {
+    let mut hosts = headers.get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (None, _) if version < Version::HTTP_11 => Ok(()),
+        (None, _) => Err(Failure::invalid(
+            "the request has no header host, which HTTP/1.1 asks for; send the name of the server",
+        )),
+        (Some(_), Some(_)) => Err(Failure::invalid(
+            "the request has the header host more than once; send it once",
+        )),
+        (Some(host), None) if host.is_empty() || authority(host.as_bytes()).is_some() => Ok(()),
+        (Some(host), None) => Err(unreadable("host", host)),
     }
 }
 
@@ -172,5 +200,81 @@ mod tests {
         let uri = Uri::from_static("http://evil.example/v1/views");
         let found = hosts.check(&uri, &HeaderMap::new()).unwrap_err();
         assert_eq!(found.status(), StatusCode::FORBIDDEN);
+    }
+
+    #[test]
+    fn a_target_in_absolute_form_is_held_to_the_rules_of_the_header_host() {
+        let hosts = Hosts::Named(vec!["features.example.com".to_owned()]);
+        let (forbidden, invalid) = (Some(StatusCode::FORBIDDEN), Some(StatusCode::BAD_REQUEST));
+        for (target, host, origin, wanted) in [
+            ("http://localhost:8080/", "localhost:8080", "", None),
+            (
+                "http://features.example.com/",
+                "features.example.com",
+                "",
+                None,
+            ),
+            ("http://[::1]:8080/", "[::1]:8080", "", None),
+            ("http://evil.example/", "localhost", "", forbidden),
+            ("http://localhost/", "evil.example", "", forbidden),
+            ("http://user@localhost/", "localhost", "", invalid),
+            ("http://localhost@evil.example/", "localhost", "", invalid),
+            (
+                "http://localhost:8080/",
+                "localhost:8080",
+                "http://localhost:8080",
+                None,
+            ),
+            (
+                "http://localhost:8080/",
+                "localhost:8080",
+                "http://evil.example",
+                forbidden,
+            ),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(HOST, host.parse().unwrap());
+            if !origin.is_empty() {
+                headers.insert(ORIGIN, origin.parse().unwrap());
+            }
+            let found = hosts.check(&target.parse().unwrap(), &headers);
+            let found = found.err().map(|failure| failure.status());
+            assert_eq!(found, wanted, "{target} {host} {origin}");
+        }
+    }
+
+    #[test]
+    fn a_request_names_one_host() {
+        let (old, new) = (Version::HTTP_10, Version::HTTP_11);
+        for (version, hosts, wanted) in [
+            (new, &["localhost"][..], Ok(())),
+            (new, &["localhost:8080"], Ok(())),
+            (new, &["[::1]:8080"], Ok(())),
+            (new, &["of-nobody"], Ok(())),
+            (new, &[""], Ok(())),
+            (new, &[], Err("has no header host")),
+            (new, &["localhost", "localhost"], Err("more than once")),
+            (new, &["localhost", ""], Err("more than once")),
+            (new, &["a b"], Err("`a b` is no host")),
+            (new, &["localhost, localhost"], Err("is no host")),
+            (old, &[], Ok(())),
+            (old, &["localhost"], Ok(())),
+            (old, &["localhost", "localhost"], Err("more than once")),
+            (old, &["user@localhost"], Err("is no host")),
+        ] {
+            let mut headers = HeaderMap::new();
+            for host in hosts {
+                headers.append(HOST, host.parse().unwrap());
+            }
+            match (check_one_host(version, &headers), wanted) {
+                (Ok(()), Ok(())) => {}
+                (Err(failure), Err(part)) => {
+                    assert_eq!(failure.status(), StatusCode::BAD_REQUEST);
+                    let message = failure.into_message();
+                    assert!(message.contains(part), "{message}");
+                }
+                (found, wanted) => panic!("{version:?} {hosts:?}: {found:?}, {wanted:?}"),
+            }
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::http::header::RETRY_AFTER;
-use axum::http::{HeaderValue, Method, StatusCode, Uri};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use wafer_core::cut;
@@ -70,6 +70,14 @@ impl Failure {
         Self::new(StatusCode::REQUEST_TIMEOUT, "too_slow", message)
     }
 
+    /// Returns an error for a request whose client closed its side of the connection too early:
+    /// status 400.
+    pub(crate) fn given_up(reason: &str) -> Self {
+        Self::invalid(format!(
+            "{reason}; keep the connection open until the answer is there"
+        ))
+    }
+
     /// Returns an error for a content type that the route does not take: status 415.
     pub(crate) fn unsupported(message: impl Into<String>) -> Self {
         let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
@@ -118,6 +126,9 @@ impl Failure {
     }
 }
 
+/// The header that says after how many seconds a request may be tried again.
+pub(crate) const RETRY: (HeaderName, &str) = (RETRY_AFTER, "1");
+
 /// The message for failures inside the server, whose details are for its log, not for clients.
 const INTERNAL: &str = "internal error; see the log of the server";
 
@@ -131,9 +142,10 @@ impl IntoResponse for Failure {
         ]
         .contains(&self.status);
         if may_be_tried_again {
+            let (name, value) = RETRY;
             response
                 .headers_mut()
-                .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+                .insert(name, HeaderValue::from_static(value));
         }
         response
     }

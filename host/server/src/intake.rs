@@ -1,15 +1,17 @@
 //! Intake: the way of every request to its handler, and of its answer back.
 //!
 //! 1. A request of another site is refused ([`guard`]).
-//! 2. The body comes in, within its time and its size, and is decompressed. From 64 KiB on, it is
-//!    charged to the budget of all requests ([`work`]).
+//! 2. The body comes in, within its time and its size, and is decompressed. What of it is held
+//!    beyond 4 KiB, which every connection has room for, is charged to the budget of all requests
+//!    until the handler has ended ([`work`]). So a request with a tiny body is served even when
+//!    others take the whole budget, and what all bodies take is known.
 //! 3. The request waits until fewer others are worked on, one with a large body for a thread first.
 //!    Waiting costs nothing but the connection and the body, so that under any load the server does
 //!    as much as it can.
 //! 4. A handler with a small body runs on the threads that do I/O. One with a large body runs, from
 //!    decoding to encoding, on a thread of its own, so that others do not wait for it.
 //! 5. An answer of more than 64 KiB is charged to the budget until it was sent ([`charged`]),
-//!    however small its request was.
+//!    however small its request was. The others take 64 KiB for each connection at most.
 //!
 //! A handler takes its body as a [`Payload`], which knows how much memory the request may take:
 //! what is made of a body can be much larger than the body, and is counted before it is made.
@@ -36,18 +38,23 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout, timeout_at};
 use wafer_core::{bytes_text, check_json_text};
+use wafer_platform::{BoundedFile, DiskRoom};
 
-use crate::access::Hosts;
+use crate::access::{Hosts, check_one_host};
+use crate::connections::Client;
 use crate::encoding::Encoding;
 use crate::error::Failure;
 use crate::json_size::parsed_size;
-use crate::limits::{Budget, Charge, Pace, ServerLimits, allowance};
+use crate::limits::{Budget, Charge, Disk, Pace, ServerLimits, allowance};
 use crate::refusal::Refusal;
 use crate::{MAX_BODY_BYTES, ServerOptions};
 
-/// The size in bytes from which on a body or an answer is charged, and a request gets a thread of
-/// its own. Smaller ones take no more than the buffers of their connections.
+/// The size in bytes from which on an answer is charged, and a request gets a thread of its own for
+/// its body. Smaller answers take no more than the buffers of their connections.
 pub(crate) const LARGE: usize = 64 << 10;
+/// The size in bytes from which on a body is charged. Smaller ones take less than their connections
+/// and the values of their headers.
+const TINY: usize = 4 << 10;
 
 /// The state that all requests of a server share.
 pub(crate) struct Intake {
@@ -58,6 +65,7 @@ pub(crate) struct Intake {
     /// The places of requests with large bodies on threads of their own.
     threads: Places,
     memory: Arc<Budget>,
+    disk: Arc<Budget>,
 }
 
 /// Places of requests, of which a limited number does something at the same time.
@@ -86,6 +94,7 @@ impl Intake {
             places: Places::new(requests, places),
             threads: Places::new(threads, apart),
             memory: Budget::new(options.limits.memory),
+            disk: Budget::of_disk(options.limits.disk),
             limits: options.limits,
             hosts: options.hosts,
         })
@@ -96,9 +105,19 @@ impl Intake {
         self.memory.charge()
     }
 
+    /// Returns the disk of a request for a training set, of which it has taken nothing yet.
+    pub(crate) fn disk(&self) -> Arc<Disk> {
+        let disk = Disk::new(self.disk.charge(), self.limits.disk_per_set);
+        Arc::new(disk)
+    }
+
     /// Runs the handler of a request, with its body.
     async fn take(&self, request: Request, next: Next) -> Result<Response, Failure> {
+        if is_probe(&request) {
+            return Ok(next.run(request).await);
+        }
         if request.method() != Method::POST {
+            let _place = self.place(&self.places, None).await?;
             return counted(next.run(request).await, &self.memory);
         }
         let (parts, body) = request.into_parts();
@@ -109,9 +128,10 @@ impl Intake {
         if is_large {
             return self.run_apart(request, next, charge).await;
         }
-        drop(charge);
         let _place = self.place(&self.places, None).await?;
-        counted(next.run(request).await, &self.memory)
+        let response = next.run(request).await;
+        drop(charge);
+        counted(response, &self.memory)
     }
 
     /// Waits for a place, until a time or for as long as a request may wait.
@@ -179,10 +199,7 @@ impl Intake {
         let sent = self.collect(headers, body, &mut charge).await?;
         let allowance = allowance(sent.len());
         let (bytes, charge) = match encoding {
-            None => {
-                raise_if_large(&mut charge, &sent)?;
-                (sent, charge)
-            }
+            None => (sent, charge),
             Some(encoding) => self.decode(encoding, sent, charge).await?,
         };
         let payload = Payload {
@@ -193,7 +210,7 @@ impl Intake {
         Ok((payload, charge))
     }
 
-    /// Collects a body in memory.
+    /// Collects a body in memory, and charges it as it comes in.
     async fn collect(
         &self,
         headers: &HeaderMap,
@@ -205,17 +222,17 @@ impl Intake {
         let Some(first) = incoming.next().await? else {
             return Ok(Bytes::new());
         };
+        raise_unless_tiny(charge, first.len())?;
         let Some(second) = incoming.next().await? else {
             return Ok(first);
         };
-        let mut whole = BytesMut::with_capacity(LARGE);
+        raise_unless_tiny(charge, first.len() + second.len())?;
+        let mut whole = BytesMut::with_capacity(first.len() + second.len());
         whole.extend_from_slice(&first);
         whole.extend_from_slice(&second);
         while let Some(chunk) = incoming.next().await? {
+            raise_unless_tiny(charge, whole.len() + chunk.len())?;
             whole.extend_from_slice(&chunk);
-            if whole.len() > LARGE {
-                charge.raise_for_body(whole.len())?;
-            }
         }
         Ok(whole.freeze())
     }
@@ -234,7 +251,7 @@ impl Intake {
             let _thread = thread;
             let mut decoded = Vec::new();
             encoding.decode(&sent[..], &mut decoded, limit)?;
-            raise_if_large(&mut charge, &decoded)?;
+            raise_unless_tiny(&mut charge, decoded.len())?;
             Ok((decoded.into(), charge))
         };
         spawn_blocking(decode)
@@ -242,14 +259,15 @@ impl Intake {
             .map_err(|_| Failure::panicked())?
     }
 
-    /// Takes a body in to a file, which has the decompressed body in the end. Returns the number of
-    /// bytes that came in.
+    /// Takes a body in to a file, which has the decompressed body in the end, within the disk of
+    /// the request. Returns the number of bytes that came in.
     pub(crate) async fn receive_file(
         &self,
         headers: &HeaderMap,
         body: Body,
         limit: usize,
         path: &Path,
+        disk: &Arc<Disk>,
     ) -> Result<usize, Failure> {
         let encoding = Encoding::of(headers)?;
         check_declared(headers, limit)?;
@@ -262,16 +280,23 @@ impl Intake {
             .await
             .map_err(temporary_file_error)?;
         while let Some(chunk) = incoming.next().await? {
+            disk.raise_by(chunk.len() as u64)?;
             file.write_all(&chunk).await.map_err(temporary_file_error)?;
         }
         file.flush().await.map_err(temporary_file_error)?;
         if let Some(encoding) = encoding {
-            let path = path.to_owned();
+            let (path, disk) = (path.to_owned(), Arc::clone(disk));
             let decode = move || -> Result<(), Failure> {
                 let sent = std::fs::File::open(&sent_path).map_err(temporary_file_error)?;
-                let mut file = std::fs::File::create(&path).map_err(temporary_file_error)?;
-                encoding.decode(BufReader::new(sent), &mut file, limit as u64)?;
-                std::fs::remove_file(&sent_path).map_err(temporary_file_error)
+                let file = std::fs::File::create(&path).map_err(temporary_file_error)?;
+                let room = Arc::clone(&disk) as Arc<dyn DiskRoom>;
+                let mut file = BoundedFile::new(file, Some(room));
+                let decoded = encoding.decode(BufReader::new(sent), &mut file, limit as u64);
+                decoded.map_err(|failure| disk.take_refused().unwrap_or(failure))?;
+                std::fs::remove_file(&sent_path).map_err(temporary_file_error)?;
+                let decoded = std::fs::metadata(&path).map_err(temporary_file_error)?;
+                disk.lower_to(decoded.len());
+                Ok(())
             };
             spawn_blocking(decode)
                 .await
@@ -281,10 +306,16 @@ impl Intake {
     }
 }
 
-/// Charges a body, if it is large.
-fn raise_if_large(charge: &mut Charge, body: &[u8]) -> Result<(), Failure> {
-    match body.len() > LARGE {
-        true => charge.raise_for_body(body.len()),
+/// Returns whether a request asks how the server is, which is answered however much it has to do.
+fn is_probe(request: &Request) -> bool {
+    let path = request.uri().path();
+    request.method() != Method::POST && ["/v2/health/live", "/v2/health/ready"].contains(&path)
+}
+
+/// Charges a body of which `length` bytes are there, unless it is tiny.
+fn raise_unless_tiny(charge: &mut Charge, length: usize) -> Result<(), Failure> {
+    match length > TINY {
+        true => charge.raise_for_body(length),
         false => Ok(()),
     }
 }
@@ -522,11 +553,36 @@ impl Protocol {
     }
 }
 
-/// A layer that answers requests whose handler panicked.
+/// A layer that answers requests whose handler panicked, and gives up those whose client has left.
 pub(crate) async fn answered(request: Request, next: Next) -> Response {
     let protocol = Protocol::of(&request);
-    let answered = AssertUnwindSafe(next.run(request)).catch_unwind().await;
-    answered.unwrap_or_else(|_| protocol.response(Failure::panicked()))
+    let client = request.extensions().get::<Client>().cloned();
+    let answered = AssertUnwindSafe(next.run(request)).catch_unwind();
+    tokio::select! {
+        answered = answered => {
+            answered.unwrap_or_else(|_| protocol.response(Failure::panicked()))
+        }
+        () = left(client) => protocol.response(Failure::given_up(
+            "the client closed its side of the connection, and the answer took too long after that",
+        )),
+    }
+}
+
+/// Waits until a client has left. One that is not connected to this server never does.
+async fn left(client: Option<Client>) {
+    match client {
+        Some(client) => client.left().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A layer that refuses requests that do not name one host, on any route.
+pub(crate) async fn one_host(request: Request, next: Next) -> Response {
+    let protocol = Protocol::of(&request);
+    match check_one_host(request.version(), request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(failure) => protocol.response(failure),
+    }
 }
 
 /// A layer that refuses requests of other sites.
@@ -566,6 +622,7 @@ mod tests {
     use tower_service::Service as _;
 
     use super::*;
+    use crate::connections::tests::connected;
 
     fn intake(memory: u64, queue_timeout: Duration) -> Arc<Intake> {
         Intake::new(ServerOptions {
@@ -637,6 +694,50 @@ mod tests {
     /// What a body takes that is just large.
     const JUST_LARGE: u64 = 8 * (LARGE as u64 + 1);
 
+    /// A request whose body has brought so many bytes, and brings no more.
+    fn begun(router: &Router, body_bytes: usize) -> tokio::task::JoinHandle<StatusCode> {
+        let mut router = router.clone();
+        let piece = Ok::<_, std::io::Error>(Bytes::from(vec![b' '; body_bytes]));
+        let pieces = futures::stream::iter([piece]).chain(futures::stream::pending());
+        let request = axum::http::Request::post("/").body(Body::from_stream(pieces));
+        tokio::spawn(async move { router.call(request.unwrap()).await.unwrap().status() })
+    }
+
+    #[tokio::test]
+    async fn all_bodies_are_charged_together_while_they_come_in() {
+        const BODY: usize = 60 << 10;
+        const MEMORY: u64 = 20 * 8 * BODY as u64;
+        let intake = intake(MEMORY, Duration::ZERO);
+        let router = working(&intake, post(|| async {}));
+        let others: Vec<_> = (0..20).map(|_| begun(&router, BODY)).collect();
+        while intake.memory.free() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let refused = StatusCode::TOO_MANY_REQUESTS;
+        assert_eq!(begun(&router, BODY).await.unwrap(), refused);
+        assert_eq!(send(&router, TINY + 1).await.status(), refused);
+        assert_eq!(send(&router, TINY).await.status(), StatusCode::OK);
+        others.iter().for_each(tokio::task::JoinHandle::abort);
+        while intake.memory.free() < MEMORY {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(send(&router, BODY).await.status(), StatusCode::OK);
+        assert_eq!(intake.memory.free(), MEMORY);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_body_that_is_not_large_is_charged_until_its_handler_has_ended() {
+        let intake = intake(MANY, Duration::ZERO);
+        let (route, starts, may_end) = waiting();
+        let router = working(&intake, route);
+        let sent = tokio::spawn(async move { send(&router, LARGE).await.status() });
+        tokio::task::block_in_place(|| starts.recv().unwrap());
+        assert_eq!(intake.memory.free(), MANY - 8 * LARGE as u64);
+        may_end.store(true, Ordering::Release);
+        assert_eq!(sent.await.unwrap(), StatusCode::OK);
+        assert_eq!(intake.memory.free(), MANY);
+    }
+
     /// A route that says when it is worked on, and works until it is told to end.
     fn waiting() -> (MethodRouter, mpsc::Receiver<()>, Arc<AtomicBool>) {
         let (started, starts) = mpsc::channel();
@@ -703,6 +804,41 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
+    async fn requests_without_a_body_need_a_place_and_probes_do_not() {
+        let intake = Intake::new(ServerOptions {
+            limits: ServerLimits {
+                requests: 1,
+                queue_timeout: Duration::ZERO,
+                ..ServerLimits::default()
+            },
+            hosts: Hosts::Any,
+        });
+        let (route, starts, may_end) = waiting();
+        let router = Router::new()
+            .route("/", route)
+            .route("/v1/tables", get(|| async {}))
+            .route("/v2/health/ready", get(|| async {}))
+            .layer(from_fn_with_state(Arc::clone(&intake), work));
+        let status = |path: &'static str| {
+            let mut router = router.clone();
+            async move {
+                let request = axum::http::Request::get(path).body(Body::empty());
+                router.call(request.unwrap()).await.unwrap().status()
+            }
+        };
+        let working = {
+            let router = router.clone();
+            tokio::spawn(async move { send(&router, 10).await.status() })
+        };
+        tokio::task::block_in_place(|| starts.recv().unwrap());
+        assert_eq!(status("/v1/tables").await, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(status("/v2/health/ready").await, StatusCode::OK);
+        may_end.store(true, Ordering::Release);
+        assert_eq!(working.await.unwrap(), StatusCode::OK);
+        assert_eq!(status("/v1/tables").await, StatusCode::OK);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
     async fn requests_wait_for_a_thread_only_as_long_as_for_a_place() {
         let intake = intake(MANY, Duration::ZERO);
         let (route, starts, may_end) = waiting();
@@ -722,6 +858,53 @@ mod tests {
             assert_eq!(answered.await.unwrap(), StatusCode::OK);
         }
         assert_eq!(send(&router, 10).await.status(), StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn a_request_is_given_up_when_its_client_has_left() {
+        let ends = Arc::new(AtomicBool::new(false));
+        let is_over = Arc::clone(&ends);
+        let handler = move || {
+            let ends = Arc::clone(&ends);
+            async move {
+                while !ends.load(Ordering::Acquire) {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            }
+        };
+        let router = Router::new()
+            .route("/v1/views", get(handler.clone()))
+            .route("/v2/models", get(handler))
+            .layer(from_fn(answered));
+        let ask = |client: Client, path: &str| {
+            let request = axum::http::Request::get(path).extension(client);
+            let mut router = router.clone();
+            tokio::spawn(router.call(request.body(Body::empty()).unwrap()))
+        };
+        for (path, wanted) in [
+            (
+                "/v1/views",
+                r#"{"error":{"code":"invalid","message":"the client closed"#,
+            ),
+            ("/v2/models", r#"{"error":"the client closed"#),
+        ] {
+            let (client, end) = connected(Duration::ZERO).await;
+            let asked = ask(client, path);
+            drop(end);
+            let response = asked.await.unwrap().unwrap();
+            assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+            let body = axum::body::to_bytes(response.into_body(), 4096).await;
+            let body = String::from_utf8(body.unwrap().to_vec()).unwrap();
+            assert!(body.starts_with(wanted), "{body}");
+        }
+        // One that has closed its side gets an answer that is there soon.
+        let (client, end) = connected(Duration::from_secs(3_600)).await;
+        let asked = ask(client, "/v1/views");
+        drop(end);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(!asked.is_finished());
+        is_over.store(true, Ordering::Release);
+        assert_eq!(asked.await.unwrap().unwrap().status(), StatusCode::OK);
     }
 
     #[test]

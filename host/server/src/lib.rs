@@ -66,6 +66,7 @@ use axum::{Extension, Router};
 use wafer_platform::Platform;
 
 pub use access::Hosts;
+pub use connections::REFUSALS;
 pub use limits::ServerLimits;
 pub use serve::serve;
 

@@ -1,11 +1,13 @@
-//! The limits of a server on what comes from outside, and the budget that bounds the memory of all
-//! requests together.
+//! The limits of a server on what comes from outside, and the budgets that bound the memory and the
+//! disk of all requests together.
 
-use std::sync::Arc;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use wafer_core::bytes_text;
+use wafer_platform::DiskRoom;
 
 use crate::error::Failure;
 
@@ -47,6 +49,12 @@ pub struct ServerLimits {
     /// The memory in bytes that all requests together may take, of which each takes eight times
     /// its body, and its answer until that was sent. Default 1 GiB.
     pub memory: u64,
+    /// The disk in bytes that the temporary files of all requests for training sets together may
+    /// take. Default 16 GiB.
+    pub disk: u64,
+    /// The disk in bytes that the temporary files of one of them may take: its labels as they were
+    /// sent and decompressed, what does not fit into its memory, and its result. Default 4 GiB.
+    pub disk_per_set: u64,
 }
 
 impl Default for ServerLimits {
@@ -60,6 +68,8 @@ impl Default for ServerLimits {
             write_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(20),
             memory: 1 << 30,
+            disk: 16 << 30,
+            disk_per_set: 4 << 30,
         }
     }
 }
@@ -105,16 +115,45 @@ pub(crate) fn allowance(sent: usize) -> u64 {
     BASE_BYTES + BYTES_PER_BODY_BYTE * sent as u64
 }
 
-/// The memory that all requests together may take.
+/// What a [`Budget`] is about.
+#[derive(Clone, Copy, Debug)]
+enum Resource {
+    Memory,
+    Disk,
+}
+
+impl Resource {
+    /// Returns the setting, and what it bounds.
+    fn setting(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Memory => ("server.memory", "memory"),
+            Self::Disk => ("server.disk", "disk for temporary files"),
+        }
+    }
+}
+
+/// The memory, or the disk, that all requests together may take.
 #[derive(Debug)]
 pub(crate) struct Budget {
+    resource: Resource,
     total: u64,
     free: AtomicU64,
 }
 
 impl Budget {
+    /// Returns a budget of memory.
     pub(crate) fn new(total: u64) -> Arc<Self> {
+        Self::of(Resource::Memory, total)
+    }
+
+    /// Returns a budget of disk.
+    pub(crate) fn of_disk(total: u64) -> Arc<Self> {
+        Self::of(Resource::Disk, total)
+    }
+
+    fn of(resource: Resource, total: u64) -> Arc<Self> {
         Arc::new(Self {
+            resource,
             total,
             free: AtomicU64::new(total),
         })
@@ -152,7 +191,7 @@ impl Charge {
         self.raise(length as u64 * BYTES_PER_BODY_BYTE)
     }
 
-    /// Raises the charge to `bytes`. A charge is never lowered.
+    /// Raises the charge to `bytes`, if it is less.
     ///
     /// # Errors
     /// Returns the errors of [`raise_for_body`](Self::raise_for_body).
@@ -160,10 +199,11 @@ impl Charge {
         let Some(more) = bytes.checked_sub(self.bytes) else {
             return Ok(());
         };
+        let (setting, resource) = self.budget.resource.setting();
         if bytes > self.budget.total {
             let message = format!(
-                "the request may take {} of memory, and the server has {} for all requests (setting \
-                 `server.memory`); send it in parts",
+                "the request may take {} of {resource}, and the server has {} for all requests \
+                 (setting `{setting}`); send it in parts",
                 bytes_text(bytes),
                 bytes_text(self.budget.total)
             );
@@ -172,13 +212,88 @@ impl Charge {
         let take = |free: u64| free.checked_sub(more);
         let (set, fetch) = (Ordering::AcqRel, Ordering::Acquire);
         if self.budget.free.fetch_update(set, fetch, take).is_err() {
-            return Err(Failure::too_many(
-                "the requests in progress take all the memory that the server has for them (setting \
-                 `server.memory`); try again",
-            ));
+            return Err(Failure::too_many(format!(
+                "the requests in progress take all the {resource} that the server has for them \
+                 (setting `{setting}`); try again"
+            )));
         }
         self.bytes = bytes;
         Ok(())
+    }
+
+    /// Lowers the charge to `bytes`, if it is more.
+    fn lower(&mut self, bytes: u64) {
+        if let Some(less) = self.bytes.checked_sub(bytes) {
+            self.budget.free.fetch_add(less, Ordering::AcqRel);
+            self.bytes = bytes;
+        }
+    }
+}
+
+/// The disk that one request takes for its temporary files.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    /// The most bytes that the request may take.
+    most: u64,
+    state: Mutex<DiskState>,
+}
+
+#[derive(Debug)]
+struct DiskState {
+    charge: Charge,
+    /// Why a write failed: there is no room.
+    refused: Option<Failure>,
+}
+
+impl Disk {
+    /// Returns the disk of a request that may take `most` bytes, which are added to a charge.
+    pub(crate) fn new(charge: Charge, most: u64) -> Self {
+        let refused = None;
+        Self {
+            most,
+            state: Mutex::new(DiskState { charge, refused }),
+        }
+    }
+
+    /// Takes room for further bytes.
+    ///
+    /// # Errors
+    /// Returns status 413 when the request may not take so much, and the errors of
+    /// [`Charge::raise`].
+    pub(crate) fn raise_by(&self, bytes: u64) -> Result<(), Failure> {
+        let mut state = self.state();
+        let wanted = state.charge.bytes.saturating_add(bytes);
+        if wanted > self.most {
+            return Err(Failure::too_large(format!(
+                "the labels and the training set take more than {} of temporary files, which is the \
+                 most for one request (setting `server.disk_per_set`); send the labels in parts",
+                bytes_text(self.most)
+            )));
+        }
+        state.charge.raise(wanted)
+    }
+
+    /// Gives back all but some bytes.
+    pub(crate) fn lower_to(&self, bytes: u64) {
+        self.state().charge.lower(bytes);
+    }
+
+    /// Returns why a write failed, or `None` if none did for want of room.
+    pub(crate) fn take_refused(&self) -> Option<Failure> {
+        self.state().refused.take()
+    }
+
+    fn state(&self) -> MutexGuard<'_, DiskState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl DiskRoom for Disk {
+    fn take(&self, bytes: u64) -> io::Result<()> {
+        self.raise_by(bytes).map_err(|failure| {
+            self.state().refused = Some(failure);
+            io::Error::other("the request may take no more disk")
+        })
     }
 }
 
@@ -209,6 +324,41 @@ mod tests {
         drop(first);
         assert_eq!(status(second.raise(1_000)), Ok(()));
         drop(second);
+        assert_eq!(budget.free(), 1_000);
+    }
+
+    #[test]
+    fn the_disk_of_requests_is_bounded_for_each_and_for_all() {
+        let budget = Budget::of_disk(1_000);
+        let disk = |most: u64| Disk::new(budget.charge(), most);
+        let refused = |result: Result<(), Failure>| {
+            let failure = result.unwrap_err();
+            (failure.status(), failure.into_message())
+        };
+        let (full, too_large) = (StatusCode::TOO_MANY_REQUESTS, StatusCode::PAYLOAD_TOO_LARGE);
+        let first = disk(600);
+        first.raise_by(400).unwrap();
+        first.raise_by(200).unwrap();
+        let (status, message) = refused(first.raise_by(1));
+        assert_eq!(status, too_large);
+        assert!(message.contains("server.disk_per_set"), "{message}");
+        let second = disk(600);
+        second.take(400).unwrap();
+        second.take(1).unwrap_err();
+        let (status, message) = refused(Err(second.take_refused().unwrap()));
+        assert_eq!(status, full);
+        assert!(message.contains("`server.disk`"), "{message}");
+        assert!(second.take_refused().is_none());
+        first.lower_to(500);
+        first.lower_to(550);
+        assert_eq!(budget.free(), 100);
+        second.take(100).unwrap();
+        drop(first);
+        assert_eq!(budget.free(), 500);
+        drop(second);
+        let (status, message) = refused(disk(u64::MAX).raise_by(1_001));
+        assert_eq!(status, too_large);
+        assert!(message.contains("`server.disk`"), "{message}");
         assert_eq!(budget.free(), 1_000);
     }
 

@@ -8,7 +8,7 @@ use serde_json::json;
 use wafer_core::cut;
 use wafer_platform::{Error, Kind};
 
-use crate::error::Failure;
+use crate::error::{Failure, RETRY};
 
 /// An error response in the form of this protocol.
 pub(crate) struct Refusal {
@@ -27,7 +27,11 @@ impl Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        (self.status, JsonBody(json!({ "error": self.message }))).into_response()
+        let body = JsonBody(json!({ "error": self.message }));
+        match self.status {
+            StatusCode::SERVICE_UNAVAILABLE => (self.status, [RETRY], body).into_response(),
+            status => (status, body).into_response(),
+        }
     }
 }
 
@@ -64,5 +68,27 @@ impl From<Failure> for Refusal {
 impl From<PathRejection> for Refusal {
     fn from(rejection: PathRejection) -> Self {
         Self::invalid(rejection.body_text())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::header::RETRY_AFTER;
+
+    use super::*;
+
+    #[test]
+    fn what_may_be_tried_again_says_when() {
+        for (failure, status, again) in [
+            (Failure::too_many("x"), 503, true),
+            (Failure::busy("x"), 503, true),
+            (Failure::too_large("x"), 400, false),
+            (Failure::panicked(), 500, false),
+        ] {
+            let response = Refusal::from(failure).into_response();
+            assert_eq!(response.status().as_u16(), status);
+            let after = response.headers().get(RETRY_AFTER);
+            assert_eq!(after.is_some_and(|after| after == "1"), again, "{status}");
+        }
     }
 }

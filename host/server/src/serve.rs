@@ -4,11 +4,13 @@ use std::future::Future;
 use std::sync::Arc;
 
 use axum::extract::State;
+use axum::middleware::from_fn;
 use tokio::net::TcpListener;
 use wafer_platform::{Background, Platform, Result};
 
 use crate::connections::answer_connections;
 use crate::error::Failure;
+use crate::intake::one_host;
 use crate::{ServerOptions, router};
 
 /// Answers the requests of a listener until `stop` completes.
@@ -28,7 +30,9 @@ pub async fn serve(
 ) -> Result<()> {
     let background = Background::new(Arc::clone(&platform)).start();
     let limits = options.limits.clone();
-    answer_connections(listener, router(platform, options), &limits, stop).await;
+    // Requests that come without a connection, such as those of Lambda, need not name a host.
+    let router = router(platform, options).layer(from_fn(one_host));
+    answer_connections(listener, router, &limits, stop).await;
     background.stop().await
 }
 

@@ -5,8 +5,11 @@
 //! `wafer-training-set` of the answer has the id of its record, and `wafer-coincident-labels`
 //! counts the labels that have the time of an event that they are joined with, if there are any.
 //! Labels and result pass through temporary files, because the join reads and writes files, and
-//! neither is held in memory. Slow clients keep nobody from making one: a request takes one of the
-//! two places of joins only between its labels and its answer.
+//! neither is held in memory. What these files take is charged to the budget of disk before they
+//! are written. Slow clients keep nobody from making one: a request takes one of the two places of
+//! joins only between its labels and its answer. Making one can take long, so that it is given up
+//! as soon as its client closes its side of the connection, which is all that can be seen of a
+//! client that leaves.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -27,14 +30,15 @@ use tokio::io::AsyncReadExt as _;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use wafer_core::{Timestamp, Zone};
 use wafer_platform::{
-    Format, Platform, Progress, Split, SplitBy, TemporaryFolder, TrainingSetRequest, column_types,
-    temporary_folder,
+    DiskRoom, Format, Platform, Progress, Split, SplitBy, TemporaryFolder, TrainingSetRequest,
+    column_types, temporary_folder,
 };
 
+use crate::connections::Client;
 use crate::error::Failure;
 use crate::extract::{Path, Query};
 use crate::intake::{Intake, temporary_file_error};
-use crate::limits::{Charge, allowance};
+use crate::limits::{Charge, Disk, allowance};
 use crate::media_type::{media_type, unsupported};
 
 /// The greatest size of a body with labels, in bytes.
@@ -76,6 +80,7 @@ fn event_timestamp() -> String {
 pub(crate) async fn post(
     State(platform): State<Arc<Platform>>,
     Extension(intake): Extension<Arc<Intake>>,
+    client: Option<Extension<Client>>,
     Path(view): Path<String>,
     Query(options): Query<Options>,
     headers: HeaderMap,
@@ -95,12 +100,14 @@ pub(crate) async fn post(
     let split = options.split.as_deref();
     let split = split.map(|text| Split::parse(text, by, options.seed));
     let split = split.transpose().map_err(Failure::invalid)?;
+    // It is dropped after the folder, so that no disk is given back that is still taken.
+    let disk = intake.disk();
     let folder = temporary_folder()?;
     let file =
         |name: &str, format: Format| folder.path().join(format!("{name}.{}", format.extension()));
     let (labels, out) = (file("labels", labels_format), file("out", format));
     let sent = intake
-        .receive_file(&headers, body, MAX_LABEL_BYTES, &labels)
+        .receive_file(&headers, body, MAX_LABEL_BYTES, &labels, &disk)
         .await?;
     let place = intake.place_of_route(&AT_ONCE).await;
     let place = place.ok_or_else(two_are_made)?;
@@ -119,27 +126,32 @@ pub(crate) async fn post(
         as_of: options.as_of,
         memory,
         most_label_bytes: Some(allowance(sent)),
+        room: Some(Arc::clone(&disk) as Arc<dyn DiskRoom>),
         split,
     };
     let progress: Arc<dyn Progress> = Arc::new(Making {
         _place: place,
         _charge: charge,
     });
-    let set = platform
-        .training()
-        .training_set(&request, &progress)
-        .await
-        .map_err(|error| {
+    let made = tokio::select! {
+        made = platform.training().training_set(&request, &progress) => made,
+        () = closed_its_side(client) => return Err(Failure::given_up(
+            "the client closed its side of the connection while its training set was made",
+        )),
+    };
+    let set = made.map_err(|error| {
+        disk.take_refused().unwrap_or_else(|| {
             let failure = Failure::from(error).calling(&labels, "the labels");
             failure.calling(&out, "the training set")
-        })?;
+        })
+    })?;
     drop(progress);
     tokio::fs::remove_file(labels)
         .await
         .map_err(temporary_file_error)?;
-    let (length, body) = file_body(&out, folder, open)
-        .await
-        .map_err(temporary_file_error)?;
+    let held = (folder, open, Arc::clone(&disk));
+    let (length, body) = file_body(&out, held).await.map_err(temporary_file_error)?;
+    disk.lower_to(length);
     let headers = [
         (CONTENT_TYPE, format.media_type().to_owned()),
         (CONTENT_LENGTH, length.to_string()),
@@ -153,6 +165,15 @@ pub(crate) async fn post(
         response.headers_mut().insert(COINCIDENT, counts);
     }
     Ok(response)
+}
+
+/// Waits until a client has closed its side of the connection. One that is not connected to this
+/// server never does.
+async fn closed_its_side(client: Option<Extension<Client>>) {
+    match client {
+        Some(Extension(client)) => drop(client.closed_its_side().await),
+        None => std::future::pending().await,
+    }
 }
 
 /// What the making of a training set takes. The work that goes on for a while after its client has
@@ -186,16 +207,14 @@ fn coincident_labels(counts: &BTreeMap<String, u64>) -> Option<HeaderValue> {
         .filter(|counts| !counts.is_empty())
 }
 
-/// Returns the length of a file in a temporary folder, and a body that reads it piece by piece. The
-/// folder is removed after that, and the request gives its place back.
-async fn file_body(
-    path: &FilePath,
-    folder: TemporaryFolder,
-    open: SemaphorePermit<'static>,
-) -> io::Result<(u64, Body)> {
+/// What the sending of a training set takes: the folder with its file, which is removed before the
+/// place of the request and the disk are given back.
+type Held = (TemporaryFolder, SemaphorePermit<'static>, Arc<Disk>);
+
+/// Returns the length of a file in a temporary folder, and a body that reads it piece by piece.
+async fn file_body(path: &FilePath, held: Held) -> io::Result<(u64, Body)> {
     let file = File::open(path).await?;
     let length = file.metadata().await?.len();
-    let held = (folder, open);
     let pieces = stream::try_unfold((file, held), |(mut file, held)| async move {
         let mut piece = BytesMut::with_capacity(PIECE);
         file.read_buf(&mut piece).await?;

@@ -102,6 +102,7 @@ impl Training {
             split: None,
             identities,
             memory,
+            room: None,
             given_up: GivenUp::new(progress),
         };
         let _waits = plan.given_up.when_dropped();

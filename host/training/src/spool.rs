@@ -1,7 +1,6 @@
 //! Record batches that wait in memory, and in a temporary file past a memory budget, until they
 //! are read again.
 
-use std::fs::File;
 use std::io::{BufReader, BufWriter, Seek as _, SeekFrom};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,23 +8,35 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use arrow_array::RecordBatch;
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
-use wafer_catalog::temporary_file;
+use wafer_catalog::{BoundedFile, DiskRoom, temporary_file};
 use wafer_store::{Error, Kind, Result};
 
-/// The number of bytes that several spools together may still keep in memory.
+/// The number of bytes that several spools together may still keep in memory, and the room that
+/// there is for their files.
 #[derive(Debug)]
-pub(crate) struct MemoryBudget(AtomicUsize);
+pub(crate) struct MemoryBudget {
+    left: AtomicUsize,
+    /// `None` means that there is no limit.
+    room: Option<Arc<dyn DiskRoom>>,
+}
 
 impl MemoryBudget {
+    /// Returns a budget of memory, beside which there is no limit of the disk.
+    #[cfg(test)]
     pub(crate) fn new(bytes: usize) -> Arc<Self> {
-        Arc::new(Self(AtomicUsize::new(bytes)))
+        Self::with_room(bytes, None)
+    }
+
+    pub(crate) fn with_room(bytes: usize, room: Option<Arc<dyn DiskRoom>>) -> Arc<Self> {
+        let left = AtomicUsize::new(bytes);
+        Arc::new(Self { left, room })
     }
 
     /// Takes `bytes` from the budget. Returns `false`, and takes nothing, if less is left.
     pub(crate) fn try_take(&self, bytes: usize) -> bool {
         let left = |budget: usize| budget.checked_sub(bytes);
         let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
-        self.0.fetch_update(set, fetch, left).is_ok()
+        self.left.fetch_update(set, fetch, left).is_ok()
     }
 }
 
@@ -34,7 +45,7 @@ impl MemoryBudget {
 pub(crate) struct Spool {
     budget: Arc<MemoryBudget>,
     in_memory: Vec<RecordBatch>,
-    file: Option<StreamWriter<BufWriter<File>>>,
+    file: Option<StreamWriter<BufWriter<BoundedFile>>>,
 }
 
 impl Spool {
@@ -63,6 +74,7 @@ impl Spool {
         }
         if self.file.is_none() {
             let file = temporary_file().map_err(temporary_file_error)?;
+            let file = BoundedFile::new(file, self.budget.room.clone());
             let writer = StreamWriter::try_new(BufWriter::new(file), &batch.schema());
             self.file = Some(writer.map_err(temporary_file_error)?);
         }
@@ -78,9 +90,10 @@ impl Spool {
         };
         writer.finish().map_err(temporary_file_error)?;
         let writer = writer.into_inner().map_err(temporary_file_error)?;
-        let mut file = writer
+        let file = writer
             .into_inner()
             .map_err(|e| temporary_file_error(e.into_error()))?;
+        let mut file = file.into_file();
         file.seek(SeekFrom::Start(0))
             .map_err(temporary_file_error)?;
         let reader =
@@ -134,5 +147,39 @@ mod tests {
         }
         let empty = Spool::new(MemoryBudget::new(0));
         assert_eq!(empty.read().unwrap().count(), 0);
+    }
+
+    #[test]
+    fn batches_past_the_memory_take_room_on_the_disk() {
+        /// Room for so many bytes at a time.
+        #[derive(Debug)]
+        struct Room(u64);
+        impl DiskRoom for Room {
+            fn take(&self, bytes: u64) -> std::io::Result<()> {
+                match bytes <= self.0 {
+                    true => Ok(()),
+                    false => Err(std::io::Error::other("no room")),
+                }
+            }
+        }
+        wafer_catalog::keep_temporary_files_in(std::env::temp_dir());
+        let column: ArrayRef = Arc::new(Int64Array::from_iter_values(0..100_000));
+        let batch = RecordBatch::try_from_iter([("n", column)]).unwrap();
+        for (memory, room, fits) in [
+            (usize::MAX, 0, true),
+            (0, u64::MAX, true),
+            (0, 10_000, false),
+        ] {
+            let budget = MemoryBudget::with_room(memory, Some(Arc::new(Room(room))));
+            let mut spool = Spool::new(budget);
+            let pushed = spool.push(batch.clone()).and_then(|()| spool.read());
+            match pushed {
+                Ok(batches) => assert!(fits && batches.count() == 1, "{memory} {room}"),
+                Err(refused) => {
+                    assert!(!fits && refused.kind() == Kind::Unavailable, "{refused}");
+                    assert!(refused.chain().contains("no room"), "{}", refused.chain());
+                }
+            }
+        }
     }
 }

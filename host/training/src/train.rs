@@ -191,6 +191,7 @@ impl Training {
             as_of: None,
             memory: request.memory,
             most_label_bytes: None,
+            room: None,
             split: model.training.split.clone(),
         };
         self.new_training_rows(request, progress).await

@@ -30,7 +30,7 @@ use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{Field as ArrowField, Schema as ArrowSchema};
 use futures::future::BoxFuture;
 use wafer_catalog::{
-    ColumnStatistics, Compression, Format, ModelVersion, Progress, Recipe, Reject, Split,
+    ColumnStatistics, Compression, DiskRoom, Format, ModelVersion, Progress, Recipe, Reject, Split,
     TrainingSet, blocking, call, ended, readable, remove_abandoned_folders,
 };
 use wafer_core::{DataType, Digest, Timestamp, Zone};
@@ -83,6 +83,9 @@ pub struct TrainingSetRequest {
     pub memory: u64,
     /// The most bytes that the labels may take once they are read. `None` means no limit.
     pub most_label_bytes: Option<u64>,
+    /// The room on the disk for the result and for what does not fit into the memory. `None` means
+    /// no limit.
+    pub room: Option<Arc<dyn DiskRoom>>,
     /// The split that assigns the rows to parts. `None` means no parts.
     pub split: Option<Split>,
 }
@@ -137,6 +140,8 @@ pub(crate) struct JoinPlan {
     /// Whether each lookup also returns the identity of the row, or of the events, that it found.
     pub(crate) identities: bool,
     pub(crate) memory: u64,
+    /// The room on the disk. `None` means no limit.
+    pub(crate) room: Option<Arc<dyn DiskRoom>>,
     pub(crate) given_up: GivenUp,
 }
 
@@ -196,6 +201,7 @@ impl Training {
                 snapshots,
                 identities: false,
                 memory: request.memory,
+                room: request.room.clone(),
                 given_up: GivenUp::new(progress),
             };
             // If this returns early or is dropped, the pin is removed as well.
@@ -331,6 +337,7 @@ impl Training {
             snapshots,
             identities: false,
             memory,
+            room: None,
             given_up: GivenUp::new(progress),
         };
         self.build(plan, out, progress).await
@@ -431,7 +438,8 @@ impl Training {
             .collect();
         // The join takes somewhat more than half of the memory. Most of the rest holds the
         // features that wait to be written.
-        let budget = MemoryBudget::new(usize::try_from(plan.memory / 10 * 3).unwrap_or(usize::MAX));
+        let memory = usize::try_from(plan.memory / 10 * 3).unwrap_or(usize::MAX);
+        let budget = MemoryBudget::with_room(memory, plan.room.clone());
         let mut joined: Vec<JoinedFeatures> =
             joins.iter().map(|join| join.new_result(&budget)).collect();
         let Some(rows) = joins.iter().map(|join| join.max_band_rows()).min() else {
@@ -506,7 +514,8 @@ fn write(
         None => None,
         Some(split) => Some(Splitter::new(split, &plan.labels)?),
     };
-    let output = OutputFile::create_cut(out, &schema, plan.labels.cuts())?;
+    let cuts = plan.labels.cuts();
+    let output = OutputFile::create_cut(out, &schema, cuts, plan.room.clone())?;
     // Encoding the file takes as long as everything else, so it has a thread of its own. The rows
     // that wait for it take a part of the memory that the join and the spooled features leave.
     let (giver, taker) = hand_over(plan.memory / 10);

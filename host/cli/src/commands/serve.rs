@@ -11,7 +11,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use wafer_config::ServerConfig;
-use wafer_server::{Hosts, ServerLimits, ServerOptions, serve};
+use wafer_server::{Hosts, REFUSALS, ServerLimits, ServerOptions, serve};
 
 use super::Context;
 use crate::app::{self, ClockOption};
@@ -19,8 +19,9 @@ use crate::output::say;
 
 /// The number of connections that may wait to be accepted.
 const BACKLOG: u32 = 4_096;
-/// The number of files that the server has open beside its connections.
-const OTHER_FILES: usize = 512;
+/// The number of files that the server has open beside its connections, those that it refuses
+/// included.
+const OTHER_FILES: usize = 512 + REFUSALS;
 
 /// Answer requests and accept events over HTTP.
 ///
@@ -111,6 +112,8 @@ fn options(config: &ServerConfig, hosts: Vec<String>) -> ServerOptions {
         write_timeout: time(config.write_timeout, default.write_timeout),
         drain_timeout: time(config.drain_timeout, default.drain_timeout),
         memory: config.memory.unwrap_or(default.memory),
+        disk: config.disk.unwrap_or(default.disk),
+        disk_per_set: config.disk_per_set.unwrap_or(default.disk_per_set),
     };
     let hosts = config.hosts.iter().cloned().chain(hosts).collect();
     ServerOptions {
@@ -234,7 +237,9 @@ mod tests {
                 "body_timeout",
                 "write_timeout",
                 "drain_timeout",
-                "memory"
+                "memory",
+                "disk",
+                "disk_per_set"
             ]
         );
     }

@@ -130,6 +130,7 @@ impl MakeTrainingSet {
             as_of: self.as_of,
             memory: self.memory,
             most_label_bytes: None,
+            room: None,
             split: split.transpose().map_err(anyhow::Error::msg)?,
         })
     }
