@@ -7,6 +7,9 @@
 //! strings as in RFC 3339: integers are refused, because nothing says in which unit they count.
 //! Byte strings are hexadecimal. The outputs are what the model predicts.
 //!
+//! An element that does not fit the datatype of its tensor is refused. One of FP32 is the nearest
+//! float32, in JSON as in a binary tensor.
+//!
 //! Tensors may also be binary, by the extension `binary_tensor_data`:
 //! <https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/protocol/extension_binary_data.html>.
 //!
