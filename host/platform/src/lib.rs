@@ -42,9 +42,9 @@ pub use skew::{ReleaseSkew, SkewExample, SkewReport, SkewRequest, ValueSkew};
 pub use wafer_catalog::{
     Artifact, ArtifactName, BackfillEstimate, CHECK_ROWS, Change, ChangeKind, CheckReport,
     ColumnStatistics, ComponentDef, Components, Context, Definitions, FileOptions, Format,
-    FoundColumn, FunctionDef, FunctionRole, GroupDef, Lineage, Location, ModelDef, ModelNote,
-    ModelVersion, Plan, Progress, ProjectFunction, ProjectFunctions, Recipe, Reject, Release,
-    RunRecord, RunState, ScheduleDef, SourceDef, SourceKind, Split, SplitBy, TableDef,
+    FoundColumn, FunctionDef, FunctionRole, GroupDef, Lineage, Location, MadeBy, ModelDef,
+    ModelNote, ModelVersion, Plan, Progress, ProjectFunction, ProjectFunctions, Recipe, Reject,
+    Release, RunRecord, RunState, ScheduleDef, SourceDef, SourceKind, Split, SplitBy, TableDef,
     TemporaryFolder, Ticks, TimeDef, TrainingSet, VersionName, ViewDef, Which, check_function,
     is_name, keep_temporary_files_in, temporary_folder,
 };

@@ -9,6 +9,10 @@
 //! Times that come in are in UTC unless they name a zone, except in columns of which a source
 //! declares something else.
 //!
+//! Rows of a group have their event times as `event_timestamp` or in the column that the group has
+//! them in, and rows of a source in the source's own column. If a data frame has both columns and
+//! they differ in a row, the request is refused.
+//!
 //! Rows that are written to a group bypass its pipeline: they are stored in the same way as events,
 //! but no function is called.
 
@@ -18,6 +22,7 @@ use std::iter::{from_fn, once};
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray as _;
+use arrow_array::types::TimestampMicrosecondType;
 use arrow_array::{Array as _, ArrayRef};
 use axum::Json as Body;
 use axum::Router;
@@ -31,10 +36,12 @@ use futures::stream;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
-use wafer_core::{DataType, Digest, Field, Timestamp, cell_to_json};
+use wafer_core::{
+    ColumnBuilder, DataType, Digest, Field, Reading, Timestamp, cell_to_json, cut_to,
+};
 use wafer_platform::{
-    Delivery, EventResult, GroupDef, IncomingEvent, IngestReport, MAX_FOUND_BYTES, Platform,
-    Status, Vectors,
+    Definitions, Delivery, EventResult, GroupDef, IncomingEvent, IngestReport, MAX_FOUND_BYTES,
+    MadeBy, Platform, Status, Vectors,
 };
 
 use crate::MAX_ROWS;
@@ -63,6 +70,8 @@ const SCALAR_BYTES: u64 = 32;
 /// Columns that a data frame of Feast may have beside those of the group.
 const EVENT_TIME: &str = "event_timestamp";
 const CREATED_TIME: &str = "created";
+/// The greatest size of a value in an error, in bytes.
+const SHOWN: usize = 60;
 
 /// Returns the routes of Feast's feature server.
 pub(crate) fn router() -> Router<Arc<Platform>> {
@@ -568,6 +577,11 @@ async fn write(
     let mut event_time = None;
     if let Some(definition) = platform.context().definitions().groups.get(&group) {
         check_columns(definition, &df)?;
+        let own = OwnTime {
+            name: definition.event_time.clone(),
+            declared: None,
+        };
+        own.check(&df)?;
         times = timestamps(definition.columns.iter().chain(&definition.keys));
         times.insert(definition.event_time.clone());
         event_time = Some(definition.event_time.clone());
@@ -634,28 +648,113 @@ async fn push(
     let count = count_rows(&df, "df")?;
     check_count(count)?;
     let definitions = platform.context().definitions();
-    let pipelines = definitions.pipelines.values();
-    let read: Vec<Field> = pipelines
-        .filter(|pipeline| pipeline.source == source)
-        .flat_map(|pipeline| {
-            definitions
-                .source_fields(&pipeline.made_by)
-                .unwrap_or_default()
-        })
-        .collect();
-    // What the source declares of a column goes before the conventions of Feast.
-    let declared = definitions.sources.get(&source);
-    let is_declared = |field: &Field| {
-        declared.is_some_and(|source| {
-            let reading = source.reading_of(&field.name);
-            reading.unit.is_some() || reading.format.is_some() || reading.zone.is_some()
-        })
-    };
+    let read = fields_of(&definitions, &source);
+    for own in own_times(&definitions, &source, &read) {
+        own.check(&df)?;
+    }
+    let is_declared = |field: &Field| declared(&definitions, &source, &field.name).is_some();
     let times = timestamps(read.iter().filter(|field| !is_declared(field)));
     let events = (0..count).map(|index| event(row(&df, index), &times));
     let pipelines = platform.pipelines();
     let ingest = |events| pipelines.ingest(&source, events, Delivery::Now);
     written(&ingest_slices(events, ingest).await?)
+}
+
+/// Returns the fields that the pipelines of a source read.
+fn fields_of(definitions: &Definitions, source: &str) -> Vec<Field> {
+    let pipelines = definitions.pipelines.values();
+    let pipelines = pipelines.filter(|pipeline| pipeline.source == source);
+    let fields = pipelines.filter_map(|pipeline| definitions.source_fields(&pipeline.made_by));
+    fields.flatten().collect()
+}
+
+/// Returns what a source declares of the times in a column, which goes before the conventions of
+/// Feast, or `None` if it declares nothing.
+fn declared(definitions: &Definitions, source: &str, column: &str) -> Option<Reading> {
+    let reading = definitions.sources.get(source)?.reading_of(column);
+    let is_declared = reading.unit.is_some() || reading.format.is_some() || reading.zone.is_some();
+    is_declared.then_some(reading)
+}
+
+/// Returns the columns of a source that its pipelines read as the event times of their groups.
+/// There are none if a pipeline reads `event_timestamp`: that is a column of its own then.
+fn own_times(definitions: &Definitions, source: &str, read: &[Field]) -> Vec<OwnTime> {
+    let times = timestamps(read);
+    if times.contains(EVENT_TIME) {
+        return Vec::new();
+    }
+    let pipelines = definitions.pipelines.values();
+    let pipelines = pipelines.filter(|pipeline| pipeline.source == source);
+    let name = |group: &str, made_by: &MadeBy| -> Option<String> {
+        let event_time = &definitions.groups.get(group)?.event_time;
+        match made_by {
+            MadeBy::Columns(columns) => {
+                let passed = columns.iter().find(|c| c.field.name == *event_time);
+                passed.map(|column| column.from.clone())
+            }
+            MadeBy::Function(_) | MadeBy::Model(_) => Some(event_time.clone()),
+        }
+    };
+    let names = pipelines.filter_map(|pipeline| name(&pipeline.group, &pipeline.made_by));
+    let names: BTreeSet<String> = names.filter(|name| times.contains(name)).collect();
+    let own = |name: String| OwnTime {
+        declared: declared(definitions, source, &name),
+        name,
+    };
+    names.into_iter().map(own).collect()
+}
+
+/// A column with the event times of a group, which a data frame may have beside `event_timestamp`.
+struct OwnTime {
+    name: String,
+    /// What the source declares of the column. Without it, times are read as Feast writes them.
+    declared: Option<Reading>,
+}
+
+impl OwnTime {
+    /// Checks that a data frame with this column and `event_timestamp` has the same times in both.
+    /// Those of one column would be lost without notice.
+    fn check(&self, df: &Map<String, Json>) -> Result<(), Failure> {
+        let list = |name: &str| df.get(name).and_then(Json::as_array);
+        let (Some(times), Some(own)) = (list(EVENT_TIME), list(&self.name)) else {
+            return Ok(());
+        };
+        let mut rows = times.iter().zip(own).enumerate();
+        let Some((row, (time, own))) = rows.find(|(_, (time, own))| !self.is_same(time, own))
+        else {
+            return Ok(());
+        };
+        Err(Failure::invalid(format!(
+            "row {row}: `{EVENT_TIME}` is {}, and `{}` is {}, and a row has one event time; send one \
+             of the two columns, or the same times in both",
+            cut_to(time, SHOWN),
+            self.name,
+            cut_to(own, SHOWN)
+        )))
+    }
+
+    /// Returns whether a value of `event_timestamp` is the same as one of this column.
+    fn is_same(&self, time: &Json, own: &Json) -> bool {
+        match (feast_time(time), self.time(own)) {
+            (Some(time), Some(own)) => time == own,
+            // What is no time is refused with its row, like that of other events.
+            _ => time == own,
+        }
+    }
+
+    /// Returns the time that a value of the column stands for, or `None` if it is no time.
+    fn time(&self, value: &Json) -> Option<Timestamp> {
+        let Some(reading) = &self.declared else {
+            return feast_time(value);
+        };
+        let mut column = ColumnBuilder::new(&DataType::Timestamp, 1).with_reading(reading.clone());
+        column.append_json(value).ok()?;
+        let column = column.finish();
+        let times = column.as_primitive::<TimestampMicrosecondType>();
+        times
+            .is_valid(0)
+            .then(|| Timestamp::from_micros(times.value(0)))
+    }
 }
 
 /// Parses a body as each request of the protocol. Returns the number of rows.
@@ -739,21 +838,28 @@ fn timestamps<'a>(fields: impl IntoIterator<Item = &'a Field>) -> BTreeSet<Strin
 /// as whole seconds. What is no time stays as it is, to be refused like that of other events.
 fn normalize_times(row: &mut Map<String, Json>, times: &BTreeSet<String>) {
     for (_, value) in row.iter_mut().filter(|(name, _)| times.contains(*name)) {
-        let time = match &*value {
-            Json::String(text) if text.parse::<Timestamp>().is_err() => {
-                // A column of midnights is written as dates.
-                let midnight: Option<Timestamp> = format!("{text}T00:00:00Z").parse().ok();
-                midnight.or_else(|| format!("{}Z", text.replacen(' ', "T", 1)).parse().ok())
-            }
-            Json::Number(number) => number
-                .as_i64()
-                .and_then(|seconds| seconds.checked_mul(1_000_000))
-                .map(Timestamp::from_micros),
-            _ => None,
-        };
-        if let Some(time) = time {
+        let is_converted =
+            matches!(&*value, Json::String(text) if text.parse::<Timestamp>().is_ok());
+        if !is_converted && let Some(time) = feast_time(value) {
             *value = Json::String(time.to_string());
         }
+    }
+}
+
+/// Returns the time that a value stands for, or `None` if it is no time.
+fn feast_time(value: &Json) -> Option<Timestamp> {
+    match value {
+        Json::String(text) => {
+            let time = text.parse().ok();
+            // A column of midnights is written as dates.
+            let time = time.or_else(|| format!("{text}T00:00:00Z").parse().ok());
+            time.or_else(|| format!("{}Z", text.replacen(' ', "T", 1)).parse().ok())
+        }
+        Json::Number(seconds) => {
+            let micros = seconds.as_i64()?.checked_mul(1_000_000)?;
+            Some(Timestamp::from_micros(micros))
+        }
+        _ => None,
     }
 }
 
@@ -789,5 +895,82 @@ fn written(report: &IngestReport) -> Result<Body<Json>, Failure> {
             refused.len(),
             report.events.len()
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wafer_core::Zone;
+
+    use super::*;
+
+    #[test]
+    fn a_data_frame_has_one_event_time_in_each_row() {
+        const NOON: &str = "2020-06-01T12:00:00Z";
+        let seconds = NOON.parse::<Timestamp>().unwrap().as_micros() / 1_000_000;
+        let berlin: Zone = "Europe/Berlin".parse().unwrap();
+        for (zone, general, own, is_same) in [
+            (None, json!([NOON]), json!([NOON]), true),
+            (None, json!([NOON]), json!(["2020-06-01 12:00:00"]), true),
+            (None, json!([seconds]), json!([NOON]), true),
+            (
+                None,
+                json!([NOON]),
+                json!(["2020-06-01T14:00:00+02:00"]),
+                true,
+            ),
+            (
+                None,
+                json!(["2020-06-01"]),
+                json!(["2020-06-01T00:00:00Z"]),
+                true,
+            ),
+            (
+                None,
+                json!([NOON]),
+                json!(["2020-06-01T12:00:00.000001Z"]),
+                false,
+            ),
+            (None, json!([NOON]), json!([null]), false),
+            (None, json!([null]), json!([NOON]), false),
+            (None, json!([null]), json!([null]), true),
+            (None, json!(["soon"]), json!(["soon"]), true),
+            (None, json!([NOON]), json!(["soon"]), false),
+            (
+                Some(berlin),
+                json!([NOON]),
+                json!(["2020-06-01T14:00:00"]),
+                true,
+            ),
+            (
+                Some(berlin),
+                json!([NOON]),
+                json!(["2020-06-01T12:00:00"]),
+                false,
+            ),
+        ] {
+            let own_time = OwnTime {
+                name: "at".to_owned(),
+                declared: zone.map(|zone| Reading {
+                    zone: Some(zone),
+                    ..Reading::default()
+                }),
+            };
+            let frame = |columns: Json| columns.as_object().cloned().unwrap();
+            for alone in [json!({"event_timestamp": general}), json!({"at": own})] {
+                assert!(own_time.check(&frame(alone)).is_ok());
+            }
+            let both = json!({"event_timestamp": general, "at": own});
+            let refused = own_time.check(&frame(both)).err();
+            let message = refused.map(Failure::into_message);
+            assert_eq!(message.is_none(), is_same, "{general} {own}");
+            if let Some(message) = message {
+                assert!(
+                    message.starts_with("row 0: `event_timestamp` is "),
+                    "{message}"
+                );
+                assert!(message.contains("and `at` is "), "{message}");
+            }
+        }
     }
 }
