@@ -418,6 +418,43 @@ fn what_a_request_looks_up_counts_as_often_as_it_asks_for_it() {
     assert!(answer.to_string().contains(message), "{answer}");
 }
 
+#[test]
+fn an_event_that_could_never_be_looked_up_is_refused_by_name() {
+    let project = notes("");
+    let server = project.serve(&[]);
+    let ask = || server.post("/v1/views/newest/features", JSON, asking(1));
+    let wanted = "takes 33554440 bytes, and a request may look up at most 32 MiB";
+    let note = "x".repeat(32 * MIB);
+    let frame = json!({"id": [1], "at": ["2020-01-02T00:00:00Z"], "note": [note]});
+    let event = |bytes: usize| {
+        let note = "x".repeat(bytes);
+        json!({"id": 1, "at": "2020-01-01T00:00:00Z", "note": note}).to_string()
+    };
+    let (status, answer) = server.events("notes", &event(32 * MIB));
+    assert_eq!(status, 422, "{}", answer["events"][0]);
+    assert!(answer["events"][0].to_string().contains(wanted), "{answer}");
+    for (path, body) in [
+        ("/push", json!({"push_source_name": "notes", "df": frame})),
+        (
+            "/write-to-online-store",
+            json!({"feature_view_name": "newest", "df": frame}),
+        ),
+    ] {
+        let body = body.to_string();
+        let (status, answer) = server.post(path, JSON, body);
+        assert_eq!(status, 400, "{path}: {answer}");
+        assert!(answer.to_string().contains(wanted), "{path}: {answer}");
+    }
+    assert_eq!(ask().1["rows"][0]["status"]["newest_note"], "not_found");
+    // The largest row is found.
+    let most = 32 * MIB - 8;
+    assert_eq!(server.events("notes", &event(most)).0, 200);
+    let (status, answer) = ask();
+    assert_eq!(status, 200, "{}", answer["error"]);
+    let note = answer["rows"][0]["features"]["newest_note"].as_str();
+    assert_eq!(note.unwrap().len(), most);
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_column_of_feast_is_encoded_piece_by_piece() {

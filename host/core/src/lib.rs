@@ -38,7 +38,7 @@ pub use coerce::{
     CoerceError, Coerced, can_widen, coerce, coerce_rows, nearest_type, oversized_decimals,
     readable_as, widen,
 };
-pub use column::ColumnBuilder;
+pub use column::{ColumnBuilder, value_bytes};
 pub use condition::{BoundCondition, Condition};
 pub use decimal::lost_number;
 pub use digest::{Digest, DigestError, Hasher};

@@ -14,12 +14,12 @@
 use std::sync::Arc;
 
 use serde_json::Value as Json;
-use wafer_catalog::{Definitions, Recipe};
+use wafer_catalog::{Definitions, MAX_FOUND_BYTES, Recipe};
 use wafer_core::Timestamp;
 use wafer_store::{Result, for_work};
 
 use crate::served_view::{
-    LookedUpRequest, MAX_FOUND_BYTES, RequestColumns, ServedView, add_entity_keys, assemble, decode,
+    LookedUpRequest, RequestColumns, ServedView, add_entity_keys, assemble, decode,
 };
 use crate::service::Serving;
 use crate::vectors::Vectors;

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow_array::ArrayRef;
-use wafer_catalog::{Readable, nulled};
+use wafer_catalog::{MAX_FOUND_BYTES, Readable, nulled};
 use wafer_core::{Digest, Field, widen};
 use wafer_runtime::{Deadline, Function};
 use wafer_store::Result;
@@ -27,7 +27,7 @@ use crate::ready::{EndpointServing, ReadyRelease};
 use crate::request_log::queue::{Answered, Shadow};
 use crate::request_log::sampled_rows;
 use crate::routing::{encoded_row, point};
-use crate::served_view::{MAX_FOUND_BYTES, assemble, decode_column, decode_rows};
+use crate::served_view::{assemble, decode_column, decode_rows};
 use crate::service::Serving;
 
 /// The answer of an endpoint.

@@ -26,6 +26,6 @@ pub use infer::{Inference, predict};
 pub use ready::{EndpointInfo, EndpointServing};
 pub use request_log::table::{LogTable, is_log_of};
 pub use routing::{Routing, WHOLE, parse_percent};
-pub use served_view::MAX_FOUND_BYTES;
 pub use service::Serving;
 pub use vectors::{FeatureRow, Status, Vectors};
+pub use wafer_catalog::MAX_FOUND_BYTES;

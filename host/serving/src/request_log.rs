@@ -24,7 +24,7 @@ use std::time;
 
 use arrow_array::ArrayRef;
 use futures::StreamExt as _;
-use wafer_catalog::blocking;
+use wafer_catalog::{MAX_FOUND_BYTES, blocking};
 use wafer_core::Duration;
 use wafer_store::{EventCommit, OutboxRow, Result, for_work};
 
@@ -33,7 +33,6 @@ use crate::ready::{EndpointServing, ReadyRelease};
 use crate::request_log::queue::{Answered, Entry, Shadow};
 use crate::request_log::rows::logged_rows;
 use crate::routing::{WHOLE, encoded_row, point};
-use crate::served_view::MAX_FOUND_BYTES;
 use crate::service::Serving;
 
 /// The number of rows that are written in one commit, about.

@@ -21,10 +21,6 @@ use wafer_store::{Error, Kind, OnlineKey, OnlineRow, Result};
 
 use crate::vectors::{Feature, LookupResult, Status, Vectors};
 
-/// The most bytes that the looked-up values of a request may take, those of all its lookups
-/// together, each counted as often as the request asks for it.
-pub const MAX_FOUND_BYTES: u64 = 32 << 20;
-
 /// A version of a view, resolved once for all requests.
 #[derive(Debug)]
 pub(crate) struct ServedView {

@@ -135,23 +135,28 @@ impl Route {
             for row in &made.deleted {
                 drafts[rows[*row]].has_deleted_rows = true;
             }
-            add_writes(target, &made, rows, drafts, terms);
+            add_writes(target, &made, (rows, events), drafts, terms);
         }
         Ok(())
     }
 }
 
-/// Adds what the rows of a group write to the drafts of the events that they came from.
+/// Adds what the rows of a group write to the drafts of the events that they came from. An event
+/// with a row that no request could look up is refused.
 fn add_writes(
     target: &Target,
     made: &GroupRows,
-    rows: &[usize],
+    (rows, events): (&[usize], &[IncomingEvent]),
     drafts: &mut [Draft],
     terms: IngestTerms<'_>,
 ) {
     let (now, columns) = (terms.now, made.prepared());
     for (row, source) in made.sources.iter().enumerate() {
-        let draft = &mut drafts[rows[*source]];
+        let index = rows[*source];
+        let draft = &mut drafts[index];
+        if let Some(reason) = made.unreadable(&target.group.name, row) {
+            draft.refuse(reason, target, &events[index], now);
+        }
         let Ok(commit) = &mut draft.commit else {
             continue;
         };

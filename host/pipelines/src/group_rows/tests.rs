@@ -116,6 +116,51 @@ fn row_is_kept_or_left_out_or_refused_with_the_reason() {
 }
 
 #[test]
+fn a_row_that_no_request_could_look_up_is_told_from_others() {
+    let text = DataType::Utf8;
+    let group = GroupDef {
+        keys: vec![Field::new("k", DataType::Utf8, false)],
+        columns: vec![
+            Field::new("x", text.clone(), true),
+            Field::new("y", text, true),
+        ],
+        ..GroupDef::new("g", "e", "t")
+    };
+    let outputs = Schema::new(vec![
+        Field::new("t", DataType::Timestamp, true),
+        Field::new("x", DataType::Utf8, true),
+        Field::new("y", DataType::Utf8, true),
+        Field::new("k", DataType::Utf8, true),
+    ]);
+    // Beside its bytes, each text takes eight.
+    let most = MAX_FOUND_BYTES as usize - 16;
+    let texts = |lengths: [usize; 3]| -> ArrayRef {
+        let texts = lengths.map(|length| "x".repeat(length));
+        Arc::new(StringArray::from_iter_values(texts))
+    };
+    let times = TimestampMicrosecondArray::from(vec![150; 3]).with_timezone("UTC");
+    let output = Output {
+        columns: vec![
+            Arc::new(times),
+            texts([most, most, 1]),
+            texts([0, 1, 1]),
+            texts([1, 1, 1]),
+        ],
+        rows: 3,
+        source_rows: None,
+        row_errors: Vec::new(),
+    };
+    let target = Target::new(group, &Deletions::default());
+    let rows = target.rows_of(&outputs.unwrap(), &output, GATE);
+    let reasons = [0, 1, 2].map(|row| rows.unreadable("g", row));
+    assert!(reasons[0].is_none() && reasons[2].is_none());
+    let reason = reasons[1].as_deref().unwrap();
+    let wanted =
+        "its row of group `g` takes 33554433 bytes, and a request may look up at most 32 MiB";
+    assert!(reason.starts_with(wanted), "{reason}");
+}
+
+#[test]
 fn rows_name_the_source_rows_that_they_were_made_from() {
     let row = (Some("a"), Some(150), 1);
     let refused = || vec![(1, "no".to_owned())];

@@ -1,6 +1,6 @@
 use arrow_array::{Int64Array, StringArray};
 use serde_json::json;
-use wafer_catalog::AggregateDef;
+use wafer_catalog::{AggregateDef, MAX_FOUND_BYTES};
 use wafer_core::aggregate::{Aggregate, CellRef, Function, Item};
 use wafer_core::encode_row;
 use wafer_core::rules::{Arrival, RowVersion};
