@@ -418,6 +418,34 @@ fn what_a_request_looks_up_counts_as_often_as_it_asks_for_it() {
     assert!(answer.to_string().contains(message), "{answer}");
 }
 
+/// Stored rows are counted before they are read, and not when all of them are in memory.
+#[cfg(target_os = "linux")]
+#[test]
+fn stored_rows_are_counted_before_they_are_read() {
+    let project = notes("");
+    let server = project.serve(&[]);
+    let text = "x".repeat(8 * MIB);
+    for id in 1..=14 {
+        let note = json!({"id": id, "at": "2020-01-01T00:00:00Z", "note": text});
+        assert_eq!(server.events("notes", &note.to_string()).0, 200);
+    }
+    let ask = |ids: std::ops::RangeInclusive<u32>| {
+        let rows: Vec<Json> = ids.map(|id| json!({ "id": id })).collect();
+        json!({ "rows": rows }).to_string()
+    };
+    // What the first lookup loads does not count.
+    let first = "/v1/views/newest/features";
+    assert_eq!(server.post(first, JSON, ask(1..=1)).0, 200);
+    for path in [first, "/v1/views/recent/features"] {
+        Request::new(path, JSON, ask(1..=14), &[400]).check(&server);
+        let (status, answer) = server.post(path, JSON, ask(1..=14));
+        assert_eq!(status, 400, "{answer}");
+        let wanted = "the stored values for the 14 rows of the request take more than 32 MiB";
+        assert!(answer.to_string().contains(wanted), "{answer}");
+        assert_eq!(server.post(path, JSON, ask(1..=3)).0, 200);
+    }
+}
+
 #[test]
 fn an_event_that_could_never_be_looked_up_is_refused_by_name() {
     let project = notes("");

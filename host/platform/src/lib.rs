@@ -57,8 +57,8 @@ pub use wafer_pipelines::{
 };
 pub use wafer_registry::{ModelSummary, NewVersion, Origin, Registry, ViewOfRelease};
 pub use wafer_serving::{
-    Endpoint, EndpointInfo, EndpointServing, FeatureRow, InferRequest, Inference, MAX_FOUND_BYTES,
-    Routing, Serving, Status, Vectors, WHOLE, parse_percent,
+    Endpoint, EndpointInfo, EndpointServing, FeatureRow, FoundMemory, InferRequest, Inference,
+    MAX_FOUND_BYTES, Routing, Serving, Status, Vectors, WHOLE, parse_percent,
 };
 pub use wafer_store::{Error, Kind, Result};
 pub use wafer_tables::{Deletion, FlushReport, Tables};

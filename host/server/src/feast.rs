@@ -40,15 +40,17 @@ use wafer_core::{
     ColumnBuilder, DataType, Digest, Field, Reading, Timestamp, cell_to_json, cut_to,
 };
 use wafer_platform::{
-    Definitions, Delivery, EventResult, GroupDef, IncomingEvent, IngestReport, MAX_FOUND_BYTES,
-    MadeBy, Platform, Status, Vectors,
+    Definitions, Delivery, EventResult, FoundMemory, GroupDef, IncomingEvent, IngestReport, MadeBy,
+    Platform, Status, Vectors,
 };
 
 use crate::MAX_ROWS;
 use crate::error::Failure;
 use crate::events::{check_count, ingest_slices};
+use crate::features::ENCODED_BYTES;
 use crate::intake::{Payload, charged};
 use crate::json_size::parsed_size;
+use crate::limits::FoundCharge;
 use crate::media_type::check_json;
 use crate::whole::WholeAnswer;
 
@@ -61,9 +63,6 @@ const WHOLE_CELLS: usize = 4_096;
 const WHOLE_BYTES: u64 = 1 << 20;
 /// The size in bytes from which on no further values are encoded together with others.
 const PIECE_BYTES: usize = 1 << 20;
-/// The most memory, in bytes, that a value takes for each of its bytes while it is encoded: it is
-/// copied, a control character becomes six, and half of the memory of a text may be unused.
-const ENCODED_BYTES: u64 = 14;
 /// The size that is counted for a number, a time or a list beside its items, in bytes.
 const SCALAR_BYTES: u64 = 32;
 
@@ -209,12 +208,14 @@ async fn online_features(
     }
     let wanted = wanted(&platform, &request)?;
     let mut sets: BTreeMap<SetName, Set> = BTreeMap::new();
-    let mut left = MAX_FOUND_BYTES;
+    let (charge, memory) = payload.found();
+    let mut found = 0;
     for Wanted { set, .. } in &wanted {
         if !sets.contains_key(set) {
             let entities = &request.entities;
-            let looked_up = Set::look_up(&platform, set, entities, (count, left)).await?;
-            left = left.saturating_sub(looked_up.vectors.found_bytes());
+            let memory = memory.after(found);
+            let looked_up = Set::look_up(&platform, set, entities, (count, memory)).await?;
+            found += looked_up.vectors.found_bytes();
             sets.insert(set.clone(), looked_up);
         }
     }
@@ -250,7 +251,7 @@ async fn online_features(
             .map(|(name, set)| json!({ "name": name.as_str(), "version": set.version }))
             .collect();
     }
-    answer.into_response(count, &payload)
+    answer.into_response(count, charge, &payload)
 }
 
 /// Returns the features that the request names, by themselves or by a feature service.
@@ -298,13 +299,13 @@ fn wanted(platform: &Platform, request: &OnlineFeaturesRequest) -> Result<Vec<Wa
 }
 
 impl Set {
-    /// Looks up the features of all entities of a request in a group or view. The looked-up values
-    /// may take `most` bytes.
+    /// Looks up the features of all entities of a request in a group or view, with what the
+    /// looked-up values may take.
     async fn look_up(
         platform: &Platform,
         set: &SetName,
         entities: &Map<String, Json>,
-        (count, most): (usize, u64),
+        (count, memory): (usize, FoundMemory),
     ) -> Result<Self, Failure> {
         let definitions = platform.context().definitions();
         let names = |fields: &[Field]| fields.iter().map(|f| f.name.clone()).collect();
@@ -312,8 +313,9 @@ impl Set {
         let group = definitions.groups.get(name);
         if let (SetName::Any(_), Some(group)) = (set, group) {
             let rows = rows_of(entities, &group.keys, count);
+            let serving = platform.serving();
             return Ok(Self {
-                vectors: platform.serving().group_features(name, &rows, most).await?,
+                vectors: serving.group_features(name, &rows, memory).await?,
                 prefix: format!("{name}_"),
                 inputs: names(&group.keys),
                 version: group.version,
@@ -321,13 +323,14 @@ impl Set {
         }
         if matches!(set, SetName::Any(_)) && !definitions.views.contains_key(name) {
             // There is neither a group nor a view. This fails with a list of the groups.
-            platform.serving().group_features(name, &[], most).await?;
+            let memory = memory.clone();
+            platform.serving().group_features(name, &[], memory).await?;
         }
         let recipe = platform.context().view(name)?;
         let rows = rows_of(entities, &recipe.view.inputs, count);
         let serving = platform.serving();
         Ok(Self {
-            vectors: serving.features_within(name, &rows, most).await?,
+            vectors: serving.features_within(name, &rows, memory).await?,
             prefix: String::new(),
             inputs: names(&recipe.view.inputs),
             version: 0,
@@ -372,7 +375,12 @@ impl FeastVectors {
 
     /// Returns the response: `{"metadata":{…},"results":[{…}],"status":true}`. If it is not short,
     /// it is encoded as it is sent, and what it is made of is charged until then.
-    fn into_response(self, rows: usize, payload: &Payload) -> Result<Response, Failure> {
+    fn into_response(
+        self,
+        rows: usize,
+        charge: FoundCharge,
+        payload: &Payload,
+    ) -> Result<Response, Failure> {
         let metadata = serde_json::to_string(&self.metadata).expect("names always serialise");
         let start = Bytes::from(format!("{{\"metadata\":{metadata},\"results\":["));
         let end = Bytes::from_static(b"],\"status\":true}");
@@ -395,7 +403,7 @@ impl FeastVectors {
         // Join keys and request fields are kept as well.
         let kept = vectors + parsed_size(&payload.bytes, 0);
         let piece = 2 * PIECE_BYTES as u64 + ENCODED_BYTES * longest;
-        let charge = payload.charge(kept + piece)?;
+        charge.raise(kept + piece)?;
         let pieces = stream::iter(pieces.map(Ok::<Bytes, Infallible>));
         let body = axum::body::Body::from_stream(pieces);
         Ok(charged((media_type, body).into_response(), charge))

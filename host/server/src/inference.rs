@@ -192,9 +192,11 @@ async fn infer(
         request.outputs.as_deref(),
         &info.outputs,
     )?;
+    // What was looked up is held until the answer is there.
+    let (_charge, memory) = payload.found();
     let inference = platform
         .serving()
-        .infer(&endpoint, version.as_deref(), asked)
+        .infer(&endpoint, version.as_deref(), asked, &memory)
         .await?;
     answer(model, inference, &wanted, &payload)
 }

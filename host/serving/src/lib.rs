@@ -11,6 +11,7 @@
 mod call;
 mod endpoints;
 mod features;
+mod found;
 mod infer;
 mod ready;
 mod refresh;
@@ -22,6 +23,7 @@ mod vectors;
 
 pub use call::{InferRequest, Prediction};
 pub use endpoints::Endpoint;
+pub use found::FoundMemory;
 pub use infer::{Inference, predict};
 pub use ready::{EndpointInfo, EndpointServing};
 pub use request_log::table::{LogTable, is_log_of};
