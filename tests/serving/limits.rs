@@ -418,6 +418,49 @@ fn what_a_request_looks_up_counts_as_often_as_it_asks_for_it() {
     assert!(answer.to_string().contains(message), "{answer}");
 }
 
+/// Each text is held by every state of every window, which together are many times the push.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_push_into_many_windows_takes_no_more_memory_than_its_size_allows() {
+    const EVENTS: usize = 64;
+    let project = Project::new(
+        r#"
+[project]
+name = "windows"
+[entities.thing]
+keys = { id = "int64" }
+[sources.notes]
+type = "stream"
+columns = { id = "int64", at = "timestamp", note = "utf8" }
+[groups.recent]
+entity = "thing"
+event_time = "at"
+aggregates = [
+  { function = ["first", "last"], column = "note", windows = ["20m", "2h", "1d", "lifetime"] },
+  { function = ["first_k", "last_k", "top_k"], k = 3, column = "note", windows = ["20m", "2h", "1d", "lifetime"] },
+]
+[pipelines.recent]
+source = "notes"
+group = "recent"
+[views.recent]
+lookups = [{ group = "recent" }]
+"#,
+    );
+    let project = project.applied();
+    let server = project.serve(&["--clock", "2020-01-01T00:05:00Z,0"]);
+    let text = "x".repeat(MIB / 8);
+    let note = |id: usize| {
+        let note = json!({"id": id, "at": "2020-01-01T00:00:00Z", "note": text});
+        format!("{note}\n")
+    };
+    // What the first push loads does not count.
+    assert_eq!(server.events("notes", &note(EVENTS)).0, 200);
+    let notes: String = (0..EVENTS).map(note).collect();
+    Request::new("/v1/sources/notes/events", NDJSON, notes, &[200]).check(&server);
+    let row = server.features("recent", &json!([{ "id": EVENTS - 1 }]));
+    assert_eq!(row[0]["features"]["recent_note_last_20m"], text.as_str());
+}
+
 /// Stored rows are counted before they are read, and not when all of them are in memory.
 #[cfg(target_os = "linux")]
 #[test]

@@ -48,7 +48,7 @@ pub(crate) const MAX_VALUE: usize = 320 << 10;
 /// Maximum number of concurrent calls of one operation.
 const CONCURRENT_CALLS: usize = 32;
 
-/// Is called with the bytes that a call brought. Its error ends the read that the call is a part of.
+/// Is called with the bytes that a call brought. Its error ends the read that the call belongs to.
 pub(crate) type CountBytes<'a> = &'a (dyn Fn(u64) -> Result<()> + Send + Sync);
 
 /// Runs calls with limited concurrency, and returns their results in order.

@@ -566,14 +566,25 @@ impl GroupRows {
     }
 
     /// Returns why no request could look a row up, or `None` if one can: its values take at most
-    /// [`MAX_FOUND_BYTES`].
-    pub(crate) fn unreadable(&self, group: &str, row: usize) -> Option<String> {
-        let sizes = self.columns.iter().map(|column| value_bytes(column, row));
+    /// [`MAX_FOUND_BYTES`], each counted as often as the summary of an entity may hold it.
+    pub(crate) fn unreadable(&self, target: &Target, row: usize) -> Option<String> {
+        let copies = |column| {
+            target
+                .layout
+                .as_ref()
+                .map_or(1, |l| l.copies(column).max(1))
+        };
+        let columns = self.columns.iter().enumerate();
+        let sizes = columns.map(|(index, column)| {
+            let bytes = value_bytes(column, row);
+            bytes.saturating_mul(copies(index))
+        });
         let bytes = sizes.fold(0, u64::saturating_add);
         (bytes > MAX_FOUND_BYTES).then(|| {
             format!(
-                "its row of group `{group}` takes {bytes} bytes, and a request may look up at most \
-                 {}, so that nobody could read it; send less in one event",
+                "its row of group `{}` takes {bytes} bytes, and a request may look up at most {}, so \
+                 that nobody could read it; send less in one event",
+                target.group.name,
                 bytes_text(MAX_FOUND_BYTES)
             )
         })
