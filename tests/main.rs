@@ -69,6 +69,7 @@ mod serving {
     mod batch_inference;
     mod connections;
     mod endpoints;
+    mod feast;
     mod features;
     mod http;
     mod limits;

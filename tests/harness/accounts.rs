@@ -107,6 +107,30 @@ group = "scores"
 
 "#;
 
+/// Makes a project with version 1 of a model whose function panics for the account `trap`, and a
+/// pipeline that predicts with it.
+pub(crate) fn trapping_model() -> Project {
+    let project = accounts(&format!(
+        r#"
+{SCORES}
+
+[functions.offset]
+component = "{}"
+parameters = {{ offset = 1 }}
+
+[models.line]
+view = "account"
+label = "y"
+task = "regression"
+function = "offset"
+"#,
+        guest("offset").display()
+    ));
+    let file = project.write("model", "no weights").display().to_string();
+    project.ok(&["models", "push", "line", "--artifact", &file]);
+    project
+}
+
 /// Returns the file of a linear model that predicts `intercept` for every row.
 pub(crate) fn line(intercept: f64) -> String {
     json!({"intercept": intercept, "coefficients": {"last_amount": 0}, "missing": {"last_amount": 0}}).to_string()

@@ -1,7 +1,7 @@
 //! Functions that panic on one row: the error names the row, the place in the function's source,
 //! and what to do if the function asked for what is not in a sandbox.
 
-use crate::harness::accounts::{SCORES, accounts};
+use crate::harness::accounts::trapping_model;
 use crate::harness::{Project, guest, text};
 
 /// Makes a project whose function panics on the ids 7 and 8, with 9,000 rows of which the one in
@@ -77,30 +77,6 @@ fn run_says_what_to_do_without_a_clock() {
     ] {
         assert!(said.contains(wanted), "{wanted}: {said}");
     }
-}
-
-/// Makes a project with version 1 of a model whose function panics for the account `trap`, and a
-/// pipeline that predicts with it.
-fn trapping_model() -> Project {
-    let project = accounts(&format!(
-        r#"
-{SCORES}
-
-[functions.offset]
-component = "{}"
-parameters = {{ offset = 1 }}
-
-[models.line]
-view = "account"
-label = "y"
-task = "regression"
-function = "offset"
-"#,
-        guest("offset").display()
-    ));
-    let file = project.write("model", "no weights").display().to_string();
-    project.ok(&["models", "push", "line", "--artifact", &file]);
-    project
 }
 
 #[test]

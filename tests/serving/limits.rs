@@ -418,6 +418,114 @@ fn what_a_request_looks_up_counts_as_often_as_it_asks_for_it() {
     assert!(answer.to_string().contains(message), "{answer}");
 }
 
+/// Each text is held by every state of every window, which together are many times the push.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_push_into_many_windows_takes_no_more_memory_than_its_size_allows() {
+    const EVENTS: usize = 64;
+    let project = Project::new(
+        r#"
+[project]
+name = "windows"
+[entities.thing]
+keys = { id = "int64" }
+[sources.notes]
+type = "stream"
+columns = { id = "int64", at = "timestamp", note = "utf8" }
+[groups.recent]
+entity = "thing"
+event_time = "at"
+aggregates = [
+  { function = ["first", "last"], column = "note", windows = ["20m", "2h", "1d", "lifetime"] },
+  { function = ["first_k", "last_k", "top_k"], k = 3, column = "note", windows = ["20m", "2h", "1d", "lifetime"] },
+]
+[pipelines.recent]
+source = "notes"
+group = "recent"
+[views.recent]
+lookups = [{ group = "recent" }]
+"#,
+    );
+    let project = project.applied();
+    let server = project.serve(&["--clock", "2020-01-01T00:05:00Z,0"]);
+    let text = "x".repeat(MIB / 8);
+    let note = |id: usize| {
+        let note = json!({"id": id, "at": "2020-01-01T00:00:00Z", "note": text});
+        format!("{note}\n")
+    };
+    // What the first push loads does not count.
+    assert_eq!(server.events("notes", &note(EVENTS)).0, 200);
+    let notes: String = (0..EVENTS).map(note).collect();
+    Request::new("/v1/sources/notes/events", NDJSON, notes, &[200]).check(&server);
+    let row = server.features("recent", &json!([{ "id": EVENTS - 1 }]));
+    assert_eq!(row[0]["features"]["recent_note_last_20m"], text.as_str());
+}
+
+/// Stored rows are counted before they are read, and not when all of them are in memory.
+#[cfg(target_os = "linux")]
+#[test]
+fn stored_rows_are_counted_before_they_are_read() {
+    let project = notes("");
+    let server = project.serve(&[]);
+    let text = "x".repeat(8 * MIB);
+    for id in 1..=14 {
+        let note = json!({"id": id, "at": "2020-01-01T00:00:00Z", "note": text});
+        assert_eq!(server.events("notes", &note.to_string()).0, 200);
+    }
+    let ask = |ids: std::ops::RangeInclusive<u32>| {
+        let rows: Vec<Json> = ids.map(|id| json!({ "id": id })).collect();
+        json!({ "rows": rows }).to_string()
+    };
+    // What the first lookup loads does not count.
+    let first = "/v1/views/newest/features";
+    assert_eq!(server.post(first, JSON, ask(1..=1)).0, 200);
+    for path in [first, "/v1/views/recent/features"] {
+        Request::new(path, JSON, ask(1..=14), &[400]).check(&server);
+        let (status, answer) = server.post(path, JSON, ask(1..=14));
+        assert_eq!(status, 400, "{answer}");
+        let wanted = "the stored values for the 14 rows of the request take more than 32 MiB";
+        assert!(answer.to_string().contains(wanted), "{answer}");
+        assert_eq!(server.post(path, JSON, ask(1..=3)).0, 200);
+    }
+}
+
+#[test]
+fn an_event_that_could_never_be_looked_up_is_refused_by_name() {
+    let project = notes("");
+    let server = project.serve(&[]);
+    let ask = || server.post("/v1/views/newest/features", JSON, asking(1));
+    let wanted = "takes 33554440 bytes, and a request may look up at most 32 MiB";
+    let note = "x".repeat(32 * MIB);
+    let frame = json!({"id": [1], "at": ["2020-01-02T00:00:00Z"], "note": [note]});
+    let event = |bytes: usize| {
+        let note = "x".repeat(bytes);
+        json!({"id": 1, "at": "2020-01-01T00:00:00Z", "note": note}).to_string()
+    };
+    let (status, answer) = server.events("notes", &event(32 * MIB));
+    assert_eq!(status, 422, "{}", answer["events"][0]);
+    assert!(answer["events"][0].to_string().contains(wanted), "{answer}");
+    for (path, body) in [
+        ("/push", json!({"push_source_name": "notes", "df": frame})),
+        (
+            "/write-to-online-store",
+            json!({"feature_view_name": "newest", "df": frame}),
+        ),
+    ] {
+        let body = body.to_string();
+        let (status, answer) = server.post(path, JSON, body);
+        assert_eq!(status, 400, "{path}: {answer}");
+        assert!(answer.to_string().contains(wanted), "{path}: {answer}");
+    }
+    assert_eq!(ask().1["rows"][0]["status"]["newest_note"], "not_found");
+    // The largest row is found.
+    let most = 32 * MIB - 8;
+    assert_eq!(server.events("notes", &event(most)).0, 200);
+    let (status, answer) = ask();
+    assert_eq!(status, 200, "{}", answer["error"]);
+    let note = answer["rows"][0]["features"]["newest_note"].as_str();
+    assert_eq!(note.unwrap().len(), most);
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_column_of_feast_is_encoded_piece_by_piece() {

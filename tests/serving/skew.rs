@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use arrow_array::cast::AsArray as _;
+use arrow_array::types::Int64Type;
+use arrow_array::{ArrayRef, Int64Array, StringArray};
 use serde_json::{Value as Json, json};
 
-use crate::harness::accounts::{infer, logged, request};
-use crate::harness::are_embedded;
+use crate::harness::accounts::{infer, logged, request, route_and_log, trapping_model};
 use crate::harness::ledger::{entry, lines};
 use crate::harness::request_log::{log_table, served, wait};
+use crate::harness::{are_embedded, text};
 
 #[test]
 fn skew_counts_late_knowledge_as_timing_and_altered_values_as_mismatches() {
@@ -49,7 +52,10 @@ fn skew_counts_late_knowledge_as_timing_and_altered_values_as_mismatches() {
         .path()
         .join(".wafer/offline")
         .join(log_table(&project));
-    alter(&table, "last_small");
+    alter(&table, "last_small", |column| {
+        let column = column.as_primitive::<Int64Type>().iter();
+        Arc::new(column.map(|v| Some(v? + 1)).collect::<Int64Array>())
+    });
     let output = project
         .command(&["skew", "line", "--output", "json"])
         .output()
@@ -70,10 +76,43 @@ fn skew_counts_late_knowledge_as_timing_and_altered_values_as_mismatches() {
     assert_eq!(value["examples"][0]["offline"], 2);
 }
 
-/// Rewrites the only file of a table, with 1 added to the values of a column of integers.
-fn alter(table: &std::path::Path, column: &str) {
-    use arrow_array::cast::AsArray as _;
-    use arrow_array::types::Int64Type;
+#[test]
+fn skew_names_the_logged_row_on_which_its_model_panics() {
+    if !are_embedded() {
+        return;
+    }
+    let project = trapping_model();
+    project.ok(&["release", "create", "--model", "line@1"]);
+    route_and_log(&project, &["r1"]);
+    let server = served(&project);
+    let mut request = request(&["k001", "k002", "k003"]);
+    request["id"] = json!("asked");
+    let (status, answer) = infer(&server, "line", &request);
+    assert_eq!(status, 200, "{answer}");
+    wait(&server, 3);
+    server.stop();
+    assert_eq!(project.json(&["skew", "line"])["mismatches"], 0);
+    let table = project
+        .path()
+        .join(".wafer/offline")
+        .join(log_table(&project));
+    alter(&table, "key_a", |column| {
+        let column = column.as_string::<i32>().iter();
+        let altered = column.map(|key| match key {
+            Some("k002") => Some("trap"),
+            other => other,
+        });
+        Arc::new(altered.collect::<StringArray>())
+    });
+    let output = project.command(&["skew", "line"]).output().unwrap();
+    assert!(!output.status.success());
+    let said = text(&output);
+    let wanted = "logged row 1 of request `asked`: function `offset` trapped: ";
+    assert!(said.contains(wanted), "{said}");
+}
+
+/// Rewrites the only file of a table, with a changed column.
+fn alter(table: &std::path::Path, column: &str, change: impl Fn(&ArrayRef) -> ArrayRef) {
     let mut open = vec![table.to_owned()];
     let mut files = Vec::new();
     while let Some(folder) = open.pop() {
@@ -107,9 +146,7 @@ fn alter(table: &std::path::Path, column: &str) {
     for batch in batches {
         let place = schema.index_of(column).unwrap();
         let mut columns = batch.columns().to_vec();
-        let altered = columns[place].as_primitive::<Int64Type>();
-        let altered: arrow_array::Int64Array = altered.iter().map(|v| Some(v? + 1)).collect();
-        columns[place] = Arc::new(altered);
+        columns[place] = change(&columns[place]);
         let batch = arrow_array::RecordBatch::try_new(Arc::clone(&schema), columns).unwrap();
         writer.write(&batch).unwrap();
     }

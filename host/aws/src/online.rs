@@ -1,14 +1,16 @@
 //! The online store: one item for each entity of a group, and the outbox.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::FutureExt as _;
 use wafer_core::Timestamp;
 use wafer_store::{
-    Consumed, EarlyWrite, Error, EventCommit, EventOutcome, GroupContent, Kind, Metered, OnlineKey,
-    OnlineRow, OnlineStore, OnlineWrite, OutboxEntry, PutCounts, Result, Upkeep, Waiting,
+    Consumed, CountRead, EarlyWrite, Error, EventCommit, EventOutcome, GroupContent, Kind, Metered,
+    OnlineKey, OnlineRow, OnlineStore, OnlineWrite, OutboxEntry, PutCounts, Result, Upkeep,
+    Waiting,
 };
 
 use crate::Dynamo;
@@ -16,7 +18,9 @@ use crate::commit::{by_entity, is_permanent};
 use crate::item::{Mark, Parts, Stored};
 use crate::layout::{BUCKETS, Epochs, TableEpochs, partition, place};
 use crate::outbox::{CommitName, minute, records};
-use crate::table::{Condition, Item, Key, bytes_of, number, number_of, run_concurrently};
+use crate::table::{
+    Condition, CountBytes, Item, Key, bytes_of, number, number_of, run_concurrently,
+};
 
 /// Upper bound on the difference between the clocks of writers.
 const MAX_CLOCK_SKEW: wafer_core::Duration = wafer_core::Duration::from_hours(1);
@@ -40,6 +44,7 @@ impl Dynamo {
         places: &[Key],
         found: &HashMap<Key, Item>,
         now: Timestamp,
+        count: CountBytes<'_>,
     ) -> Result<Option<Vec<Option<OnlineRow>>>> {
         let damaged = || self.table.corrupt("an entity's row that cannot be read");
         let read = |place| match found.get(place) {
@@ -52,7 +57,7 @@ impl Dynamo {
         if !parts.is_empty() {
             parts.sort();
             parts.dedup();
-            let pieces = self.table.get_many(&parts).await?;
+            let pieces = self.table.get_all(&parts, true, count).await?;
             for (place, stored) in places.iter().zip(&mut all) {
                 let Some(parts) = stored.as_ref().and_then(|stored| stored.parts.as_ref()) else {
                     continue;
@@ -326,7 +331,12 @@ impl Dynamo {
 
 #[async_trait]
 impl OnlineStore for Dynamo {
-    async fn get_many(&self, keys: &[OnlineKey], now: Timestamp) -> Result<Vec<Option<OnlineRow>>> {
+    async fn get_many_counted(
+        &self,
+        keys: &[OnlineKey],
+        now: Timestamp,
+        count: CountRead<'_>,
+    ) -> Result<Vec<Option<OnlineRow>>> {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
@@ -342,7 +352,10 @@ impl OnlineStore for Dynamo {
             // The layout must be read with strong consistency.
             let consistent = self.table.consistent || due.is_some();
             let asked = self.machine_clock.now();
-            let found = self.table.get_all(&wanted, consistent).await?;
+            // What an earlier attempt has read is gone.
+            let read = AtomicU64::new(0);
+            let count = |bytes| count(read.fetch_add(bytes, Ordering::Relaxed) + bytes);
+            let found = self.table.get_all(&wanted, consistent, &count).await?;
             if let Some(due) = due {
                 let present = self.layouts.learn(&self.table, found.get(&due), asked)?;
                 if keys
@@ -352,7 +365,7 @@ impl OnlineStore for Dynamo {
                     continue;
                 }
             }
-            if let Some(rows) = self.rows_at(&places, &found, now).await? {
+            if let Some(rows) = self.rows_at(&places, &found, now, &count).await? {
                 return Ok(rows);
             }
             if !backoff.wait().await {

@@ -48,6 +48,9 @@ pub(crate) const MAX_VALUE: usize = 320 << 10;
 /// Maximum number of concurrent calls of one operation.
 const CONCURRENT_CALLS: usize = 32;
 
+/// Is called with the bytes that a call brought. Its error ends the read that the call belongs to.
+pub(crate) type CountBytes<'a> = &'a (dyn Fn(u64) -> Result<()> + Send + Sync);
+
 /// Runs calls with limited concurrency, and returns their results in order.
 pub(crate) async fn run_concurrently<T: Send>(
     calls: Vec<BoxFuture<'_, Result<T>>>,
@@ -222,24 +225,31 @@ impl Table {
     /// Reads items with strong consistency, in concurrent calls of up to 100 keys. Keys that
     /// DynamoDB leaves unprocessed are requested again, so the result is always complete.
     pub(crate) async fn get_many(&self, keys: &[Key]) -> Result<HashMap<Key, Item>> {
-        self.get_all(keys, true).await
+        self.get_all(keys, true, &|_| Ok(())).await
     }
 
     /// Reads items like [`get_many`](Self::get_many). If not `consistent`, writes of about the
-    /// last second may be missing, and the read costs half.
+    /// last second may be missing, and the read costs half. Each call is counted when it is
+    /// answered.
     pub(crate) async fn get_all(
         &self,
         keys: &[Key],
         consistent: bool,
+        count: CountBytes<'_>,
     ) -> Result<HashMap<Key, Item>> {
         let calls = keys
             .chunks(MAX_GET_KEYS)
-            .map(|keys| self.get_batch(keys, consistent).boxed());
+            .map(|keys| self.get_batch(keys, consistent, count).boxed());
         let found = run_concurrently(calls.collect()).await?;
         Ok(found.into_iter().flatten().collect())
     }
 
-    async fn get_batch(&self, keys: &[Key], consistent: bool) -> Result<Vec<(Key, Item)>> {
+    async fn get_batch(
+        &self,
+        keys: &[Key],
+        consistent: bool,
+        count: CountBytes<'_>,
+    ) -> Result<Vec<(Key, Item)>> {
         let mut wanted: Vec<Item> = keys.iter().map(Key::item).collect();
         let mut found = Vec::with_capacity(keys.len());
         let mut backoff = self.read_backoff();
@@ -265,6 +275,8 @@ impl Table {
             }
             let items = answer.responses.into_iter().flat_map(HashMap::into_values);
             for item in items.flatten() {
+                let values = item.values().filter_map(|value| value.as_b().ok());
+                count(values.map(|bytes| bytes.as_ref().len() as u64).sum())?;
                 let key = Key::of(&item).ok_or_else(|| self.corrupt("an item without a key"))?;
                 found.push((key, item));
             }

@@ -20,7 +20,7 @@ pub use file_options::{
 pub use format::Format;
 pub(crate) use function::digests;
 pub use function::{ComponentDef, FunctionDef, FunctionRole, definition};
-pub use group::{AggregateDef, GroupDef, fingerprint};
+pub use group::{AggregateDef, GroupDef, MAX_FOUND_BYTES, fingerprint};
 pub use model::{
     ArtifactName, ModelDef, TrainingDef, VersionName, VersionNameError, Which, is_alias,
 };

@@ -41,10 +41,10 @@ pub use definitions::{
     AggregateDef, ArtifactName, ComponentDef, Compression, Cuts, DECOMPRESSED_MIN,
     DECOMPRESSED_RATIO, Definitions, Dialect, Encoding, FIVE_MINUTES, FileOptions, Format,
     FoundColumn, FunctionDef, FunctionRole, GroupDef, HALF_OF_THE_ROWS, LATE, Location, LookupDef,
-    MAX_ROW_BYTES, MODEL_VERSION, MadeBy, ModelDef, OnDemandDef, Overlap, PREDICTION, PassedColumn,
-    PipelineDef, SEVEN_DAYS, SYSTEM_COLUMNS, ScheduleDef, SourceDef, SourceKind, Subject, TableDef,
-    Ticks, TimeDef, TrainingDef, VersionName, VersionNameError, ViewDef, Which, definition,
-    feature_name, fingerprint, is_alias, predicted,
+    MAX_FOUND_BYTES, MAX_ROW_BYTES, MODEL_VERSION, MadeBy, ModelDef, OnDemandDef, Overlap,
+    PREDICTION, PassedColumn, PipelineDef, SEVEN_DAYS, SYSTEM_COLUMNS, ScheduleDef, SourceDef,
+    SourceKind, Subject, TableDef, Ticks, TimeDef, TrainingDef, VersionName, VersionNameError,
+    ViewDef, Which, definition, feature_name, fingerprint, is_alias, predicted,
 };
 pub use functions::{ProjectFunction, ProjectFunctions};
 pub use generations::{Applied, Pointer};

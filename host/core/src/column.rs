@@ -7,8 +7,9 @@ use arrow_array::builder::{
     BinaryBuilder, BooleanBuilder, FixedSizeListBuilder, Float32Builder, Float64Builder,
     Int64Builder, ListBuilder, PrimitiveBuilder, StringBuilder,
 };
+use arrow_array::cast::AsArray as _;
 use arrow_array::types::{Date32Type, TimestampMicrosecondType};
-use arrow_array::{Array, ArrayRef};
+use arrow_array::{Array, ArrayRef, StringArray};
 use arrow_schema::DataType as ArrowType;
 use serde_json::Value as Json;
 use serde_json::value::RawValue;
@@ -363,6 +364,34 @@ impl ColumnBuilder {
         debug_assert_eq!(column.len(), rows);
         column
     }
+}
+
+/// Returns the size of a value of a stored column, in bytes, as [`ColumnBuilder::bytes`] counts it.
+pub fn value_bytes(column: &ArrayRef, row: usize) -> u64 {
+    const EACH: u64 = 8;
+    // A null vector takes as much as any other.
+    if let Some(vectors) = column.as_fixed_size_list_opt() {
+        return EACH + 4 * u64::from(vectors.value_length().unsigned_abs());
+    }
+    if column.is_null(row) {
+        return EACH;
+    }
+    let text_bytes = |texts: &StringArray| {
+        let offsets = texts.value_offsets();
+        u64::from(offsets[texts.len()].abs_diff(offsets[0]))
+    };
+    if let Some(texts) = column.as_string_opt::<i32>() {
+        return EACH + u64::from(texts.value_length(row).unsigned_abs());
+    }
+    if let Some(bytes) = column.as_binary_opt::<i32>() {
+        return EACH + u64::from(bytes.value_length(row).unsigned_abs());
+    }
+    let Some(lists) = column.as_list_opt::<i32>() else {
+        return EACH;
+    };
+    let items = lists.value(row);
+    let texts = items.as_string_opt::<i32>().map_or(0, text_bytes);
+    EACH + EACH * items.len() as u64 + texts
 }
 
 /// The text of a utf8 cell, which was valid UTF-8 when it was taken from its column.

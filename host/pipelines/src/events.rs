@@ -8,11 +8,14 @@
 //! 3. All events go through the pipelines of the source (`routes.rs`, `route.rs`), with one call
 //!    per function. Pipelines that share a function share its call. An event that makes the
 //!    function trap is found by halving the batch, and is rejected alone.
-//! 4. Everything that one event writes is one commit. If the event's identity is new, the commit
+//! 4. Everything that one event writes is one commit, which is encoded only when it is its turn: an
+//!    event is held in each state of each window that it belongs to, so that all commits of a push
+//!    would be many times as large as the push. If the event's identity is new, the commit
 //!    contains the rows that are due (the newest row of an entity wins), the rows that are not due
 //!    yet, the identity, and the rows for the outbox. The latter include the raw event with the
 //!    names of the tables that it was written to.
-//! 5. The online store makes the commits durable, and the push is answered event by event.
+//! 5. The online store makes the commits durable, as many at a time as take some MiB, in the order
+//!    of the events, and the push is answered event by event.
 //!
 //! An event that is older than the source's `lateness` is written to the late table instead of
 //! the group. Events that the function or an expectation refuses go to the quarantine table. A
@@ -30,15 +33,21 @@ use std::sync::{Arc, PoisonError};
 use wafer_catalog::{FIVE_MINUTES, SEVEN_DAYS, SourceDef, SourceKind, TableDef, get};
 use wafer_core::{DataType, Duration, Field, Schema, Timestamp};
 use wafer_files::ReadColumn;
-use wafer_store::{Error, EventCommit, EventOutcome, Kind, Result, for_work};
+use wafer_store::{
+    EarlyWrite, Error, EventCommit, EventOutcome, Kind, OutboxRow, Result, for_work,
+};
 
 use crate::events::arrivals::Arrivals;
-use crate::events::draft::{Draft, IngestTerms};
+use crate::events::draft::{Applied, Draft, IngestTerms, Pending};
 use crate::events::event::{Delivery, EventResult, IncomingEvent, IngestReport};
-use crate::events::route::Route;
-use crate::group_rows::Target;
+use crate::events::route::{Made, Push, Route};
+use crate::group_rows::{Columns, GroupRows, Standing, Target};
 use crate::service::Pipelines;
 use crate::transform::Transform;
+
+/// The size of the encoded rows of commits, in bytes, from which on no further ones are encoded and
+/// committed together with them.
+const COMMIT_BYTES: u64 = 8 << 20;
 
 impl Pipelines {
     /// Ingests events of a stream source: each event goes through every pipeline of the source, and
@@ -79,7 +88,8 @@ impl Pipelines {
         let watermark = self.watermark(source);
         let archive = archive_tables(source, definition, &routes);
         let (name, id, until) = (source.to_owned(), id.clone(), now.plus(*remember));
-        let drafts = self.context.components().event_guests.run(move || {
+        let applied = Arc::clone(&routes);
+        let drafted = self.context.components().event_guests.run(move || {
             let terms = IngestTerms {
                 now,
                 delivery,
@@ -88,17 +98,17 @@ impl Pipelines {
                 lateness,
                 arrivals: &arrivals,
             };
-            let mut drafts = draft_events(&events, &name, id.as_deref(), until, &routes, terms)?;
+            let mut push = draft_events(&events, &name, id.as_deref(), until, &applied, terms)?;
             let mut watermark = watermark;
-            for (draft, event) in drafts.iter_mut().zip(&events) {
+            for (draft, event) in push.drafts.iter_mut().zip(&events) {
                 draft.archive(event, archive.as_ref(), terms);
                 watermark = draft.compare_with_watermark(watermark);
             }
-            Ok::<_, Error>((drafts, watermark))
+            Ok::<_, Error>((push, watermark))
         });
-        let (drafts, watermark) = drafts.await??;
+        let (push, watermark) = drafted.await??;
         self.raise_watermark(source, watermark);
-        self.commit(source, drafts, until).await
+        self.commit(source, push, &routes, (now, until)).await
     }
 
     /// Writes events to a group directly, without the group's pipeline. The fields of an event
@@ -148,8 +158,8 @@ impl Pipelines {
         // A name of a source contains no `/`, so no source shares these identities.
         let name = format!("group/{group}");
         let until = now.plus(SEVEN_DAYS);
-        let drafts = draft_events(&events, &name, None, until, &routes, terms)?;
-        self.commit(&name, drafts, until).await
+        let push = draft_events(&events, &name, None, until, &routes, terms)?;
+        self.commit(&name, push, &routes, (now, until)).await
     }
 
     /// Begins a push, whose rows get numbers in the order in which they come in.
@@ -158,55 +168,153 @@ impl Pipelines {
         Arc::clone(&self.arrivals)
     }
 
-    /// Commits the drafts of a push and reports what became of each event.
+    /// Commits the drafts of a push, which came in at `now`, and reports what became of each event.
+    /// Identities are remembered until `until`.
     async fn commit(
         &self,
         source: &str,
-        drafts: Vec<Draft>,
-        until: Timestamp,
+        push: Push,
+        routes: &[Route],
+        (now, until): (Timestamp, Timestamp),
     ) -> Result<IngestReport> {
-        let now = self.context.due_until();
-        let commits = commits_of(&drafts, source, until);
-        let outcomes = match commits.is_empty() {
-            true => Vec::new(),
-            false => {
-                let online = &self.context.components().stores.online;
+        let due = self.context.due_until();
+        let online = &self.context.components().stores.online;
+        let mut outcomes = Vec::new();
+        {
+            let encoder = Encoder::new(&push.made, routes, now);
+            let commits = push.drafts.iter();
+            let mut commits = commits.filter_map(|draft| encoder.commit_of(draft, source, until));
+            loop {
+                let slice = slice(&mut commits);
+                if slice.is_empty() {
+                    break;
+                }
                 let work = format!("source/{source}");
-                for_work(work, online.commit_events(commits, now)).await?
+                outcomes.extend(for_work(work, online.commit_events(slice, due)).await?);
             }
-        };
-        let report = report_of(drafts, outcomes);
+        }
+        let report = report_of(push.drafts, outcomes);
         self.counters.add(source, &report);
         Ok(report)
     }
 }
 
-/// Returns what the drafts of a push commit, in their order: accepted events, and the rows that
-/// refused events leave in quarantine tables.
-fn commits_of(drafts: &[Draft], source: &str, until: Timestamp) -> Vec<EventCommit> {
-    let commits = drafts.iter().filter_map(|draft| match &draft.commit {
-        Ok(commit) => Some(commit.clone()),
-        Err(_) if draft.quarantine.is_empty() => None,
-        // The identity of this commit makes sure that an event that is pushed and refused
-        // repeatedly is quarantined once.
-        Err(_) => Some(EventCommit {
-            source: format!("quarantine/{source}"),
-            id: draft.id.clone(),
-            remember_until: until,
-            writes: Vec::new(),
-            early: Vec::new(),
-            outbox: draft.quarantine.clone(),
-        }),
-    });
-    commits.collect()
+/// Encodes the rows of a push.
+struct Encoder<'a> {
+    /// The rows that the push made, each with its group and with its columns, prepared.
+    made: Vec<(&'a Target, &'a GroupRows, Columns<'a>)>,
+    /// When the push came in.
+    now: Timestamp,
 }
 
-/// Builds the report of a push. `outcomes` are those of the commits that [`commits_of`] returned
-/// for the drafts, in the same order.
+impl<'a> Encoder<'a> {
+    fn new(made: &'a [Made], routes: &'a [Route], now: Timestamp) -> Self {
+        let prepared = |made: &'a Made| {
+            let target = &routes[made.route].targets[made.target];
+            (target, &made.rows, made.rows.prepared())
+        };
+        Self {
+            made: made.iter().map(prepared).collect(),
+            now,
+        }
+    }
+
+    /// Returns what the draft of an event commits: its rows if it is accepted, or the rows that it
+    /// leaves in quarantine tables. Returns `None` if it commits nothing.
+    fn commit_of(&self, draft: &Draft, source: &str, until: Timestamp) -> Option<EventCommit> {
+        match &draft.commit {
+            Ok(commit) => {
+                let mut commit = commit.clone();
+                for pending in &draft.pending {
+                    self.add(&mut commit, *pending);
+                }
+                Some(commit)
+            }
+            Err(_) if draft.quarantine.is_empty() => None,
+            // The identity of this commit makes sure that an event that is pushed and refused
+            // repeatedly is quarantined once.
+            Err(_) => Some(EventCommit {
+                source: format!("quarantine/{source}"),
+                id: draft.id.clone(),
+                remember_until: until,
+                writes: Vec::new(),
+                early: Vec::new(),
+                outbox: draft.quarantine.clone(),
+            }),
+        }
+    }
+
+    /// Adds a row to the commit of its event, online and for the offline table.
+    fn add(&self, commit: &mut EventCommit, pending: Pending) {
+        let Pending {
+            made,
+            row,
+            available,
+            applied,
+        } = pending;
+        let (target, rows, columns) = &self.made[made];
+        let event = rows.events[row];
+        let order = target.stored_order(rows.order(row));
+        let write = || {
+            let standing = Standing::new(event, self.now, order, &commit.id);
+            rows.online_write(target, columns, row, standing)
+        };
+        let mut table = &target.table.name;
+        let late;
+        match applied {
+            Applied::Now => {
+                let write = write();
+                commit.writes.push(write);
+            }
+            Applied::Later(due) => {
+                let write = write();
+                commit.early.push(EarlyWrite { due, write });
+            }
+            Applied::WhenHealed => {
+                late = target.group.late_table().name;
+                table = &late;
+            }
+        }
+        commit.outbox.push(OutboxRow {
+            table: table.clone(),
+            event,
+            available,
+            created: self.now,
+            event_id: commit.id.clone(),
+            values: rows.packed_row(row),
+            order,
+        });
+    }
+}
+
+/// Takes the next commits, as many as are committed together.
+fn slice(commits: &mut impl Iterator<Item = EventCommit>) -> Vec<EventCommit> {
+    let (mut slice, mut bytes) = (Vec::new(), 0);
+    while bytes < COMMIT_BYTES
+        && let Some(commit) = commits.next()
+    {
+        bytes += encoded_bytes(&commit);
+        slice.push(commit);
+    }
+    slice
+}
+
+/// Returns the bytes of the encoded rows of a commit.
+fn encoded_bytes(commit: &EventCommit) -> u64 {
+    let writes = commit.writes.iter();
+    let writes = writes.chain(commit.early.iter().map(|early| &early.write));
+    let online: usize = writes.map(|write| write.row.values.len()).sum();
+    let outbox: usize = commit.outbox.iter().map(|row| row.values.len()).sum();
+    (online + outbox) as u64
+}
+
+/// Builds the report of a push. `outcomes` are those of what [`Encoder::commit_of`] returned for
+/// the drafts, in the same order.
 fn report_of(drafts: Vec<Draft>, outcomes: Vec<EventOutcome>) -> IngestReport {
     let mut outcomes = outcomes.into_iter();
     let mut report = IngestReport::default();
     for draft in drafts {
+        let is_early = draft.is_early();
         let result = match draft.commit {
             Err(error) => {
                 if !draft.quarantine.is_empty() {
@@ -214,11 +322,11 @@ fn report_of(drafts: Vec<Draft>, outcomes: Vec<EventOutcome>) -> IngestReport {
                 }
                 EventResult::Rejected { error }
             }
-            Ok(commit) => match outcomes.next().expect("one outcome for each commit") {
+            Ok(_) => match outcomes.next().expect("one outcome for each commit") {
                 EventOutcome::Committed { older } => {
                     report.accepted += 1;
                     report.older += usize::from(older > 0);
-                    report.early += usize::from(!commit.early.is_empty());
+                    report.early += usize::from(is_early);
                     report.late += usize::from(draft.late);
                     report.too_late += usize::from(draft.too_late);
                     if draft.too_late {
@@ -248,18 +356,20 @@ fn draft_events(
     until: Timestamp,
     routes: &[Route],
     terms: IngestTerms<'_>,
-) -> Result<Vec<Draft>> {
+) -> Result<Push> {
     let drafts = events.iter();
-    let mut drafts: Vec<Draft> = drafts
-        .map(|event| Draft::new(event, source, id_field, until))
-        .collect();
-    for route in routes {
-        route.apply(events, &mut drafts, terms)?;
+    let drafts = drafts.map(|event| Draft::new(event, source, id_field, until));
+    let mut push = Push {
+        drafts: drafts.collect(),
+        made: Vec::new(),
+    };
+    for (number, route) in routes.iter().enumerate() {
+        route.apply(number, events, &mut push, terms)?;
     }
-    for draft in &mut drafts {
+    for draft in &mut push.drafts {
         draft.forget_deleted();
     }
-    Ok(drafts)
+    Ok(push)
 }
 
 /// Returns the archive table of a source, and the names of the tables that its events are
@@ -306,11 +416,7 @@ impl Pipelines {
 
 #[cfg(test)]
 mod tests {
-    use arrow_array::{ArrayRef, StringArray};
     use bytes::Bytes;
-    use wafer_core::entity_key;
-    use wafer_core::rules::RowVersion;
-    use wafer_store::{EarlyWrite, OnlineKey, OnlineRow, OnlineWrite, OutboxRow};
 
     use super::*;
 
@@ -345,28 +451,15 @@ mod tests {
 
     /// Returns a draft with a row that is not due yet.
     fn early(id: &str) -> Draft {
-        let mut draft = accepted(id);
-        let key: ArrayRef = Arc::new(StringArray::from(vec!["k"]));
-        let version = RowVersion {
-            event: NOW,
-            created: NOW,
-            order: 1,
-        };
-        let write = OnlineWrite {
-            key: OnlineKey {
-                group: "g_v1".to_owned(),
-                entity: entity_key(&[key], 0).unwrap(),
-            },
-            row: OnlineRow {
-                version,
-                fingerprint: 1,
-                values: Bytes::new(),
-            },
-            keep_until: None,
-        };
-        let commit = draft.commit.as_mut().unwrap();
-        commit.early.push(EarlyWrite { due: NOW, write });
-        draft
+        Draft {
+            pending: vec![Pending {
+                made: 0,
+                row: 0,
+                available: NOW,
+                applied: Applied::Later(NOW),
+            }],
+            ..accepted(id)
+        }
     }
 
     #[test]
@@ -377,13 +470,54 @@ mod tests {
             refused("c", true),
             accepted("d"),
         ];
-        let commits = commits_of(&drafts, "s", NOW);
+        let encoder = Encoder::new(&[], &[], NOW);
+        let commits = drafts.iter();
+        let commits = commits.filter_map(|draft| encoder.commit_of(draft, "s", NOW));
+        let commits: Vec<EventCommit> = commits.collect();
         let found: Vec<(&str, &str, usize)> = commits
             .iter()
             .map(|commit| (&*commit.source, &*commit.id, commit.outbox.len()))
             .collect();
         let wanted = [("s", "a", 0), ("quarantine/s", "c", 1), ("s", "d", 0)];
         assert_eq!(found, wanted);
+    }
+
+    #[test]
+    fn commits_are_encoded_some_at_a_time_and_in_order() {
+        let values = Bytes::from(vec![0; COMMIT_BYTES as usize / 2]);
+        let commit = |(number, is_large): (usize, bool)| {
+            let draft = match is_large {
+                true => refused(&number.to_string(), true),
+                false => accepted(&number.to_string()),
+            };
+            let mut commit = Encoder::new(&[], &[], NOW).commit_of(&draft, "s", NOW)?;
+            for row in &mut commit.outbox {
+                row.values = values.clone();
+            }
+            Some(commit)
+        };
+        for (large, wanted) in [
+            (vec![], vec![]),
+            (vec![false; 3], vec![3]),
+            (vec![true; 5], vec![2, 2, 1]),
+            (vec![true, false, true, false, true], vec![3, 2]),
+        ] {
+            let count = large.len();
+            let mut commits = large.into_iter().enumerate().filter_map(commit);
+            let mut slices = Vec::new();
+            let mut ids = Vec::new();
+            loop {
+                let slice = slice(&mut commits);
+                if slice.is_empty() {
+                    break;
+                }
+                slices.push(slice.len());
+                ids.extend(slice.into_iter().map(|commit| commit.id));
+            }
+            assert_eq!(slices, wanted);
+            let in_order: Vec<String> = (0..count).map(|number| number.to_string()).collect();
+            assert_eq!(ids, in_order);
+        }
     }
 
     #[test]

@@ -15,11 +15,14 @@ use arrow_array::cast::AsArray as _;
 use arrow_array::types::TimestampMicrosecondType;
 use arrow_array::{Array as _, ArrayRef, BooleanArray, RecordBatch, TimestampMicrosecondArray};
 use bytes::Bytes;
-use wafer_catalog::{GroupDef, TableDef};
+use wafer_catalog::{GroupDef, MAX_FOUND_BYTES, TableDef};
 use wafer_core::aggregate::{Cells, Item, ItemLayout};
 use wafer_core::expect::{Check, Policy, RunValues};
 use wafer_core::rules::{Admission, Arrival, Interval, RowVersion, admit, keep_until};
-use wafer_core::{Duration, EntityKey, KeyError, Schema, Timestamp, encode_row, entity_key};
+use wafer_core::{
+    Duration, EntityKey, KeyError, Schema, Timestamp, bytes_text, encode_row, entity_key,
+    value_bytes,
+};
 use wafer_runtime::Output;
 use wafer_store::{EarlyWrite, Error, Kind, OnlineKey, OnlineRow, OnlineWrite, Result};
 use wafer_tables::{Deleted, Deletions, StoredRows, SystemValues, table_batch};
@@ -560,6 +563,31 @@ impl GroupRows {
             system,
             self.columns.clone(),
         )
+    }
+
+    /// Returns why no request could look a row up, or `None` if one can: its values take at most
+    /// [`MAX_FOUND_BYTES`], each counted as often as the summary of an entity may hold it.
+    pub(crate) fn unreadable(&self, target: &Target, row: usize) -> Option<String> {
+        let copies = |column| {
+            target
+                .layout
+                .as_ref()
+                .map_or(1, |l| l.copies(column).max(1))
+        };
+        let columns = self.columns.iter().enumerate();
+        let sizes = columns.map(|(index, column)| {
+            let bytes = value_bytes(column, row);
+            bytes.saturating_mul(copies(index))
+        });
+        let bytes = sizes.fold(0, u64::saturating_add);
+        (bytes > MAX_FOUND_BYTES).then(|| {
+            format!(
+                "its row of group `{}` takes {bytes} bytes, and a request may look up at most {}, so \
+                 that nobody could read it; send less in one event",
+                target.group.name,
+                bytes_text(MAX_FOUND_BYTES)
+            )
+        })
     }
 
     /// Packs the keys and columns of a row, as the outbox stores them.

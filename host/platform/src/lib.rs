@@ -43,7 +43,7 @@ pub use wafer_catalog::{
     Artifact, ArtifactName, BackfillEstimate, BoundedFile, CHECK_ROWS, Change, ChangeKind,
     CheckReport, ColumnStatistics, ComponentDef, Components, Context, Definitions, DiskRoom,
     FileOptions, Format, FoundColumn, FunctionDef, FunctionRole, GroupDef, Lineage, Location,
-    ModelDef, ModelNote, ModelVersion, PartialFile, Plan, Progress, ProjectFunction,
+    MadeBy, ModelDef, ModelNote, ModelVersion, PartialFile, Plan, Progress, ProjectFunction,
     ProjectFunctions, Recipe, Reject, Release, RunRecord, RunState, ScheduleDef, SourceDef,
     SourceKind, Split, SplitBy, TableDef, TemporaryFolder, Ticks, TimeDef, TrainingSet,
     VersionName, ViewDef, Which, check_function, is_name, keep_temporary_files_in,
@@ -58,8 +58,8 @@ pub use wafer_pipelines::{
 };
 pub use wafer_registry::{ModelSummary, NewVersion, Origin, Registry, ViewOfRelease};
 pub use wafer_serving::{
-    Endpoint, EndpointInfo, EndpointServing, FeatureRow, InferRequest, Inference, MAX_FOUND_BYTES,
-    Routing, Serving, Status, Vectors, WHOLE, parse_percent,
+    Endpoint, EndpointInfo, EndpointServing, FeatureRow, FoundMemory, InferRequest, Inference,
+    MAX_FOUND_BYTES, Routing, Serving, Status, Vectors, WHOLE, parse_percent,
 };
 pub use wafer_store::{Error, Kind, Result};
 pub use wafer_tables::{Deletion, FlushReport, Tables};

@@ -35,7 +35,7 @@ use wafer_core::rules::Interval;
 use wafer_core::{DataType, Field, Timestamp, cell_to_json, coerce, encode_row, widen};
 use wafer_files::OutputFile;
 use wafer_registry::BoundRelease;
-use wafer_runtime::{Deadline, Function};
+use wafer_runtime::{Function, failed_row};
 use wafer_serving::{LogTable, is_log_of};
 use wafer_store::{AsOf, Error, Kind, Result, TableSnapshot};
 use wafer_tables::stored_column;
@@ -434,13 +434,15 @@ impl Comparison {
         let mut failed = BTreeSet::new();
         let again = call(&self.functions, &mut known, |_, row, _| {
             failed.insert(row as usize);
-        })?;
+        });
+        let again = again.map_err(|e| failure(&batch.rows, e))?;
         let found = batch.lookups.iter().flat_map(|columns| {
             let (_, features) = columns.split_last().expect("an identity is there");
             features.iter().cloned()
         });
         let mut offline = readable(recipe, &batch.inputs, found);
-        let offline = call(&self.functions, &mut offline, |_, _, _| {})?;
+        let offline = call(&self.functions, &mut offline, |_, _, _| {});
+        let offline = offline.map_err(|e| failure(&batch.rows, e))?;
         for (place, (logged, value)) in computed.iter().zip(values).enumerate() {
             let wrong = differing(logged, &again[place]);
             for row in &wrong {
@@ -474,9 +476,8 @@ impl Comparison {
     ) -> Result<()> {
         let fields = self.model.signature().inputs.fields().iter();
         let inputs = fields.map(|f| widen(&again.known[&f.name], &f.data_type));
-        let answer = self
-            .model
-            .invoke(&inputs.collect::<Vec<ArrayRef>>(), Deadline::Batch)?;
+        let answer = self.model.invoke_rows(&inputs.collect::<Vec<ArrayRef>>());
+        let answer = answer.map_err(|e| failure(&batch.rows, e.into()))?;
         let errors = logged(&batch.rows, &Field::new("log_error", DataType::Utf8, true))?;
         let outputs = all_logged(&batch.rows, self.log.outputs())?;
         // Rows that the log has as failed, and for which neither a function nor the model fails
@@ -540,11 +541,8 @@ impl ValueSkew {
             }
         }
         let example = SkewExample {
-            request: rows["#log_request"]
-                .as_string::<i32>()
-                .value(row)
-                .to_owned(),
-            row: rows["#log_row"].as_primitive::<Int64Type>().value(row),
+            request: request_of(rows, row).to_owned(),
+            row: number_of(rows, row),
             time: times(rows).nth(row).expect("a row of the batch"),
             is_mismatch,
             logged: cell_to_json(logged, row),
@@ -553,6 +551,34 @@ impl ValueSkew {
         self.examples.push(example);
         self.examples.sort_by_key(|example| !example.is_mismatch);
     }
+}
+
+/// Returns the id of the request that a logged row belongs to.
+fn request_of(rows: &RecordBatch, row: usize) -> &str {
+    rows["#log_request"].as_string::<i32>().value(row)
+}
+
+/// Returns the number of a logged row in its request, from 0.
+fn number_of(rows: &RecordBatch, row: usize) -> i64 {
+    rows["#log_row"].as_primitive::<Int64Type>().value(row)
+}
+
+/// Returns the error of a call on a batch of logged rows, with the row that is to blame, or with
+/// the first and the last row of the batch.
+fn failure(rows: &RecordBatch, error: Error) -> Error {
+    let place = |row| {
+        format!(
+            "row {} of request `{}`",
+            number_of(rows, row),
+            request_of(rows, row)
+        )
+    };
+    let place = match (failed_row(&error), rows.num_rows()) {
+        (Some(row), _) => format!("logged {}", place(row)),
+        (None, 0) => "no logged rows".to_owned(),
+        (None, count) => format!("logged rows from {} to {}", place(0), place(count - 1)),
+    };
+    Error::caused(error.kind(), format!("{place}: {error}"), error)
 }
 
 /// Returns the logged columns of these fields of a batch.
@@ -585,9 +611,33 @@ fn differing(left: &ArrayRef, right: &ArrayRef) -> Vec<usize> {
 
 #[cfg(test)]
 mod tests {
-    use arrow_array::Float64Array;
+    use arrow_array::{Float64Array, Int64Array, StringArray};
+    use wafer_runtime::{CallFailure, InvokeError};
 
     use super::*;
+
+    #[test]
+    fn a_failed_call_names_the_logged_row_or_all_rows_that_it_was_for() {
+        let requests: ArrayRef = Arc::new(StringArray::from(vec!["a", "a", "b"]));
+        let numbers: ArrayRef = Arc::new(Int64Array::from(vec![0, 4, 2]));
+        let columns = [("#log_request", requests), ("#log_row", numbers)];
+        let rows = RecordBatch::try_from_iter(columns).unwrap();
+        for (row, wanted) in [
+            (Some(1), "logged row 4 of request `a`: function `f` "),
+            (
+                None,
+                "logged rows from row 0 of request `a` to row 2 of request `b`: function `f` ",
+            ),
+        ] {
+            let error = InvokeError::Refused {
+                function: "f".to_owned(),
+                message: "no".to_owned(),
+            };
+            let found = failure(&rows, CallFailure { row, error }.into());
+            assert_eq!(found.kind(), Kind::Function);
+            assert!(found.to_string().starts_with(wanted), "{found}");
+        }
+    }
 
     #[test]
     fn differing_compares_values_bit_by_bit() {

@@ -2,6 +2,7 @@
 //!
 //! This is the one place that assigns a status and a code to each kind of error.
 
+use std::fmt;
 use std::path::Path;
 
 use axum::Json;
@@ -23,7 +24,7 @@ static FUNCTION_FAILED: Occasional = Occasional::new();
 static FAILED: Occasional = Occasional::new();
 
 /// An error response: a status, a code for programs and a message for people.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Failure {
     status: StatusCode,
     code: &'static str,
@@ -151,8 +152,27 @@ impl IntoResponse for Failure {
     }
 }
 
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<Failure> for Error {
+    /// Takes the failure through the services below, which give it back as it is.
+    fn from(failure: Failure) -> Self {
+        Self::caused(Kind::Unavailable, failure.to_string(), failure)
+    }
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
+        let source = std::error::Error::source(&error);
+        if let Some(own) = source.and_then(|source| source.downcast_ref::<Self>()) {
+            return own.clone();
+        }
         let (status, code) = match error.kind() {
             Kind::NotFound => (StatusCode::NOT_FOUND, "not_found"),
             Kind::Invalid => (StatusCode::BAD_REQUEST, "invalid"),
@@ -227,6 +247,15 @@ pub(crate) async fn no_method(method: Method, uri: Uri) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failure_comes_back_from_the_services_as_it_was() {
+        let failure = Failure::too_large("the request is too large for the budget");
+        let back = Failure::from(Error::from(failure));
+        assert_eq!(back.status(), StatusCode::PAYLOAD_TOO_LARGE);
+        let message = back.into_message();
+        assert_eq!(message, "the request is too large for the budget");
+    }
 
     #[test]
     fn a_caller_sees_the_causes_of_its_error_and_no_path_of_the_server() {

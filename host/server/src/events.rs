@@ -30,12 +30,13 @@ use crate::intake::{Payload, check_text};
 use crate::json_size::parsed_size;
 use crate::media_type::{is_json, media_type, unsupported};
 
-/// The greatest number of events that are decoded and committed together.
+/// The greatest number of events that are decoded and ingested together.
 const SLICE_EVENTS: usize = 4_096;
-/// The size of the parsed events, in bytes, from which on no further ones are committed together
+/// The size of the parsed events, in bytes, from which on no further ones are ingested together
 /// with them.
 const SLICE_BYTES: u64 = 8 << 20;
-/// The memory that an event takes on its way into the store, as a multiple of its parsed size.
+/// The memory that an event takes on its way into the store, as a multiple of its parsed size,
+/// beside the encoded rows, of which the pipelines hold few at a time.
 const COPIES: u64 = 3;
 /// The number of events whose errors are answered in full.
 const FULL_ERRORS: usize = 10_000;
@@ -93,7 +94,7 @@ where
     }
 }
 
-/// Decodes the next events, as many as are committed together.
+/// Decodes the next events, as many as are ingested together.
 fn slice(events: &mut Peekable<impl Iterator<Item = (u64, IncomingEvent)>>) -> Vec<IncomingEvent> {
     let (mut slice, mut size) = (Vec::new(), 0);
     while slice.len() < SLICE_EVENTS && size < SLICE_BYTES {

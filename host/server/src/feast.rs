@@ -9,6 +9,10 @@
 //! Times that come in are in UTC unless they name a zone, except in columns of which a source
 //! declares something else.
 //!
+//! Rows of a group have their event times as `event_timestamp` or in the column that the group has
+//! them in, and rows of a source in the source's own column. If a data frame has both columns and
+//! they differ in a row, the request is refused.
+//!
 //! Rows that are written to a group bypass its pipeline: they are stored in the same way as events,
 //! but no function is called.
 
@@ -18,6 +22,7 @@ use std::iter::{from_fn, once};
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray as _;
+use arrow_array::types::TimestampMicrosecondType;
 use arrow_array::{Array as _, ArrayRef};
 use axum::Json as Body;
 use axum::Router;
@@ -31,17 +36,21 @@ use futures::stream;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
-use wafer_core::{DataType, Digest, Field, Timestamp, cell_to_json};
+use wafer_core::{
+    ColumnBuilder, DataType, Digest, Field, Reading, Timestamp, cell_to_json, cut_to,
+};
 use wafer_platform::{
-    Delivery, EventResult, GroupDef, IncomingEvent, IngestReport, MAX_FOUND_BYTES, Platform,
-    Status, Vectors,
+    Definitions, Delivery, EventResult, FoundMemory, GroupDef, IncomingEvent, IngestReport, MadeBy,
+    Platform, Status, Vectors,
 };
 
 use crate::MAX_ROWS;
 use crate::error::Failure;
 use crate::events::{check_count, ingest_slices};
+use crate::features::ENCODED_BYTES;
 use crate::intake::{Payload, charged};
 use crate::json_size::parsed_size;
+use crate::limits::FoundCharge;
 use crate::media_type::check_json;
 use crate::whole::WholeAnswer;
 
@@ -54,15 +63,14 @@ const WHOLE_CELLS: usize = 4_096;
 const WHOLE_BYTES: u64 = 1 << 20;
 /// The size in bytes from which on no further values are encoded together with others.
 const PIECE_BYTES: usize = 1 << 20;
-/// The most memory, in bytes, that a value takes for each of its bytes while it is encoded: it is
-/// copied, a control character becomes six, and half of the memory of a text may be unused.
-const ENCODED_BYTES: u64 = 14;
 /// The size that is counted for a number, a time or a list beside its items, in bytes.
 const SCALAR_BYTES: u64 = 32;
 
 /// Columns that a data frame of Feast may have beside those of the group.
 const EVENT_TIME: &str = "event_timestamp";
 const CREATED_TIME: &str = "created";
+/// The greatest size of a value in an error, in bytes.
+const SHOWN: usize = 60;
 
 /// Returns the routes of Feast's feature server.
 pub(crate) fn router() -> Router<Arc<Platform>> {
@@ -200,12 +208,14 @@ async fn online_features(
     }
     let wanted = wanted(&platform, &request)?;
     let mut sets: BTreeMap<SetName, Set> = BTreeMap::new();
-    let mut left = MAX_FOUND_BYTES;
+    let (charge, memory) = payload.found();
+    let mut found = 0;
     for Wanted { set, .. } in &wanted {
         if !sets.contains_key(set) {
             let entities = &request.entities;
-            let looked_up = Set::look_up(&platform, set, entities, (count, left)).await?;
-            left = left.saturating_sub(looked_up.vectors.found_bytes());
+            let memory = memory.after(found);
+            let looked_up = Set::look_up(&platform, set, entities, (count, memory)).await?;
+            found += looked_up.vectors.found_bytes();
             sets.insert(set.clone(), looked_up);
         }
     }
@@ -241,7 +251,7 @@ async fn online_features(
             .map(|(name, set)| json!({ "name": name.as_str(), "version": set.version }))
             .collect();
     }
-    answer.into_response(count, &payload)
+    answer.into_response(count, charge, &payload)
 }
 
 /// Returns the features that the request names, by themselves or by a feature service.
@@ -289,13 +299,13 @@ fn wanted(platform: &Platform, request: &OnlineFeaturesRequest) -> Result<Vec<Wa
 }
 
 impl Set {
-    /// Looks up the features of all entities of a request in a group or view. The looked-up values
-    /// may take `most` bytes.
+    /// Looks up the features of all entities of a request in a group or view, with what the
+    /// looked-up values may take.
     async fn look_up(
         platform: &Platform,
         set: &SetName,
         entities: &Map<String, Json>,
-        (count, most): (usize, u64),
+        (count, memory): (usize, FoundMemory),
     ) -> Result<Self, Failure> {
         let definitions = platform.context().definitions();
         let names = |fields: &[Field]| fields.iter().map(|f| f.name.clone()).collect();
@@ -303,8 +313,9 @@ impl Set {
         let group = definitions.groups.get(name);
         if let (SetName::Any(_), Some(group)) = (set, group) {
             let rows = rows_of(entities, &group.keys, count);
+            let serving = platform.serving();
             return Ok(Self {
-                vectors: platform.serving().group_features(name, &rows, most).await?,
+                vectors: serving.group_features(name, &rows, memory).await?,
                 prefix: format!("{name}_"),
                 inputs: names(&group.keys),
                 version: group.version,
@@ -312,13 +323,14 @@ impl Set {
         }
         if matches!(set, SetName::Any(_)) && !definitions.views.contains_key(name) {
             // There is neither a group nor a view. This fails with a list of the groups.
-            platform.serving().group_features(name, &[], most).await?;
+            let memory = memory.clone();
+            platform.serving().group_features(name, &[], memory).await?;
         }
         let recipe = platform.context().view(name)?;
         let rows = rows_of(entities, &recipe.view.inputs, count);
         let serving = platform.serving();
         Ok(Self {
-            vectors: serving.features_within(name, &rows, most).await?,
+            vectors: serving.features_within(name, &rows, memory).await?,
             prefix: String::new(),
             inputs: names(&recipe.view.inputs),
             version: 0,
@@ -363,7 +375,12 @@ impl FeastVectors {
 
     /// Returns the response: `{"metadata":{…},"results":[{…}],"status":true}`. If it is not short,
     /// it is encoded as it is sent, and what it is made of is charged until then.
-    fn into_response(self, rows: usize, payload: &Payload) -> Result<Response, Failure> {
+    fn into_response(
+        self,
+        rows: usize,
+        charge: FoundCharge,
+        payload: &Payload,
+    ) -> Result<Response, Failure> {
         let metadata = serde_json::to_string(&self.metadata).expect("names always serialise");
         let start = Bytes::from(format!("{{\"metadata\":{metadata},\"results\":["));
         let end = Bytes::from_static(b"],\"status\":true}");
@@ -386,7 +403,7 @@ impl FeastVectors {
         // Join keys and request fields are kept as well.
         let kept = vectors + parsed_size(&payload.bytes, 0);
         let piece = 2 * PIECE_BYTES as u64 + ENCODED_BYTES * longest;
-        let charge = payload.charge(kept + piece)?;
+        charge.raise(kept + piece)?;
         let pieces = stream::iter(pieces.map(Ok::<Bytes, Infallible>));
         let body = axum::body::Body::from_stream(pieces);
         Ok(charged((media_type, body).into_response(), charge))
@@ -568,6 +585,11 @@ async fn write(
     let mut event_time = None;
     if let Some(definition) = platform.context().definitions().groups.get(&group) {
         check_columns(definition, &df)?;
+        let own = OwnTime {
+            name: definition.event_time.clone(),
+            declared: None,
+        };
+        own.check(&df)?;
         times = timestamps(definition.columns.iter().chain(&definition.keys));
         times.insert(definition.event_time.clone());
         event_time = Some(definition.event_time.clone());
@@ -634,28 +656,113 @@ async fn push(
     let count = count_rows(&df, "df")?;
     check_count(count)?;
     let definitions = platform.context().definitions();
-    let pipelines = definitions.pipelines.values();
-    let read: Vec<Field> = pipelines
-        .filter(|pipeline| pipeline.source == source)
-        .flat_map(|pipeline| {
-            definitions
-                .source_fields(&pipeline.made_by)
-                .unwrap_or_default()
-        })
-        .collect();
-    // What the source declares of a column goes before the conventions of Feast.
-    let declared = definitions.sources.get(&source);
-    let is_declared = |field: &Field| {
-        declared.is_some_and(|source| {
-            let reading = source.reading_of(&field.name);
-            reading.unit.is_some() || reading.format.is_some() || reading.zone.is_some()
-        })
-    };
+    let read = fields_of(&definitions, &source);
+    for own in own_times(&definitions, &source, &read) {
+        own.check(&df)?;
+    }
+    let is_declared = |field: &Field| declared(&definitions, &source, &field.name).is_some();
     let times = timestamps(read.iter().filter(|field| !is_declared(field)));
     let events = (0..count).map(|index| event(row(&df, index), &times));
     let pipelines = platform.pipelines();
     let ingest = |events| pipelines.ingest(&source, events, Delivery::Now);
     written(&ingest_slices(events, ingest).await?)
+}
+
+/// Returns the fields that the pipelines of a source read.
+fn fields_of(definitions: &Definitions, source: &str) -> Vec<Field> {
+    let pipelines = definitions.pipelines.values();
+    let pipelines = pipelines.filter(|pipeline| pipeline.source == source);
+    let fields = pipelines.filter_map(|pipeline| definitions.source_fields(&pipeline.made_by));
+    fields.flatten().collect()
+}
+
+/// Returns what a source declares of the times in a column, which goes before the conventions of
+/// Feast, or `None` if it declares nothing.
+fn declared(definitions: &Definitions, source: &str, column: &str) -> Option<Reading> {
+    let reading = definitions.sources.get(source)?.reading_of(column);
+    let is_declared = reading.unit.is_some() || reading.format.is_some() || reading.zone.is_some();
+    is_declared.then_some(reading)
+}
+
+/// Returns the columns of a source that its pipelines read as the event times of their groups.
+/// There are none if a pipeline reads `event_timestamp`: that is a column of its own then.
+fn own_times(definitions: &Definitions, source: &str, read: &[Field]) -> Vec<OwnTime> {
+    let times = timestamps(read);
+    if times.contains(EVENT_TIME) {
+        return Vec::new();
+    }
+    let pipelines = definitions.pipelines.values();
+    let pipelines = pipelines.filter(|pipeline| pipeline.source == source);
+    let name = |group: &str, made_by: &MadeBy| -> Option<String> {
+        let event_time = &definitions.groups.get(group)?.event_time;
+        match made_by {
+            MadeBy::Columns(columns) => {
+                let passed = columns.iter().find(|c| c.field.name == *event_time);
+                passed.map(|column| column.from.clone())
+            }
+            MadeBy::Function(_) | MadeBy::Model(_) => Some(event_time.clone()),
+        }
+    };
+    let names = pipelines.filter_map(|pipeline| name(&pipeline.group, &pipeline.made_by));
+    let names: BTreeSet<String> = names.filter(|name| times.contains(name)).collect();
+    let own = |name: String| OwnTime {
+        declared: declared(definitions, source, &name),
+        name,
+    };
+    names.into_iter().map(own).collect()
+}
+
+/// A column with the event times of a group, which a data frame may have beside `event_timestamp`.
+struct OwnTime {
+    name: String,
+    /// What the source declares of the column. Without it, times are read as Feast writes them.
+    declared: Option<Reading>,
+}
+
+impl OwnTime {
+    /// Checks that a data frame with this column and `event_timestamp` has the same times in both.
+    /// Those of one column would be lost without notice.
+    fn check(&self, df: &Map<String, Json>) -> Result<(), Failure> {
+        let list = |name: &str| df.get(name).and_then(Json::as_array);
+        let (Some(times), Some(own)) = (list(EVENT_TIME), list(&self.name)) else {
+            return Ok(());
+        };
+        let mut rows = times.iter().zip(own).enumerate();
+        let Some((row, (time, own))) = rows.find(|(_, (time, own))| !self.is_same(time, own))
+        else {
+            return Ok(());
+        };
+        Err(Failure::invalid(format!(
+            "row {row}: `{EVENT_TIME}` is {}, and `{}` is {}, and a row has one event time; send one \
+             of the two columns, or the same times in both",
+            cut_to(time, SHOWN),
+            self.name,
+            cut_to(own, SHOWN)
+        )))
+    }
+
+    /// Returns whether a value of `event_timestamp` is the same as one of this column.
+    fn is_same(&self, time: &Json, own: &Json) -> bool {
+        match (feast_time(time), self.time(own)) {
+            (Some(time), Some(own)) => time == own,
+            // What is no time is refused with its row, like that of other events.
+            _ => time == own,
+        }
+    }
+
+    /// Returns the time that a value of the column stands for, or `None` if it is no time.
+    fn time(&self, value: &Json) -> Option<Timestamp> {
+        let Some(reading) = &self.declared else {
+            return feast_time(value);
+        };
+        let mut column = ColumnBuilder::new(&DataType::Timestamp, 1).with_reading(reading.clone());
+        column.append_json(value).ok()?;
+        let column = column.finish();
+        let times = column.as_primitive::<TimestampMicrosecondType>();
+        times
+            .is_valid(0)
+            .then(|| Timestamp::from_micros(times.value(0)))
+    }
 }
 
 /// Parses a body as each request of the protocol. Returns the rows of a write as events.
@@ -740,21 +847,28 @@ fn timestamps<'a>(fields: impl IntoIterator<Item = &'a Field>) -> BTreeSet<Strin
 /// as whole seconds. What is no time stays as it is, to be refused like that of other events.
 fn normalize_times(row: &mut Map<String, Json>, times: &BTreeSet<String>) {
     for (_, value) in row.iter_mut().filter(|(name, _)| times.contains(*name)) {
-        let time = match &*value {
-            Json::String(text) if text.parse::<Timestamp>().is_err() => {
-                // A column of midnights is written as dates.
-                let midnight: Option<Timestamp> = format!("{text}T00:00:00Z").parse().ok();
-                midnight.or_else(|| format!("{}Z", text.replacen(' ', "T", 1)).parse().ok())
-            }
-            Json::Number(number) => number
-                .as_i64()
-                .and_then(|seconds| seconds.checked_mul(1_000_000))
-                .map(Timestamp::from_micros),
-            _ => None,
-        };
-        if let Some(time) = time {
+        let is_converted =
+            matches!(&*value, Json::String(text) if text.parse::<Timestamp>().is_ok());
+        if !is_converted && let Some(time) = feast_time(value) {
             *value = Json::String(time.to_string());
         }
+    }
+}
+
+/// Returns the time that a value stands for, or `None` if it is no time.
+fn feast_time(value: &Json) -> Option<Timestamp> {
+    match value {
+        Json::String(text) => {
+            let time = text.parse().ok();
+            // A column of midnights is written as dates.
+            let time = time.or_else(|| format!("{text}T00:00:00Z").parse().ok());
+            time.or_else(|| format!("{}Z", text.replacen(' ', "T", 1)).parse().ok())
+        }
+        Json::Number(seconds) => {
+            let micros = seconds.as_i64()?.checked_mul(1_000_000)?;
+            Some(Timestamp::from_micros(micros))
+        }
+        _ => None,
     }
 }
 
@@ -790,5 +904,82 @@ fn written(report: &IngestReport) -> Result<Body<Json>, Failure> {
             refused.len(),
             report.events.len()
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wafer_core::Zone;
+
+    use super::*;
+
+    #[test]
+    fn a_data_frame_has_one_event_time_in_each_row() {
+        const NOON: &str = "2020-06-01T12:00:00Z";
+        let seconds = NOON.parse::<Timestamp>().unwrap().as_micros() / 1_000_000;
+        let berlin: Zone = "Europe/Berlin".parse().unwrap();
+        for (zone, general, own, is_same) in [
+            (None, json!([NOON]), json!([NOON]), true),
+            (None, json!([NOON]), json!(["2020-06-01 12:00:00"]), true),
+            (None, json!([seconds]), json!([NOON]), true),
+            (
+                None,
+                json!([NOON]),
+                json!(["2020-06-01T14:00:00+02:00"]),
+                true,
+            ),
+            (
+                None,
+                json!(["2020-06-01"]),
+                json!(["2020-06-01T00:00:00Z"]),
+                true,
+            ),
+            (
+                None,
+                json!([NOON]),
+                json!(["2020-06-01T12:00:00.000001Z"]),
+                false,
+            ),
+            (None, json!([NOON]), json!([null]), false),
+            (None, json!([null]), json!([NOON]), false),
+            (None, json!([null]), json!([null]), true),
+            (None, json!(["soon"]), json!(["soon"]), true),
+            (None, json!([NOON]), json!(["soon"]), false),
+            (
+                Some(berlin),
+                json!([NOON]),
+                json!(["2020-06-01T14:00:00"]),
+                true,
+            ),
+            (
+                Some(berlin),
+                json!([NOON]),
+                json!(["2020-06-01T12:00:00"]),
+                false,
+            ),
+        ] {
+            let own_time = OwnTime {
+                name: "at".to_owned(),
+                declared: zone.map(|zone| Reading {
+                    zone: Some(zone),
+                    ..Reading::default()
+                }),
+            };
+            let frame = |columns: Json| columns.as_object().cloned().unwrap();
+            for alone in [json!({"event_timestamp": general}), json!({"at": own})] {
+                assert!(own_time.check(&frame(alone)).is_ok());
+            }
+            let both = json!({"event_timestamp": general, "at": own});
+            let refused = own_time.check(&frame(both)).err();
+            let message = refused.map(Failure::into_message);
+            assert_eq!(message.is_none(), is_same, "{general} {own}");
+            if let Some(message) = message {
+                assert!(
+                    message.starts_with("row 0: `event_timestamp` is "),
+                    "{message}"
+                );
+                assert!(message.contains("and `at` is "), "{message}");
+            }
+        }
     }
 }

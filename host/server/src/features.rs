@@ -20,13 +20,18 @@ use wafer_platform::{Platform, Vectors};
 use crate::MAX_ROWS;
 use crate::error::Failure;
 use crate::extract::Path;
-use crate::intake::{Payload, charged};
+use crate::intake::{LARGE, Payload, charged};
+use crate::limits::FoundCharge;
+use crate::whole::WholeAnswer;
 
 /// The number of rows that are encoded together. The answer to a request with more rows is sent
 /// piece by piece.
 const PIECE_ROWS: usize = 128;
 /// The size in bytes from which on no further rows are encoded together with others.
 const PIECE_BYTES: usize = 1 << 20;
+/// The most memory, in bytes, that a value takes for each of its bytes while it is encoded: a
+/// control character becomes six, and half of the memory of a text may be unused.
+pub(crate) const ENCODED_BYTES: u64 = 14;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -50,31 +55,49 @@ pub(crate) async fn post(
         );
         return Err(Failure::invalid(message));
     }
-    let vectors = platform.serving().features(&view, &request.rows).await?;
-    answer(vectors, &payload)
+    let (charge, memory) = payload.found();
+    let serving = platform.serving();
+    let vectors = serving
+        .features_within(&view, &request.rows, memory)
+        .await?;
+    drop(request);
+    answer(vectors, charge, &payload)
 }
 
 /// Returns the answer, which is encoded as it is sent unless it is short: the names of the features
 /// are repeated for each row, so that the whole of it can be much larger than the vectors. These
-/// are charged until all of it was sent.
-fn answer(vectors: Vectors, payload: &Payload) -> Result<Response, Failure> {
+/// are charged until all of it was sent, with the text that is being sent.
+fn answer(vectors: Vectors, charge: FoundCharge, payload: &Payload) -> Result<Response, Failure> {
     let media_type = [(CONTENT_TYPE, "application/json")];
-    let (first, mut next) = piece(&vectors, 0);
-    if next == vectors.len() {
-        return Ok((media_type, first).into_response());
+    let held = vectors.bytes() as u64;
+    if vectors.len() <= PIECE_ROWS && (vectors.len() <= 1 || held <= PIECE_BYTES as u64) {
+        if held > LARGE as u64 {
+            charge.raise(held)?;
+        }
+        let mut whole = WholeAnswer::new(payload.charge(0)?);
+        let mut next = 0;
+        loop {
+            let (text, end) = piece(&vectors, next);
+            whole.append(&text)?;
+            next = end;
+            if next == vectors.len() {
+                return Ok((media_type, whole.into_response()).into_response());
+            }
+        }
     }
-    let charge = payload.charge(vectors.bytes() as u64)?;
-    let others = std::iter::from_fn(move || {
-        let start = next;
-        if start == vectors.len() {
+    // A piece can have a whole row beyond its size.
+    let rows = 0..vectors.len();
+    let longest = rows.map(|row| vectors.row_bytes(row)).max().unwrap_or(0);
+    charge.raise(held + 2 * PIECE_BYTES as u64 + ENCODED_BYTES * longest)?;
+    let mut next = 0;
+    let pieces = std::iter::from_fn(move || {
+        if next == vectors.len() {
             return None;
         }
-        let (text, end) = piece(&vectors, start);
+        let (text, end) = piece(&vectors, next);
         next = end;
-        Some(text)
+        Some(Ok::<Bytes, Infallible>(text.into()))
     });
-    let pieces = std::iter::once(first).chain(others);
-    let pieces = pieces.map(|text| Ok::<Bytes, Infallible>(text.into()));
     let body = Body::from_stream(stream::iter(pieces));
     Ok(charged((media_type, body).into_response(), charge))
 }

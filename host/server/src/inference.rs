@@ -7,6 +7,9 @@
 //! strings as in RFC 3339: integers are refused, because nothing says in which unit they count.
 //! Byte strings are hexadecimal. The outputs are what the model predicts.
 //!
+//! An element that does not fit the datatype of its tensor is refused. One of FP32 is the nearest
+//! float32, in JSON as in a binary tensor.
+//!
 //! Tensors may also be binary, by the extension `binary_tensor_data`:
 //! <https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/protocol/extension_binary_data.html>.
 //!
@@ -189,9 +192,11 @@ async fn infer(
         request.outputs.as_deref(),
         &info.outputs,
     )?;
+    // What was looked up is held until the answer is there.
+    let (_charge, memory) = payload.found();
     let inference = platform
         .serving()
-        .infer(&endpoint, version.as_deref(), asked)
+        .infer(&endpoint, version.as_deref(), asked, &memory)
         .await?;
     answer(model, inference, &wanted, &payload)
 }

@@ -10,8 +10,9 @@
 //!    as much as it can.
 //! 4. A handler with a small body runs on the threads that do I/O. One with a large body runs, from
 //!    decoding to encoding, on a thread of its own, so that others do not wait for it.
-//! 5. An answer of more than 64 KiB is charged to the budget until it was sent ([`charged`]),
-//!    however small its request was. The others take 64 KiB for each connection at most.
+//! 5. What a handler looks up, from 64 KiB on, and an answer of more than 64 KiB are charged to the
+//!    budget, the answer until it was sent ([`charged`]), however small the request was. Smaller
+//!    answers take 64 KiB for each connection at most.
 //!
 //! A handler takes its body as a [`Payload`], which knows how much memory the request may take:
 //! what is made of a body can be much larger than the body, and is counted before it is made.
@@ -38,14 +39,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout, timeout_at};
 use wafer_core::{bytes_text, check_json_text};
-use wafer_platform::{BoundedFile, DiskRoom};
+use wafer_platform::{BoundedFile, DiskRoom, FoundMemory};
 
 use crate::access::{Hosts, check_one_host};
 use crate::connections::Client;
 use crate::encoding::Encoding;
 use crate::error::Failure;
 use crate::json_size::parsed_size;
-use crate::limits::{Budget, Charge, Disk, Pace, ServerLimits, allowance};
+use crate::limits::{Budget, Charge, Disk, FoundCharge, Pace, ServerLimits, allowance};
 use crate::refusal::Refusal;
 use crate::{MAX_BODY_BYTES, ServerOptions};
 
@@ -414,6 +415,13 @@ impl Payload {
         Ok(charge)
     }
 
+    /// Returns the charge of what the request looks up. Little of it is not charged.
+    pub(crate) fn found(&self) -> (FoundCharge, FoundMemory) {
+        let charge = FoundCharge::new(self.budget.charge());
+        let memory = charge.memory(LARGE as u64);
+        (charge, memory)
+    }
+
     /// Checks that the request may take `bytes` of memory beside its body.
     ///
     /// # Errors
@@ -491,7 +499,7 @@ fn counted(response: Response, budget: &Arc<Budget>) -> Result<Response, Failure
 }
 
 /// Returns a response whose memory counts as taken until its body was read.
-pub(crate) fn charged(mut response: Response, charge: Charge) -> Response {
+pub(crate) fn charged<C: Send + Unpin + 'static>(mut response: Response, charge: C) -> Response {
     response.extensions_mut().insert(IsCharged);
     response.map(|body| {
         Body::new(Charged {
@@ -502,12 +510,12 @@ pub(crate) fn charged(mut response: Response, charge: Charge) -> Response {
 }
 
 /// The body of an answer, during which the memory of its request counts as taken.
-struct Charged {
+struct Charged<C> {
     body: Body,
-    _charge: Charge,
+    _charge: C,
 }
 
-impl hyper::body::Body for Charged {
+impl<C: Unpin> hyper::body::Body for Charged<C> {
     type Data = Bytes;
     type Error = axum::Error;
 

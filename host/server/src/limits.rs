@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use wafer_core::bytes_text;
-use wafer_platform::DiskRoom;
+use wafer_platform::{DiskRoom, FoundMemory};
 
 use crate::error::Failure;
 
@@ -171,6 +171,34 @@ impl Budget {
             budget: Arc::clone(self),
             bytes: 0,
         }
+    }
+}
+
+/// The charge of what a request looks up, which is raised while it is read and unpacked.
+#[derive(Clone, Debug)]
+pub(crate) struct FoundCharge(Arc<Mutex<Charge>>);
+
+impl FoundCharge {
+    pub(crate) fn new(charge: Charge) -> Self {
+        Self(Arc::new(Mutex::new(charge)))
+    }
+
+    /// Returns the memory for what is looked up. Values of up to `free` bytes are not charged.
+    pub(crate) fn memory(&self, free: u64) -> FoundMemory {
+        let charge = self.clone();
+        FoundMemory::told(move |bytes| match bytes > free {
+            true => charge.raise(bytes).map_err(Into::into),
+            false => Ok(()),
+        })
+    }
+
+    /// Raises the charge to `bytes`.
+    ///
+    /// # Errors
+    /// Returns the errors of [`Charge::raise`].
+    pub(crate) fn raise(&self, bytes: u64) -> Result<(), Failure> {
+        let mut charge = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        charge.raise(bytes)
     }
 }
 
@@ -359,6 +387,24 @@ mod tests {
         let (status, message) = refused(disk(u64::MAX).raise_by(1_001));
         assert_eq!(status, too_large);
         assert!(message.contains("`server.disk`"), "{message}");
+        assert_eq!(budget.free(), 1_000);
+    }
+
+    #[test]
+    fn what_is_looked_up_is_charged_while_it_is_read_and_until_it_is_dropped() {
+        let budget = Budget::new(1_000);
+        let found = FoundCharge::new(budget.charge());
+        let memory = found.memory(100);
+        found.raise(0).unwrap();
+        assert_eq!(budget.free(), 1_000);
+        found.raise(700).unwrap();
+        let other = FoundCharge::new(budget.charge());
+        let status = |failure: Failure| failure.status();
+        let too_many = other.raise(301).map_err(status);
+        assert_eq!(too_many, Err(StatusCode::TOO_MANY_REQUESTS));
+        drop(memory);
+        assert_eq!(budget.free(), 300);
+        drop(found);
         assert_eq!(budget.free(), 1_000);
     }
 

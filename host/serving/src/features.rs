@@ -3,13 +3,16 @@
 //! [`Serving::features`] answers a request in these steps:
 //!
 //! 1. The rows of the request become columns of join keys and request fields.
-//! 2. One `get_many` reads the entities of all lookups and rows from the online store. This is
-//!    the only I/O of a request, and nothing is written.
+//! 2. One `get_many_counted` reads the entities of all lookups and rows from the online store. This
+//!    is the only I/O of a request, and nothing is written. The bytes of each row are counted
+//!    before it is read, against what the request may take and what all requests have ([`found`]).
 //! 3. On a guest thread, the stored rows are unpacked into columns with a status for each value,
 //!    and each on-demand function is called once for all rows. When all sandboxes are busy, the
 //!    request waits in a bounded queue.
 //!
 //! The result has the rows in the order of the request.
+//!
+//! [`found`]: crate::found
 
 use std::sync::Arc;
 
@@ -18,8 +21,9 @@ use wafer_catalog::{Definitions, Recipe};
 use wafer_core::Timestamp;
 use wafer_store::{Result, for_work};
 
+use crate::found::FoundMemory;
 use crate::served_view::{
-    LookedUpRequest, MAX_FOUND_BYTES, RequestColumns, ServedView, add_entity_keys, assemble, decode,
+    LookedUpRequest, RequestColumns, ServedView, add_entity_keys, assemble, decode,
 };
 use crate::service::Serving;
 use crate::vectors::Vectors;
@@ -33,15 +37,16 @@ impl Serving {
     /// # Errors
     /// Returns [`Kind::NotFound`] for an unknown view, [`Kind::Invalid`] for a row that lacks a
     /// field or has one of another type, or when the looked-up values take more than
-    /// [`MAX_FOUND_BYTES`], [`Kind::Function`] when an on-demand function fails on the whole
-    /// request, and [`Kind::Unavailable`] when too many requests are waiting.
+    /// [`MAX_FOUND_BYTES`](crate::MAX_FOUND_BYTES), [`Kind::Function`] when an on-demand function
+    /// fails on the whole request, and [`Kind::Unavailable`] when too many requests are waiting.
     ///
     /// [`Kind::NotFound`]: wafer_store::Kind::NotFound
     /// [`Kind::Invalid`]: wafer_store::Kind::Invalid
     /// [`Kind::Function`]: wafer_store::Kind::Function
     /// [`Kind::Unavailable`]: wafer_store::Kind::Unavailable
     pub async fn features(&self, view: &str, rows: &[Json]) -> Result<Vectors> {
-        self.features_within(view, rows, MAX_FOUND_BYTES).await
+        self.features_within(view, rows, FoundMemory::default())
+            .await
     }
 
     /// Returns the feature vectors of a version of a view, or of a part of one, as
@@ -55,26 +60,37 @@ impl Serving {
             self.context.load_function(name, definition)
         })?;
         let (served, work) = (Arc::new(served), format!("view/{view}"));
-        self.vectors(served, rows, &work, MAX_FOUND_BYTES).await
+        let memory = FoundMemory::default();
+        self.vectors(served, rows, &work, memory).await
     }
 
-    /// Returns the feature vectors of a view like [`features`](Self::features), for a part of a
-    /// request: the looked-up values may take `most` bytes, which other parts left.
+    /// Returns the feature vectors of a view like [`features`](Self::features), with what the
+    /// looked-up values may take.
     ///
     /// # Errors
-    /// Returns the errors of [`features`](Self::features).
-    pub async fn features_within(&self, view: &str, rows: &[Json], most: u64) -> Result<Vectors> {
+    /// Returns the errors of [`features`](Self::features), and that of `memory`.
+    pub async fn features_within(
+        &self,
+        view: &str,
+        rows: &[Json],
+        memory: FoundMemory,
+    ) -> Result<Vectors> {
         let served = self.served_view(view)?;
         let work = format!("view/{view}");
-        self.vectors(served, rows, &work, most).await
+        self.vectors(served, rows, &work, memory).await
     }
 
-    /// Returns all features of a group for some entities, whose values may take `most` bytes. Each
+    /// Returns all features of a group for some entities, with what their values may take. Each
     /// entity is a JSON object with the group's join keys.
     ///
     /// # Errors
-    /// Returns the errors of [`features`](Self::features).
-    pub async fn group_features(&self, group: &str, rows: &[Json], most: u64) -> Result<Vectors> {
+    /// Returns the errors of [`features_within`](Self::features_within).
+    pub async fn group_features(
+        &self,
+        group: &str,
+        rows: &[Json],
+        memory: FoundMemory,
+    ) -> Result<Vectors> {
         // The name of a view has no slash, so this one cannot be a view's.
         let name = format!("group/{group}");
         let served = self.cached_view(&name, |definitions| {
@@ -83,7 +99,7 @@ impl Serving {
                 self.context.load_function(name, function)
             })
         })?;
-        self.vectors(served, rows, &name, most).await
+        self.vectors(served, rows, &name, memory).await
     }
 
     async fn vectors(
@@ -91,24 +107,24 @@ impl Serving {
         served: Arc<ServedView>,
         rows: &[Json],
         work: &str,
-        most: u64,
+        memory: FoundMemory,
     ) -> Result<Vectors> {
         let request = decode(&served.view, rows)?;
-        let read = self
-            .look_up(&served, request, self.context.now(), work)
-            .await?;
-        let work = move || assemble(&served, read, most).map(|(vectors, _)| vectors);
+        let now = self.context.now();
+        let read = self.look_up(&served, request, now, &memory);
+        let read = for_work(work.to_owned(), read).await?;
+        let work = move || assemble(&served, read, memory).map(|(vectors, _)| vectors);
         self.context.components().guests.run(work).await?
     }
 
-    /// Reads the entities that a request looks up, as of `now`. The calls of the store are counted
-    /// for `work`.
+    /// Reads the entities that a request looks up, as of `now`. Their rows are counted before they
+    /// are read.
     pub(crate) async fn look_up(
         &self,
         served: &ServedView,
         request: RequestColumns,
         now: Timestamp,
-        work: &str,
+        memory: &FoundMemory,
     ) -> Result<LookedUpRequest> {
         let (mut keys, mut entity_indices, mut counts) = (Vec::new(), Vec::new(), Vec::new());
         for lookup in &served.lookups {
@@ -117,7 +133,8 @@ impl Serving {
             counts.push(keys.len() - before);
         }
         let online = &self.context.components().stores.online;
-        let found = for_work(work.to_owned(), online.get_many(&keys, now)).await?;
+        let count = |bytes| memory.take(bytes, format_args!("{} rows", request.rows));
+        let found = online.get_many_counted(&keys, now, &count).await?;
         let mut found = found.into_iter();
         let of_lookups = counts
             .into_iter()

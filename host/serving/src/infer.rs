@@ -20,14 +20,15 @@ use arrow_array::ArrayRef;
 use wafer_catalog::{Readable, nulled};
 use wafer_core::{Digest, Field, widen};
 use wafer_runtime::{Deadline, Function};
-use wafer_store::Result;
+use wafer_store::{Result, for_work};
 
 use crate::call::{InferCall, InferRequest, Prediction, ReleaseAnswer};
+use crate::found::FoundMemory;
 use crate::ready::{EndpointServing, ReadyRelease};
 use crate::request_log::queue::{Answered, Shadow};
 use crate::request_log::sampled_rows;
 use crate::routing::{encoded_row, point};
-use crate::served_view::{MAX_FOUND_BYTES, assemble, decode_column, decode_rows};
+use crate::served_view::{assemble, decode_column, decode_rows};
 use crate::service::Serving;
 
 /// The answer of an endpoint.
@@ -51,11 +52,12 @@ struct Part {
 }
 
 impl Serving {
-    /// Answers a request to an endpoint, or to one of its releases if `release` is named. A
-    /// named release is not routed to, and no shadows are asked. Runs guest code.
+    /// Answers a request to an endpoint, or to one of its releases if `release` is named, with what
+    /// the looked-up values may take. A named release is not routed to, and no shadows are asked.
+    /// Runs guest code.
     ///
     /// # Errors
-    /// Returns the errors of [`features`](Self::features), and
+    /// Returns the errors of [`features_within`](Self::features_within), and
     /// [`Kind::NotFound`](wafer_store::Kind::NotFound) when the endpoint does not route to
     /// `release`.
     pub async fn infer(
@@ -63,6 +65,7 @@ impl Serving {
         serving: &EndpointServing,
         release: Option<&str>,
         request: InferRequest,
+        memory: &FoundMemory,
     ) -> Result<Inference> {
         let unique_id = self.request_id();
         let call = Arc::new(InferCall {
@@ -72,10 +75,10 @@ impl Serving {
             request,
         });
         let mut parts = Vec::new();
-        let mut left = MAX_FOUND_BYTES;
+        let mut found = 0;
         for (ready, rows) in route_rows(serving, release, &call)? {
-            let answer = self.ask(&ready, &call, &rows, left).await?;
-            left = left.saturating_sub(answer.vectors.found_bytes);
+            let answer = self.ask(&ready, &call, &rows, memory.after(found)).await?;
+            found += answer.vectors.found_bytes;
             parts.push(Part {
                 ready,
                 rows,
@@ -143,23 +146,24 @@ impl Serving {
         Digest::of(format!("{holder} {now} {count}").as_bytes()).hex()[..32].to_owned()
     }
 
-    /// Asks a release for some rows of a request. The looked-up values may take `most` bytes.
+    /// Asks a release for some rows of a request, with what the looked-up values may take.
     pub(crate) async fn ask(
         &self,
         ready: &Arc<ReadyRelease>,
         call: &InferCall,
         rows: &[usize],
-        most: u64,
+        memory: FoundMemory,
     ) -> Result<ReleaseAnswer> {
         let InferCall { request, now, .. } = call;
         let view = ready.view.definition();
         let decoded = decode_rows(view, rows, |row, name| request.value(view, row, name))?;
         let work = format!("endpoint/{}", ready.endpoint);
-        let read = self.look_up(&ready.view, decoded, *now, &work).await?;
+        let read = self.look_up(&ready.view, decoded, *now, &memory);
+        let read = for_work(work, read).await?;
         let ready = Arc::clone(ready);
         let predicted = self.context.components().guests.run(move || {
             let inputs = read.request.columns.clone();
-            let (vectors, readable) = assemble(&ready.view, read, most)?;
+            let (vectors, readable) = assemble(&ready.view, read, memory)?;
             let prediction = predict(
                 &ready.model,
                 vectors.failures(),

@@ -11,6 +11,7 @@
 mod call;
 mod endpoints;
 mod features;
+mod found;
 mod infer;
 mod ready;
 mod refresh;
@@ -22,10 +23,11 @@ mod vectors;
 
 pub use call::{InferRequest, Prediction};
 pub use endpoints::Endpoint;
+pub use found::FoundMemory;
 pub use infer::{Inference, predict};
 pub use ready::{EndpointInfo, EndpointServing};
 pub use request_log::table::{LogTable, is_log_of};
 pub use routing::{Routing, WHOLE, parse_percent};
-pub use served_view::MAX_FOUND_BYTES;
 pub use service::Serving;
 pub use vectors::{FeatureRow, Status, Vectors};
+pub use wafer_catalog::MAX_FOUND_BYTES;

@@ -29,11 +29,11 @@ use wafer_core::Duration;
 use wafer_store::{EventCommit, OutboxRow, Result, for_work};
 
 use crate::call::InferCall;
+use crate::found::FoundMemory;
 use crate::ready::{EndpointServing, ReadyRelease};
 use crate::request_log::queue::{Answered, Entry, Shadow};
 use crate::request_log::rows::logged_rows;
 use crate::routing::{WHOLE, encoded_row, point};
-use crate::served_view::MAX_FOUND_BYTES;
 use crate::service::Serving;
 
 /// The number of rows that are written in one commit, about.
@@ -118,7 +118,8 @@ impl Serving {
     async fn ask_shadow(&self, shadow: Shadow) -> Option<Answered> {
         let Shadow { ready, call, rows } = shadow;
         let endpoint = ready.endpoint.clone();
-        match self.ask(&ready, &call, &rows, MAX_FOUND_BYTES).await {
+        let memory = FoundMemory::default();
+        match self.ask(&ready, &call, &rows, memory).await {
             Ok(answer) => Some(Answered {
                 rows: (0..rows.len()).collect(),
                 part: rows,

@@ -13,17 +13,14 @@ use wafer_catalog::{
 use wafer_core::aggregate::{self, ItemLayout};
 use wafer_core::rules::is_expired;
 use wafer_core::{
-    ColumnBuilder, DamagedError, DataType, Duration, EntityKey, Field, Timestamp, bytes_text,
-    decode_leading, entity_key, packed_columns, widen,
+    ColumnBuilder, DamagedError, DataType, Duration, EntityKey, Field, Timestamp, decode_leading,
+    entity_key, packed_columns, widen,
 };
 use wafer_runtime::{Deadline, Function};
 use wafer_store::{Error, Kind, OnlineKey, OnlineRow, Result};
 
+use crate::found::{FoundMemory, FoundSize};
 use crate::vectors::{Feature, LookupResult, Status, Vectors};
-
-/// The most bytes that the looked-up values of a request may take, those of all its lookups
-/// together, each counted as often as the request asks for it.
-pub const MAX_FOUND_BYTES: u64 = 32 << 20;
 
 /// A version of a view, resolved once for all requests.
 #[derive(Debug)]
@@ -74,6 +71,14 @@ pub(crate) struct LookedUpRequest {
     /// For each lookup, and each of its entities, the stored row.
     pub(crate) found: Vec<Vec<Option<OnlineRow>>>,
     pub(crate) now: Timestamp,
+}
+
+impl LookedUpRequest {
+    /// Returns the bytes of the values that were read.
+    fn stored_bytes(&self) -> u64 {
+        let rows = self.found.iter().flatten().flatten();
+        rows.map(|row| row.values.len() as u64).sum()
+    }
 }
 
 impl ServedView {
@@ -227,13 +232,14 @@ pub(crate) fn add_entity_keys(
 /// columns that a model can read. Runs guest code.
 ///
 /// # Errors
-/// Returns [`Kind::Invalid`] when the looked-up values take more than `most` bytes, before there is
-/// a value for each row.
+/// Returns [`Kind::Invalid`] when the looked-up values take more than a request may look up, and
+/// the error of `memory`, before there is a value for each row.
 pub(crate) fn assemble(
     served: &ServedView,
     read: LookedUpRequest,
-    most: u64,
+    memory: FoundMemory,
 ) -> Result<(Vectors, Readable)> {
+    let stored = read.stored_bytes();
     let LookedUpRequest {
         request,
         entity_indices,
@@ -247,11 +253,7 @@ pub(crate) fn assemble(
         errors: Vec::new(),
         found_bytes: 0,
     };
-    let mut size = FoundSize {
-        most,
-        bytes: 0,
-        rows: request.rows,
-    };
+    let mut size = FoundSize::new(memory, stored, request.rows);
     for ((lookup, entity_indices), rows) in served.lookups.iter().zip(entity_indices).zip(found) {
         let entities = FoundEntities {
             indices: entity_indices,
@@ -259,7 +261,7 @@ pub(crate) fn assemble(
         };
         add_lookup(&mut vectors, lookup, entities, now, &mut size)?;
     }
-    vectors.found_bytes = size.bytes;
+    vectors.found_bytes = size.bytes();
     let mut columns = Readable::new();
     for (field, column) in served.view.inputs.iter().zip(&request.columns) {
         columns.insert(field.name.clone(), Arc::clone(column));
@@ -341,7 +343,7 @@ fn add_lookup(
 ) -> Result<()> {
     let group = &lookup.group;
     let fields = group.features();
-    size.add_missing(lookup, &fields, &entities.indices)?;
+    size.add(missing_bytes(lookup, &fields, &entities.indices))?;
     let counts = entities.counts();
     let rows = &mut entities.rows;
     let mut builders: Vec<_> = fields
@@ -349,6 +351,7 @@ fn add_lookup(
         .map(|f| ColumnBuilder::new(&f.data_type, rows.len()))
         .collect();
     let mut statuses = Vec::with_capacity(rows.len());
+    let mut summaries = Vec::new();
     let mut before = BuiltSize::default();
     for (row, count) in rows.iter_mut().zip(counts) {
         let status = entity_status(row.as_ref(), group.ttl, now);
@@ -356,19 +359,23 @@ fn add_lookup(
             (Some(row), Status::Present) => lookup.decode(row, now, &mut builders)?,
             _ => builders.iter_mut().for_each(ColumnBuilder::append_null),
         }
+        // Its values are in the columns now, and only its version is read from here on.
+        let stored = row.as_mut().map(|row| std::mem::take(&mut row.values));
+        if let Stored::Item(_) = &lookup.stored {
+            let item = stored.as_ref().filter(|_| status == Status::Present);
+            summaries.push(item.map(|item| aggregate::item_identity(item)));
+        }
+        size.unpacked(stored.map_or(0, |stored| stored.len()));
         let built = BuiltSize::of(lookup, &builders);
         size.add(built.since(before).repeated(count))?;
         before = built;
-        if let (Some(row), Stored::Row(_)) = (row, &lookup.stored) {
-            // Its values are in the columns now, and only its version is read from here on.
-            drop(std::mem::take(&mut row.values));
-        }
         statuses.push(status);
     }
     let found = LookupResult {
         alias: lookup.alias.clone(),
         entity_indices: entities.indices,
         rows: entities.rows,
+        summaries,
         status: statuses,
     };
     let columns: Vec<ArrayRef> = builders.iter_mut().map(ColumnBuilder::finish).collect();
@@ -386,49 +393,16 @@ fn add_lookup(
     Ok(())
 }
 
-/// The bytes that the looked-up values of a request take: many rows of a request may ask for one
-/// entity with a long text.
-struct FoundSize {
-    most: u64,
-    bytes: u64,
-    /// The number of rows of the request.
-    rows: usize,
-}
-
-impl FoundSize {
-    /// Counts bytes that are taken.
-    ///
-    /// # Errors
-    /// Returns [`Kind::Invalid`] for more than there may be.
-    fn add(&mut self, bytes: u64) -> Result<()> {
-        self.bytes = self.bytes.saturating_add(bytes);
-        if self.bytes <= self.most {
-            return Ok(());
-        }
-        Err(Error::invalid(format!(
-            "the stored values for the {} rows of the request take more than {}; ask for fewer rows \
-             at once",
-            self.rows,
-            bytes_text(self.most)
-        )))
-    }
-
-    /// Counts the nulls of the rows of the request that have no entity. A null vector takes as much
-    /// as any other.
-    fn add_missing(
-        &mut self,
-        lookup: &Lookup,
-        fields: &[Field],
-        entity_indices: &[Option<u32>],
-    ) -> Result<()> {
-        let missing = entity_indices.iter().filter(|index| index.is_none());
-        let wanted = lookup.features.iter();
-        let null = wanted.map(|(index, _)| match fields[*index].data_type {
-            DataType::Vector(n) => 4 * u64::from(n),
-            _ => 0,
-        });
-        self.add(null.sum::<u64>() * missing.count() as u64)
-    }
+/// Returns the bytes of the nulls of the rows of a request that have no entity. A null vector takes
+/// as much as any other.
+fn missing_bytes(lookup: &Lookup, fields: &[Field], entity_indices: &[Option<u32>]) -> u64 {
+    let missing = entity_indices.iter().filter(|index| index.is_none());
+    let wanted = lookup.features.iter();
+    let null = wanted.map(|(index, _)| match fields[*index].data_type {
+        DataType::Vector(n) => 4 * u64::from(n),
+        _ => 0,
+    });
+    null.sum::<u64>() * missing.count() as u64
 }
 
 /// The size of the values of a lookup that were unpacked, with one row for each entity.

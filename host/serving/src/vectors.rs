@@ -6,8 +6,7 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, UInt32Array};
 use serde::ser::{SerializeMap as _, SerializeStruct as _};
 use serde::{Serialize, Serializer};
-use wafer_core::aggregate::{self, is_item};
-use wafer_core::{Timestamp, cell_to_json};
+use wafer_core::{Timestamp, cell_to_json, value_bytes};
 use wafer_store::{OnlineRow, Result};
 
 /// The status of one value of a feature vector.
@@ -56,9 +55,10 @@ pub(crate) struct LookupResult {
     /// For each row of the request the index of its entity in `rows`; `None` where a join key is
     /// null or too long.
     pub(crate) entity_indices: Vec<Option<u32>>,
-    /// The stored row of each entity. That of a group without windows has no values any more, which
-    /// are in the features.
+    /// The stored row of each entity. It has no values any more, which are in the features.
     pub(crate) rows: Vec<Option<OnlineRow>>,
+    /// The name of the events of each entity, in a group with windows.
+    pub(crate) summaries: Vec<Option<String>>,
     /// The status of each entity.
     pub(crate) status: Vec<Status>,
 }
@@ -69,7 +69,10 @@ impl LookupResult {
         let each = size_of::<Option<OnlineRow>>() + size_of::<Status>();
         let values = self.rows.iter().flatten().map(|row| row.values.len());
         let indices = self.entity_indices.len() * size_of::<Option<u32>>();
-        indices + self.rows.len() * each + values.sum::<usize>()
+        let names = self.summaries.iter().flatten().map(String::len);
+        let names = names.sum::<usize>() + self.summaries.len() * size_of::<Option<String>>();
+        let rows = self.rows.len() * each + values.sum::<usize>();
+        self.alias.len() + indices + rows + names
     }
 
     /// Returns the stored row for a row of the request.
@@ -105,14 +108,14 @@ impl LookupResult {
     /// Returns for each row the identity of the stored row, or of the events, that its features
     /// were read from; `None` if it has no features.
     pub(crate) fn identities(&self) -> Vec<Option<String>> {
-        let identity = |(row, status): (&Option<OnlineRow>, &Status)| match (row, status) {
-            (Some(row), Status::Present) if is_item(&row.values) => {
-                Some(aggregate::item_identity(&row.values))
+        let identity = |index: usize| match (&self.rows[index], self.status[index]) {
+            (Some(row), Status::Present) => {
+                let summary = self.summaries.get(index).cloned().flatten();
+                Some(summary.unwrap_or_else(|| row.version.identity()))
             }
-            (Some(row), Status::Present) => Some(row.version.identity()),
             _ => None,
         };
-        let found: Vec<_> = self.rows.iter().zip(&self.status).map(identity).collect();
+        let found: Vec<_> = (0..self.rows.len()).map(identity).collect();
         let entity_indices = self.entity_indices.iter();
         entity_indices
             .map(|index| found[(*index)? as usize].clone())
@@ -172,10 +175,17 @@ impl Vectors {
         Some(found.version.event)
     }
 
+    /// Returns the bytes of the values of a row.
+    pub fn row_bytes(&self, row: usize) -> u64 {
+        let values = self.columns().map(|column| value_bytes(column, row));
+        values.fold(0, u64::saturating_add)
+    }
+
     /// Returns the estimated bytes that the vectors take in memory.
     pub fn bytes(&self) -> usize {
         let columns = self.features.iter();
-        let columns = columns.map(|f| f.values.get_array_memory_size() + f.status.len());
+        let columns =
+            columns.map(|f| f.values.get_array_memory_size() + f.status.len() + f.name.len());
         let lookups = self.lookups.iter().map(LookupResult::bytes);
         let errors = self.errors.iter().flat_map(|(_, rows)| rows);
         let errors = errors.map(|(_, message)| size_of::<(u32, String)>() + message.len());
@@ -296,6 +306,7 @@ mod tests {
             alias: "last".to_owned(),
             entity_indices: vec![Some(1), Some(0), None, Some(2), Some(0)],
             rows: vec![Some(row(10)), Some(row(20)), None],
+            summaries: Vec::new(),
             status: vec![Status::Present, Status::Expired, Status::NotFound],
         }
     }
@@ -318,6 +329,20 @@ mod tests {
             assert_eq!(found.event_times()[row], event, "row {row}");
             assert_eq!(found.identities()[row], identity, "row {row}");
         }
+    }
+
+    #[test]
+    fn features_over_windows_are_identified_by_their_events() {
+        let summary = |name: &str| Some(name.to_owned());
+        let found = LookupResult {
+            summaries: vec![summary("a"), summary("b"), None],
+            ..found()
+        };
+        // The first row of the request has expired.
+        assert_eq!(
+            found.identities(),
+            [None, summary("a"), None, None, summary("a")]
+        );
     }
 
     #[test]

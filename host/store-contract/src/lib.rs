@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test suite")]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow_array::{ArrayRef, StringArray};
 use bytes::Bytes;
@@ -15,9 +16,9 @@ use wafer_core::window::Window;
 use wafer_core::{Duration, EntityKey, Timestamp, entity_key};
 
 use wafer_store::{
-    ArtifactStore, ArtifactStoreExt, EarlyWrite, EventCommit, EventOutcome, Expect, GroupContent,
-    Kind, Lease, Leased, MetadataStore, OnlineKey, OnlineRow, OnlineStore, OnlineWrite, Outbox,
-    OutboxRow, PutCounts, Upkeep, blob_name,
+    ArtifactStore, ArtifactStoreExt, EarlyWrite, Error, EventCommit, EventOutcome, Expect,
+    GroupContent, Kind, Lease, Leased, MetadataStore, OnlineKey, OnlineRow, OnlineStore,
+    OnlineWrite, Outbox, OutboxRow, PutCounts, Upkeep, blob_name,
 };
 
 fn at(micros: i64) -> Timestamp {
@@ -105,6 +106,7 @@ impl<S: OnlineStore + Outbox + Upkeep> EventStore for S {}
 /// Tests the contract of [`OnlineStore`], [`Outbox`] and [`Upkeep`].
 pub async fn online(store: &dyn EventStore) {
     get_many_returns_rows_in_order_of_keys(store).await;
+    a_counted_read_ends_with_the_error_of_its_count(store).await;
     newest_row_wins(store).await;
     events_commit_once(store).await;
     early_rows_appear_when_due(store).await;
@@ -332,6 +334,41 @@ async fn get_many_returns_rows_in_order_of_keys(store: &dyn EventStore) {
         0,
         "a group is not a prefix of another"
     );
+}
+
+async fn a_counted_read_ends_with_the_error_of_its_count(store: &dyn EventStore) {
+    let large = "x".repeat(1_000);
+    let writes = ["c1", "c2", "c3"].map(|name| write(name, 1, 1, &large));
+    store.put_many(writes.to_vec()).await.unwrap();
+    let mut early = event("counted", Vec::new(), Vec::new());
+    early.early = vec![waiting(50, write("c1", 50, 1, &large))];
+    store.commit_events(vec![early], at(10)).await.unwrap();
+    let keys = ["c1", "none", "c2", "c3"].map(|name| key("g@1", name));
+    let read = async |most: u64| {
+        let last = AtomicU64::new(0);
+        let count = |bytes: u64| {
+            let before = last.swap(bytes, Ordering::Relaxed);
+            assert!(before <= bytes, "{before}, then {bytes}");
+            match bytes <= most {
+                true => Ok(()),
+                false => Err(Error::invalid("more than there is room for")),
+            }
+        };
+        let rows = store.get_many_counted(&keys, at(60), &count).await;
+        (rows, last.into_inner())
+    };
+    let (rows, bytes) = read(u64::MAX).await;
+    let rows = rows.unwrap();
+    assert_eq!(rows, store.get_many(&keys, at(60)).await.unwrap());
+    assert_eq!(rows.iter().flatten().count(), 3);
+    // Bytes beside the values, and those of the early row, may count as well.
+    assert!((3_000..20_000).contains(&bytes), "{bytes}");
+    for most in [0, 1_500] {
+        let error = read(most).await.0.unwrap_err();
+        assert_eq!(error.kind(), Kind::Invalid);
+        assert_eq!(error.to_string(), "more than there is room for");
+    }
+    assert!(read(2 * bytes).await.0.is_ok());
 }
 
 async fn newest_row_wins(store: &dyn EventStore) {

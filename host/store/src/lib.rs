@@ -55,8 +55,8 @@ pub use offline::{
     TableInfo, TableSnapshot, TableWriter, Txn, WrittenFiles,
 };
 pub use online::{
-    EarlyWrite, EventCommit, EventOutcome, FromOutbox, GroupContent, OnlineKey, OnlineRow,
-    OnlineStore, OnlineWrite, PutCounts, combine,
+    CountRead, EarlyWrite, EventCommit, EventOutcome, FromOutbox, GroupContent, OnlineKey,
+    OnlineRow, OnlineStore, OnlineWrite, PutCounts, combine,
 };
 pub use outbox::{Outbox, OutboxEntry, OutboxRow, Waiting};
 pub use private::make_private_folder;

@@ -11,9 +11,9 @@ use wafer_core::aggregate::is_item;
 
 use crate::online::combine;
 use crate::{
-    EarlyWrite, Error, EventCommit, EventOutcome, Expect, GroupContent, Kind, MetadataStore,
-    Metered, OnlineKey, OnlineRow, OnlineStore, OnlineWrite, Outbox, OutboxEntry, OutboxRow,
-    PutCounts, Result, Upkeep, Versioned, Waiting,
+    CountRead, EarlyWrite, Error, EventCommit, EventOutcome, Expect, GroupContent, Kind,
+    MetadataStore, Metered, OnlineKey, OnlineRow, OnlineStore, OnlineWrite, Outbox, OutboxEntry,
+    OutboxRow, PutCounts, Result, Upkeep, Versioned, Waiting,
 };
 
 /// An online and metadata store in memory.
@@ -119,9 +119,20 @@ impl Content {
 
 #[async_trait]
 impl OnlineStore for MemoryStore {
-    async fn get_many(&self, keys: &[OnlineKey], now: Timestamp) -> Result<Vec<Option<OnlineRow>>> {
+    async fn get_many_counted(
+        &self,
+        keys: &[OnlineKey],
+        now: Timestamp,
+        count: CountRead<'_>,
+    ) -> Result<Vec<Option<OnlineRow>>> {
         let content = self.content();
-        keys.iter().map(|key| content.row_at(key, now)).collect()
+        let mut bytes = 0;
+        let mut read = |key: &OnlineKey| {
+            let row = content.row_at(key, now)?;
+            bytes += row.as_ref().map_or(0, |row| row.values.len() as u64);
+            count(bytes).map(|()| row)
+        };
+        keys.iter().map(&mut read).collect()
     }
 
     async fn put_many(&self, writes: Vec<OnlineWrite>) -> Result<PutCounts> {

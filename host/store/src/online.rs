@@ -174,6 +174,10 @@ pub enum EventOutcome {
     Duplicate,
 }
 
+/// Counts what a read takes into memory. It is called with the bytes of all values of the read by
+/// then, before the last of them are taken, and its error ends the read.
+pub type CountRead<'a> = &'a (dyn Fn(u64) -> Result<()> + Send + Sync);
+
 /// Stores the latest row of each entity of each group version.
 ///
 /// A backend that commits events is an [`Outbox`](crate::Outbox) as well, because a commit writes
@@ -188,7 +192,21 @@ pub trait OnlineStore: Debug + Display + Send + Sync + 'static {
     /// Sees every write that returned before the call, and the early rows that are due at
     /// `now`. A backend can offer weaker reads as a setting. Changes nothing: whatever time a
     /// reader asks for, other readers see what they saw before.
-    async fn get_many(&self, keys: &[OnlineKey], now: Timestamp) -> Result<Vec<Option<OnlineRow>>>;
+    async fn get_many(&self, keys: &[OnlineKey], now: Timestamp) -> Result<Vec<Option<OnlineRow>>> {
+        self.get_many_counted(keys, now, &|_| Ok(())).await
+    }
+
+    /// Reads rows like [`get_many`](Self::get_many), and counts the bytes of their values as they
+    /// are read. A remote store counts what an answer brought when it is there.
+    ///
+    /// # Errors
+    /// Returns the error of `count`.
+    async fn get_many_counted(
+        &self,
+        keys: &[OnlineKey],
+        now: Timestamp,
+        count: CountRead<'_>,
+    ) -> Result<Vec<Option<OnlineRow>>>;
 
     /// Writes rows by [`combine`].
     ///

@@ -38,7 +38,10 @@ fn values_of_every_type_count_with_what_they_hold() {
         assert_eq!(builder.bytes(), wanted, "{data_type}");
         builder.append_json(&value).unwrap();
         assert_eq!(builder.bytes(), 2 * wanted, "{data_type}");
-        builder.finish();
+        let column = builder.finish();
+        for row in 0..2 {
+            assert_eq!(value_bytes(&column, row), wanted, "{data_type}");
+        }
         assert_eq!(builder.bytes(), 0, "{data_type}");
     }
 }

@@ -13,10 +13,35 @@ use crate::events::arrivals::Arrivals;
 use crate::events::event::{Delivery, IncomingEvent};
 use crate::group_rows::Target;
 
+/// A row of a group that an event writes. It is encoded when the event is committed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pending {
+    /// The position of the rows that it is one of, among all that the push made.
+    pub(crate) made: usize,
+    /// The position of the row in them.
+    pub(crate) row: usize,
+    /// The available time of the row.
+    pub(crate) available: Timestamp,
+    /// When the row is applied online.
+    pub(crate) applied: Applied,
+}
+
+/// When a row is applied online.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Applied {
+    Now,
+    /// At this time.
+    Later(Timestamp),
+    /// Not before it is healed: it goes to the late table.
+    WhenHealed,
+}
+
 /// An event on its way to a commit.
 pub(crate) struct Draft {
     /// The commit that the event writes, or why the event is refused.
     pub(crate) commit: Result<EventCommit, String>,
+    /// The rows that the event writes beside those that its commit has already.
+    pub(crate) pending: Vec<Pending>,
     /// The latest event time of the event's rows.
     pub(crate) latest: Option<Timestamp>,
     /// Whether an event with a later event time came in before.
@@ -89,6 +114,7 @@ impl Draft {
         });
         Self {
             commit,
+            pending: Vec::new(),
             latest: None,
             late: false,
             too_late: false,
@@ -136,10 +162,17 @@ impl Draft {
             return;
         }
         self.quarantine.clear();
-        if self.commit.as_ref().is_ok_and(|c| c.outbox.is_empty()) {
+        let writes_nothing = |commit: &EventCommit| commit.outbox.is_empty();
+        if self.pending.is_empty() && self.commit.as_ref().is_ok_and(writes_nothing) {
             let reason = "its entity was deleted after it happened, so the event is not accepted";
             self.commit = Err(reason.to_owned());
         }
+    }
+
+    /// Returns whether a row of the event is not due yet.
+    pub(crate) fn is_early(&self) -> bool {
+        let mut pending = self.pending.iter();
+        pending.any(|pending| matches!(pending.applied, Applied::Later(_)))
     }
 
     /// Adds the raw event to the rows for the archive table, if the source has one and no row of

@@ -3,15 +3,14 @@
 use std::sync::Arc;
 
 use arrow_array::ArrayRef;
-use wafer_catalog::Applied;
 use wafer_core::rules::{Interval, Lateness, judge_lateness};
 use wafer_core::{ColumnBuilder, Field};
-use wafer_store::{EarlyWrite, Error, OutboxRow, Result};
+use wafer_store::{Error, Result};
 use wafer_tables::Deletions;
 
-use crate::events::draft::{Draft, IngestTerms};
+use crate::events::draft::{Applied, Draft, IngestTerms, Pending};
 use crate::events::event::IncomingEvent;
-use crate::group_rows::{Gate, GroupRows, RefusedRow, Standing, Target};
+use crate::group_rows::{Gate, GroupRows, RefusedRow, Target};
 use crate::transform::Transform;
 use wafer_files::{ReadColumn, append_object};
 
@@ -20,7 +19,7 @@ use wafer_files::{ReadColumn, append_object};
 #[derive(Clone, Debug)]
 pub(crate) struct Routes {
     /// The definitions that the routes were computed from.
-    pub(crate) applied: Arc<Applied>,
+    pub(crate) applied: Arc<wafer_catalog::Applied>,
     /// The deletions that the routes were computed from.
     pub(crate) deletions: Arc<Deletions>,
     /// The routes.
@@ -38,15 +37,33 @@ pub(crate) struct Route {
     pub(crate) targets: Vec<Target>,
 }
 
+/// The rows that were made for one of the groups of a push, with the numbers of the route and of
+/// the target among those of the route.
+#[derive(Debug)]
+pub(crate) struct Made {
+    pub(crate) route: usize,
+    pub(crate) target: usize,
+    pub(crate) rows: GroupRows,
+}
+
+/// The events of a push on their way to commits, and the rows that were made of them.
+pub(crate) struct Push {
+    /// A draft for each event.
+    pub(crate) drafts: Vec<Draft>,
+    pub(crate) made: Vec<Made>,
+}
+
 impl Route {
-    /// Puts the events that were not refused so far through the function, and adds what their
-    /// rows write to the drafts.
+    /// Puts the events that were not refused so far through the function, and adds their rows to
+    /// the drafts. `number` is that of the route.
     pub(crate) fn apply(
         &self,
+        number: usize,
         events: &[IncomingEvent],
-        drafts: &mut [Draft],
+        push: &mut Push,
         terms: IngestTerms<'_>,
     ) -> Result<()> {
+        let drafts = &mut push.drafts;
         let builder = |ReadColumn { field, reading }: &ReadColumn| {
             ColumnBuilder::new(&field.data_type, events.len()).with_reading(reading.clone())
         };
@@ -83,18 +100,18 @@ impl Route {
             .zip(good)
             .filter_map(|(index, good)| good.then_some(index))
             .collect();
-        self.apply_rows(&columns, &rows, events, drafts, terms)
+        self.apply_rows(number, &columns, (&rows, events), push, terms)
     }
 
-    /// Calls the function on rows; `rows` has the index of each row's event. If the function
-    /// traps on the batch, the batch is halved until the row that causes the trap is found and
-    /// refused alone.
+    /// Calls the function on rows; `rows` has the index of each row's event, beside all events. If
+    /// the function traps on the batch, the batch is halved until the row that causes the trap is
+    /// found and refused alone.
     fn apply_rows(
         &self,
+        number: usize,
         columns: &[ArrayRef],
-        rows: &[usize],
-        events: &[IncomingEvent],
-        drafts: &mut [Draft],
+        (rows, events): (&[usize], &[IncomingEvent]),
+        push: &mut Push,
         terms: IngestTerms<'_>,
     ) -> Result<()> {
         let gate = Gate {
@@ -107,7 +124,8 @@ impl Route {
             Err(error) if error.is_caused_by_row() && rows.len() == 1 => {
                 let index = rows[0];
                 let reason = Error::from(error).to_string();
-                drafts[index].refuse(reason, &self.targets[0], &events[index], terms.now);
+                let draft = &mut push.drafts[index];
+                draft.refuse(reason, &self.targets[0], &events[index], terms.now);
                 return Ok(());
             }
             Err(error) if error.is_caused_by_row() => {
@@ -119,66 +137,68 @@ impl Route {
                         .collect()
                 };
                 let rest = rows.len() - half;
-                self.apply_rows(&part(0, half), &rows[..half], events, drafts, terms)?;
-                return self.apply_rows(&part(half, rest), &rows[half..], events, drafts, terms);
+                let (first, second) = ((&rows[..half], events), (&rows[half..], events));
+                self.apply_rows(number, &part(0, half), first, push, terms)?;
+                return self.apply_rows(number, &part(half, rest), second, push, terms);
             }
             Err(error) => return Err(error.into()),
         };
         let first = terms.arrivals.take(output.rows);
-        for target in &self.targets {
+        for (place, target) in self.targets.iter().enumerate() {
             let mut made = target.rows_of(self.transform.outputs(), &output, gate);
             made.first_order = first;
             for RefusedRow { row, reason, .. } in &made.rejects {
                 let index = rows[*row];
-                drafts[index].refuse(reason.clone(), target, &events[index], terms.now);
+                let draft = &mut push.drafts[index];
+                draft.refuse(reason.clone(), target, &events[index], terms.now);
             }
             for row in &made.deleted {
-                drafts[rows[*row]].has_deleted_rows = true;
+                push.drafts[rows[*row]].has_deleted_rows = true;
             }
-            add_writes(target, &made, rows, drafts, terms);
+            add_rows(target, &made, (rows, events), push, terms);
+            push.made.push(Made {
+                route: number,
+                target: place,
+                rows: made,
+            });
         }
         Ok(())
     }
 }
 
-/// Adds what the rows of a group write to the drafts of the events that they came from.
-fn add_writes(
+/// Adds the rows of a group to the drafts of the events that they came from. An event with a row
+/// that no request could look up is refused.
+fn add_rows(
     target: &Target,
-    made: &GroupRows,
-    rows: &[usize],
-    drafts: &mut [Draft],
+    rows: &GroupRows,
+    (sources, events): (&[usize], &[IncomingEvent]),
+    push: &mut Push,
     terms: IngestTerms<'_>,
 ) {
-    let (now, columns) = (terms.now, made.prepared());
-    for (row, source) in made.sources.iter().enumerate() {
-        let draft = &mut drafts[rows[*source]];
-        let Ok(commit) = &mut draft.commit else {
-            continue;
-        };
-        let (event, available) = (made.events[row], terms.available(made.events[row]));
-        draft.latest = draft.latest.max(Some(event));
-        let mut outbox = OutboxRow {
-            table: target.table.name.clone(),
-            event,
-            available,
-            created: now,
-            event_id: commit.id.clone(),
-            values: made.packed_row(row),
-            order: target.stored_order(made.order(row)),
-        };
-        if judge_lateness(event, now, terms.lateness) == Lateness::TooLate {
-            outbox.table = target.group.late_table().name;
-            draft.too_late = true;
-        } else {
-            let standing = Standing::new(event, now, outbox.order, &commit.id);
-            let write = made.online_write(target, &columns, row, standing);
-            let due = event.max(available);
-            if due > now {
-                commit.early.push(EarlyWrite { due, write });
-            } else {
-                commit.writes.push(write);
-            }
+    let (now, made) = (terms.now, push.made.len());
+    for (row, source) in rows.sources.iter().enumerate() {
+        let index = sources[*source];
+        let draft = &mut push.drafts[index];
+        if let Some(reason) = rows.unreadable(target, row) {
+            draft.refuse(reason, target, &events[index], now);
         }
-        commit.outbox.push(outbox);
+        if draft.commit.is_err() {
+            continue;
+        }
+        let (event, available) = (rows.events[row], terms.available(rows.events[row]));
+        draft.latest = draft.latest.max(Some(event));
+        let is_too_late = judge_lateness(event, now, terms.lateness) == Lateness::TooLate;
+        draft.too_late |= is_too_late;
+        let due = event.max(available);
+        draft.pending.push(Pending {
+            made,
+            row,
+            available,
+            applied: match is_too_late {
+                true => Applied::WhenHealed,
+                false if due > now => Applied::Later(due),
+                false => Applied::Now,
+            },
+        });
     }
 }

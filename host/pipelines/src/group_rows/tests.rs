@@ -1,7 +1,10 @@
 //! Tests of which rows of a function's output become rows of a group.
 
 use arrow_array::{Int64Array, StringArray};
+use wafer_catalog::AggregateDef;
+use wafer_core::aggregate::{Aggregate, Function};
 use wafer_core::expect::{Bound, Expectation, Rule};
+use wafer_core::window::Window;
 use wafer_core::{DataType, Field};
 
 use super::*;
@@ -113,6 +116,67 @@ fn row_is_kept_or_left_out_or_refused_with_the_reason() {
         (rows.len(), rows.entities.len(), rows.columns[0].len()),
         (4, 4, 4)
     );
+}
+
+#[test]
+fn a_row_that_no_request_could_look_up_is_told_from_others() {
+    let text = DataType::Utf8;
+    let group = GroupDef {
+        keys: vec![Field::new("k", DataType::Utf8, false)],
+        columns: vec![
+            Field::new("x", text.clone(), true),
+            Field::new("y", text, true),
+        ],
+        ..GroupDef::new("g", "e", "t")
+    };
+    let outputs = Schema::new(vec![
+        Field::new("t", DataType::Timestamp, true),
+        Field::new("x", DataType::Utf8, true),
+        Field::new("y", DataType::Utf8, true),
+        Field::new("k", DataType::Utf8, true),
+    ]);
+    // Beside its bytes, each text takes eight.
+    let most = MAX_FOUND_BYTES as usize - 16;
+    let texts = |lengths: [usize; 3]| -> ArrayRef {
+        let texts = lengths.map(|length| "x".repeat(length));
+        Arc::new(StringArray::from_iter_values(texts))
+    };
+    let times = TimestampMicrosecondArray::from(vec![150; 3]).with_timezone("UTC");
+    let output = Output {
+        columns: vec![
+            Arc::new(times),
+            texts([most, most, 1]),
+            texts([0, 1, 1]),
+            texts([1, 1, 1]),
+        ],
+        rows: 3,
+        source_rows: None,
+        row_errors: Vec::new(),
+    };
+    let target = Target::new(group, &Deletions::default());
+    let rows = target.rows_of(&outputs.unwrap(), &output, GATE);
+    let reasons = [0, 1, 2].map(|row| rows.unreadable(&target, row));
+    assert!(reasons[0].is_none() && reasons[2].is_none());
+    let reason = reasons[1].as_deref().unwrap();
+    let wanted =
+        "its row of group `g` takes 33554433 bytes, and a request may look up at most 32 MiB";
+    assert!(reason.starts_with(wanted), "{reason}");
+    // The summary of an entity holds the first text in two windows.
+    let aggregate = |width: &str| AggregateDef {
+        field: Field::new(width, DataType::Utf8, true),
+        aggregate: Aggregate {
+            function: Function::Last,
+            column: Some(0),
+            window: Window::aligned(width).unwrap(),
+        },
+    };
+    let group = GroupDef {
+        aggregates: vec![aggregate("1d"), aggregate("lifetime")],
+        ..target.group
+    };
+    let target = Target::new(group, &Deletions::default());
+    let reasons = [0, 1, 2].map(|row| rows.unreadable(&target, row).is_some());
+    assert_eq!(reasons, [true, true, false]);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use arrow_array::cast::AsArray as _;
 use arrow_array::{Array as _, ArrayRef};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value as Json, json};
-use wafer_core::{DataType, Field, cell_to_json};
+use wafer_core::{ColumnBuilder, DataType, Field, cell_to_json, widen};
 
 /// The memory that an element takes as JSON, in bytes: the value, and a text's allocation.
 const ELEMENT: u64 = 64;
@@ -171,7 +171,7 @@ impl Tensor {
     /// # Errors
     /// Returns a message when the datatype, the shape or an element does not fit the type.
     pub(super) fn into_rows(self, data_type: &DataType) -> Result<Vec<Json>, String> {
-        let (_, kind) = self.kind()?;
+        let (bytes, kind) = self.kind()?;
         let fits = match data_type {
             DataType::Boolean => kind == Kind::Bool,
             DataType::Int64 | DataType::ListInt64 => matches!(kind, Kind::Int(..)),
@@ -228,6 +228,14 @@ impl Tensor {
                 self.name, flat[index], self.datatype
             ));
         }
+        if kind == Kind::Float {
+            fit(&mut flat, bytes).map_err(|(index, message)| {
+                format!(
+                    "input `{}`: element {index} does not fit {}: {message}",
+                    self.name, self.datatype
+                )
+            })?;
+        }
         Ok(match (is_list, width) {
             (false, _) => flat,
             (true, 0) => vec![Json::Array(Vec::new()); rows],
@@ -238,6 +246,27 @@ impl Tensor {
             }
         })
     }
+}
+
+/// Makes elements the floats of so many bytes that they would be in a binary tensor.
+///
+/// # Errors
+/// Returns the number of the first element that does not fit such a float, and the reason.
+fn fit(elements: &mut [Json], bytes: usize) -> Result<(), (usize, String)> {
+    let float = match bytes {
+        4 => DataType::Float32,
+        _ => DataType::Float64,
+    };
+    let mut column = ColumnBuilder::new(&float, elements.len());
+    for (index, element) in elements.iter().enumerate() {
+        let appended = column.append_json(element);
+        appended.map_err(|message| (index, message))?;
+    }
+    let column = widen(&column.finish(), &DataType::Float64);
+    for (row, element) in elements.iter_mut().enumerate() {
+        *element = cell_to_json(&column, row);
+    }
+    Ok(())
 }
 
 /// Returns the elements of nested lists in row-major order.
@@ -334,6 +363,14 @@ fn elements(input: &Tensor, bytes: &[u8]) -> Result<Vec<Json>, String> {
             input.shape,
             input.datatype,
             input.count()? * width
+        ));
+    }
+    if kind == Kind::Bool
+        && let Some(index) = bytes.iter().position(|byte| *byte > 1)
+    {
+        return Err(format!(
+            "input `{name}`: element {index} is the byte {}, and a BOOL is 0 or 1",
+            bytes[index]
         ));
     }
     let signed = input.datatype.starts_with("INT");
@@ -558,6 +595,42 @@ mod tests {
     }
 
     #[test]
+    fn floats_in_json_are_those_of_a_binary_tensor() {
+        // What a client writes of a float32 as a float64, and as itself.
+        let (wide, short) = ("0.10000000149011612", "0.1");
+        let largest = "3.4028235e38";
+        for (datatype, text, bytes) in [
+            ("FP32", wide, 0.1f32.to_le_bytes().to_vec()),
+            ("FP32", short, 0.1f32.to_le_bytes().to_vec()),
+            ("FP32", "16777216", 16_777_216f32.to_le_bytes().to_vec()),
+            ("FP32", "-0.0", (-0.0f32).to_le_bytes().to_vec()),
+            ("FP32", "1e-45", f32::from_bits(1).to_le_bytes().to_vec()),
+            ("FP32", largest, f32::MAX.to_le_bytes().to_vec()),
+            ("FP32", "\"NaN\"", f32::NAN.to_le_bytes().to_vec()),
+            (
+                "FP32",
+                "\"-Infinity\"",
+                f32::NEG_INFINITY.to_le_bytes().to_vec(),
+            ),
+            ("FP64", short, 0.1f64.to_le_bytes().to_vec()),
+            ("FP64", "7", 7f64.to_le_bytes().to_vec()),
+            ("FP64", "5e-324", f64::from_bits(1).to_le_bytes().to_vec()),
+            ("FP64", "\"Infinity\"", f64::INFINITY.to_le_bytes().to_vec()),
+        ] {
+            for (wanted, shape) in [("float64", &[1][..]), ("vector(1)", &[1, 1])] {
+                let data = serde_json::from_str(&format!("[{text}]")).unwrap();
+                let data_type: DataType = wanted.parse().unwrap();
+                let written = tensor(datatype, shape, data).into_rows(&data_type);
+                let binary = read_binary(datatype, shape, &bytes).unwrap();
+                let binary = tensor(datatype, shape, json!(binary)).into_rows(&data_type);
+                let [written, binary] = [written, binary].map(|rows| json!(rows.unwrap()));
+                // The texts of JSON tell zeros apart, which are equal as numbers.
+                assert_eq!(written.to_string(), binary.to_string(), "{datatype} {text}");
+            }
+        }
+    }
+
+    #[test]
     fn tensors_that_do_not_fit_are_refused() {
         for (datatype, shape, data, wanted, message) in [
             (
@@ -644,6 +717,48 @@ mod tests {
                 "utf8",
                 "element 0 is 1, and not BYTES",
             ),
+            (
+                "FP32",
+                &[2],
+                json!([1, 1e39]),
+                "float64",
+                "`x`: element 1 does not fit FP32: 1e39 is not float32, because it is beyond its range",
+            ),
+            (
+                "FP32",
+                &[1, 2],
+                json!([[0, -1e39]]),
+                "vector(2)",
+                "element 1 does not fit FP32: -1e39 is not float32",
+            ),
+            (
+                "FP32",
+                &[1],
+                json!([1e-60]),
+                "float64",
+                "element 0 does not fit FP32: 1e-60 is not float32, because the nearest one is 0",
+            ),
+            (
+                "FP32",
+                &[1],
+                json!([16_777_217]),
+                "float64",
+                "element 0 does not fit FP32: 16777217 is not float32, because it has more digits",
+            ),
+            (
+                "FP64",
+                &[2],
+                json!([0, LARGE]),
+                "float64",
+                "element 1 does not fit FP64: 9007199254740993 is not float64",
+            ),
+            (
+                "FP64",
+                &[1],
+                json!(["nan"]),
+                "float64",
+                "element 0 does not fit FP64: \"nan\" is not float64",
+            ),
             ("INT64", &[u64::MAX, 2], json!([1]), "int64", "is too large"),
             ("INT64", &[], json!([1]), "int64", "has no shape"),
         ] {
@@ -698,6 +813,12 @@ mod tests {
             ("INT64", &[0; 7][..], "has 7 bytes of data"),
             ("BYTES", b"\x09\0\0\0hi", "element 0 is cut off"),
             ("BYTES", b"\x01\0\0\0\xff", "element 0 is not UTF-8"),
+            (
+                "BOOL",
+                b"\x02",
+                "`x`: element 0 is the byte 2, and a BOOL is 0 or 1",
+            ),
+            ("BOOL", b"\xff", "element 0 is the byte 255"),
         ] {
             let message = read_binary(datatype, &[1], bytes).unwrap_err();
             assert!(message.contains(wanted), "{message}");

@@ -197,11 +197,8 @@ fn added(
         errors: Vec::new(),
         found_bytes: 0,
     };
-    let mut size = FoundSize {
-        most: MAX_FOUND_BYTES,
-        bytes: 0,
-        rows: lookups[0].len(),
-    };
+    let stored_bytes = (stored.values.len() * lookups.len()) as u64;
+    let mut size = FoundSize::new(FoundMemory::default(), stored_bytes, lookups[0].len());
     for indices in lookups {
         let entities = FoundEntities {
             indices: indices.clone(),
@@ -210,7 +207,7 @@ fn added(
         let now = Timestamp::from_micros(10);
         add_lookup(&mut vectors, lookup, entities, now, &mut size)?;
     }
-    Ok((vectors, size.bytes))
+    Ok((vectors, size.bytes()))
 }
 
 #[test]

@@ -27,7 +27,7 @@ pub(super) fn online_key(key: &OnlineKey) -> Vec<u8> {
 }
 
 pub(super) fn online_value(row: &OnlineRow) -> Vec<u8> {
-    let mut value = Vec::with_capacity(32 + row.values.len());
+    let mut value = Vec::with_capacity(ROW_START + row.values.len());
     value.extend_from_slice(&row.version.event.as_micros().to_le_bytes());
     value.extend_from_slice(&row.version.created.as_micros().to_le_bytes());
     value.extend_from_slice(&row.version.order.to_le_bytes());
@@ -48,11 +48,19 @@ pub(super) fn row_version(value: &[u8]) -> Option<RowVersion> {
     })
 }
 
+/// The bytes of an online value before the values of its row.
+const ROW_START: usize = 32;
+
+/// Returns the number of bytes of the values in an online value.
+pub(super) fn values_bytes(value: &[u8]) -> u64 {
+    value.len().saturating_sub(ROW_START) as u64
+}
+
 pub(super) fn online_row(value: &[u8]) -> Option<OnlineRow> {
     Some(OnlineRow {
         version: row_version(value)?,
         fingerprint: take_i64(value, 24)? as u64,
-        values: Bytes::copy_from_slice(value.get(32..)?),
+        values: Bytes::copy_from_slice(value.get(ROW_START..)?),
     })
 }
 

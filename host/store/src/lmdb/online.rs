@@ -11,7 +11,7 @@ use wafer_core::aggregate::is_item;
 
 use super::encoding::{
     damaged, from_sortable, online_key, online_row, online_value, outbox_row, outbox_value,
-    prefixed, sortable,
+    prefixed, sortable, values_bytes,
 };
 use super::error::{self, LmdbError};
 use super::outbox::trimmed_through;
@@ -19,8 +19,8 @@ use super::{Lmdb, Tables, next_number};
 use crate::folder::check_room;
 use crate::online::combine;
 use crate::{
-    EarlyWrite, Error, EventCommit, EventOutcome, GroupContent, Kind, OnlineKey, OnlineRow,
-    OnlineStore, OnlineWrite, PutCounts, Result, Upkeep,
+    CountRead, EarlyWrite, Error, EventCommit, EventOutcome, GroupContent, Kind, OnlineKey,
+    OnlineRow, OnlineStore, OnlineWrite, PutCounts, Result, Upkeep,
 };
 
 /// Maximum number of expired event identities that one commit removes, to keep it short.
@@ -41,14 +41,28 @@ fn stored_row(
 
 /// Returns the rows of keys as they are at `now`: combined with the early rows that are due, which
 /// stay where they are. A reader may have a clock of its own, and must not change what others see.
+/// Values are counted before they are copied.
 fn rows_at(
     txn: &RoTxn<'_, WithoutTls>,
     tables: &Tables,
     keys: &[Vec<u8>],
     now: Timestamp,
+    count: CountRead<'_>,
 ) -> error::Result<Vec<Option<OnlineRow>>> {
-    let stored = keys.iter().map(|key| stored_row(txn, tables, key));
-    let mut rows = stored.collect::<error::Result<Vec<_>>>()?;
+    let mut bytes = 0;
+    let mut count = |value: &[u8]| {
+        bytes += values_bytes(value);
+        count(bytes)
+    };
+    let mut rows = Vec::with_capacity(keys.len());
+    for key in keys {
+        let Some(value) = tables.online.get(txn, key)? else {
+            rows.push(None);
+            continue;
+        };
+        count(value)?;
+        rows.push(Some(online_row(value).ok_or_else(|| damaged("row"))?));
+    }
     // Few early rows are due at a time where a server applies them, and mostly none.
     let mut positions: Option<HashMap<&[u8], Vec<usize>>> = None;
     for entry in tables.early.iter(txn)? {
@@ -59,6 +73,7 @@ fn rows_at(
         let (key, value) = early_entry(entry).ok_or_else(damaged_early)?;
         let positions = positions.get_or_insert_with(|| positions_of(keys));
         for position in positions.get(key).into_iter().flatten() {
+            count(value)?;
             let early = online_row(value).ok_or_else(damaged_early)?;
             let row = &mut rows[*position];
             if let Some(combined) = combine(row.as_ref(), &early)? {
@@ -253,9 +268,14 @@ fn commit_event(
 
 #[async_trait]
 impl OnlineStore for Lmdb {
-    async fn get_many(&self, keys: &[OnlineKey], now: Timestamp) -> Result<Vec<Option<OnlineRow>>> {
+    async fn get_many_counted(
+        &self,
+        keys: &[OnlineKey],
+        now: Timestamp,
+        count: CountRead<'_>,
+    ) -> Result<Vec<Option<OnlineRow>>> {
         let keys: Vec<Vec<u8>> = keys.iter().map(online_key).collect();
-        let rows = self.read(|txn, tables| rows_at(txn, tables, &keys, now))?;
+        let rows = self.read(|txn, tables| rows_at(txn, tables, &keys, now, count))?;
         let is_there = |row: &OnlineRow| !row.is_tombstone();
         Ok(rows.into_iter().map(|row| row.filter(is_there)).collect())
     }

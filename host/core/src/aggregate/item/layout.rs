@@ -64,6 +64,18 @@ impl ItemLayout {
         layout
     }
 
+    /// Returns in how many places an item can hold a value of a column of each event.
+    pub fn copies(&self, column: usize) -> u64 {
+        let copies = |series: &Series| match series.span {
+            Span::Exact => usize::from(series.columns.contains(&column)),
+            Span::Lifetime | Span::Tiles(_) => {
+                let states = series.accumulators.iter();
+                states.filter(|state| state.column == Some(column)).count()
+            }
+        };
+        self.series.iter().map(copies).sum::<usize>() as u64
+    }
+
     fn place(&mut self, aggregate: &Aggregate, statistic: Statistic) {
         let Aggregate { column, window, .. } = *aggregate;
         let span = Span::of(window);

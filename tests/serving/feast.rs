@@ -1,0 +1,64 @@
+//! Writes by Feast's protocol, which its own client does not send.
+
+use serde_json::{Value as Json, json};
+
+use crate::harness::Server;
+use crate::harness::ledger::ledger;
+
+const EARLY: &str = "2020-01-01T00:00:00Z";
+const LATE: &str = "2020-01-02T00:00:00Z";
+
+/// Sends a data frame as rows of a group and as events of its source, with each key once.
+fn sent(server: &Server, times: &Json) -> [(u16, Json); 2] {
+    let mut frame = times.clone();
+    frame["key_b"] = json!([1, 2]);
+    frame["small"] = json!([1, 2]);
+    let mut write = frame.clone();
+    write["key_a"] = json!(["written", "written"]);
+    let mut push = frame;
+    push["key_a"] = json!(["pushed", "pushed"]);
+    [
+        (
+            "/write-to-online-store",
+            json!({"feature_view_name": "last_entry", "df": write}),
+        ),
+        ("/push", json!({"push_source_name": "entries", "df": push})),
+    ]
+    .map(|(path, body)| server.post(path, "application/json", body.to_string()))
+}
+
+#[test]
+fn a_data_frame_with_two_different_event_times_is_refused_as_a_whole() {
+    let project = ledger("").applied();
+    let server = project.serve(&["--clock", "2020-01-03T00:00:00Z,0"]);
+    let different = json!({"event_timestamp": [EARLY, EARLY], "happened_at": [EARLY, LATE]});
+    for (status, answer) in sent(&server, &different) {
+        assert_eq!(status, 400, "{answer}");
+        let said = answer["error"]["message"].as_str().unwrap();
+        for wanted in [
+            "row 1: `event_timestamp` is \"2020-01-01T00:00:00Z\"",
+            "`happened_at` is \"2020-01-02T00:00:00Z\"",
+            "send one of the two columns",
+        ] {
+            assert!(said.contains(wanted), "{said}");
+        }
+    }
+    let keys = json!([{"key_a": "written", "key_b": 1}, {"key_a": "pushed", "key_b": 1}]);
+    let times = || {
+        let rows = server.features("account", &keys);
+        let time = |row: &Json| row["event_timestamp"]["last"].clone();
+        json!(rows.iter().map(time).collect::<Vec<Json>>())
+    };
+    assert_eq!(times(), json!([null, null]));
+    // As Feast's client writes times.
+    let equal = json!({
+        "event_timestamp": ["2020-01-01 00:00:00", "2020-01-02"],
+        "happened_at": [EARLY, LATE]
+    });
+    for times in [equal, json!({"happened_at": [EARLY, LATE]})] {
+        for (status, answer) in sent(&server, &times) {
+            assert_eq!(status, 200, "{answer}");
+        }
+    }
+    assert_eq!(times(), json!([EARLY, EARLY]));
+}
