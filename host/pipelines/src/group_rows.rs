@@ -38,6 +38,8 @@ pub(crate) struct Target {
     fingerprint: u64,
     /// The layout of the summaries, if the group has windows.
     layout: Option<ItemLayout>,
+    /// How many times an entity can hold a value of each column of a row.
+    copies: Vec<u64>,
     /// Whether the table holds the order of arrival of its rows.
     is_ordered: bool,
     /// The expectations of the group.
@@ -146,13 +148,19 @@ pub(crate) struct Gate {
 impl Target {
     /// Prepares a group for making rows.
     pub(crate) fn new(group: GroupDef, deletions: &Deletions) -> Self {
-        let table = group.rows_table();
+        let (table, layout) = (group.rows_table(), group.layout());
+        let copies = |column: usize| {
+            layout
+                .as_ref()
+                .map_or(1, |layout| layout.copies(column).max(1))
+        };
         Self {
             deleted: deletions.of(&table),
             is_ordered: table.is_ordered(),
             table,
             fingerprint: group.fingerprint(),
-            layout: group.layout(),
+            copies: (0..group.columns.len()).map(copies).collect(),
+            layout,
             checks: group.expectations.iter().map(Check::new).collect(),
             group,
         }
@@ -568,16 +576,10 @@ impl GroupRows {
     /// Returns why no request could look a row up, or `None` if one can: its values take at most
     /// [`MAX_FOUND_BYTES`], each counted as often as the summary of an entity may hold it.
     pub(crate) fn unreadable(&self, target: &Target, row: usize) -> Option<String> {
-        let copies = |column| {
-            target
-                .layout
-                .as_ref()
-                .map_or(1, |l| l.copies(column).max(1))
-        };
-        let columns = self.columns.iter().enumerate();
-        let sizes = columns.map(|(index, column)| {
+        let columns = self.columns.iter().zip(&target.copies);
+        let sizes = columns.map(|(column, copies)| {
             let bytes = value_bytes(column, row);
-            bytes.saturating_mul(copies(index))
+            bytes.saturating_mul(*copies)
         });
         let bytes = sizes.fold(0, u64::saturating_add);
         (bytes > MAX_FOUND_BYTES).then(|| {

@@ -37,7 +37,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 use wafer_core::{
-    ColumnBuilder, DataType, Digest, Field, Reading, Timestamp, cell_to_json, cut_to,
+    ColumnBuilder, DataType, Digest, Field, Reading, Timestamp, cell_to_json, cut_to, value_bytes,
 };
 use wafer_platform::{
     Definitions, Delivery, EventResult, FoundMemory, GroupDef, IncomingEvent, IngestReport, MadeBy,
@@ -63,8 +63,6 @@ const WHOLE_CELLS: usize = 4_096;
 const WHOLE_BYTES: u64 = 1 << 20;
 /// The size in bytes from which on no further values are encoded together with others.
 const PIECE_BYTES: usize = 1 << 20;
-/// The size that is counted for a number, a time or a list beside its items, in bytes.
-const SCALAR_BYTES: u64 = 32;
 
 /// Columns that a data frame of Feast may have beside those of the group.
 const EVENT_TIME: &str = "event_timestamp";
@@ -522,23 +520,6 @@ impl Column<'_> {
             }
         }
     }
-}
-
-/// Returns the size of a value in bytes, or more.
-fn value_bytes(values: &ArrayRef, row: usize) -> u64 {
-    if let Some(texts) = values.as_string_opt::<i32>() {
-        return SCALAR_BYTES + texts.value(row).len() as u64;
-    }
-    if let Some(bytes) = values.as_binary_opt::<i32>() {
-        return SCALAR_BYTES + bytes.value(row).len() as u64;
-    }
-    let items = match (values.as_list_opt::<i32>(), values.as_fixed_size_list_opt()) {
-        (Some(lists), _) => lists.value(row),
-        (None, Some(vectors)) => vectors.value(row),
-        (None, None) => return SCALAR_BYTES,
-    };
-    let sizes = (0..items.len()).map(|item| value_bytes(&items, item));
-    sizes.sum::<u64>() + SCALAR_BYTES
 }
 
 fn status_text(status: Status) -> &'static str {
