@@ -154,6 +154,8 @@ pub(crate) fn remove_noted(folder: &Path) {
         && is_file()
         && let Ok(file) = File::open(path)
         && file.try_lock().is_ok()
+        // Another process may have completed it and begun a new one since this one was opened.
+        && is_at(&file, path).unwrap_or(false)
     {
         let _ = std::fs::remove_file(path);
     }

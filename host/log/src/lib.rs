@@ -30,8 +30,9 @@ pub enum Destination {
 /// variable `RUST_LOG`, such as `info` or `info,hyper=debug`; one that is absent or cannot be read
 /// is replaced by `default`.
 ///
-/// A level alone is that of Wafer and of what functions and trainers log. What the libraries have to say is of
-/// use to those who know them, and is logged only if they are named: `info,deltalake_core=debug`.
+/// A level alone is that of Wafer and of what functions and trainers log. What the libraries have
+/// to say is of use to those who know them, and is logged only if they are named:
+/// `info,deltalake_core=debug`.
 ///
 /// # Panics
 /// Panics when the log was started before.
@@ -50,18 +51,22 @@ pub fn start(destination: Destination, filter: Option<&str>, default: &str) {
     }
 }
 
-/// Returns a filter in which each level without a target is that of the targets of Wafer alone: its
-/// crates, whose names begin with `wafer`, and the functions and trainers that it calls. A level of
-/// one of these targets replaces it.
+/// What Wafer logs: the beginnings of the names of its crates, that of the program for Lambda among
+/// them, and the targets of the functions and trainers that it calls.
+const TARGETS: [&str; 4] = ["wafer", "bootstrap", "function", "trainer"];
+
+/// Returns a filter in which each level without a target is that of the [`TARGETS`] alone. Of two
+/// directives with one target the last one counts, so these come first: a level of a target
+/// replaces them wherever it is in the filter.
 fn of_wafer(filter: &str) -> String {
-    let directives = filter.split(',').map(|directive| {
-        let level = directive.trim();
-        match level.is_empty() || level.parse::<LevelFilter>().is_err() {
-            true => directive.to_owned(),
-            false => format!("wafer={level},function={level},trainer={level}"),
-        }
-    });
-    directives.collect::<Vec<_>>().join(",")
+    let is_level = |directive: &&str| directive.parse::<LevelFilter>().is_ok();
+    let directives = filter.split(',').map(str::trim);
+    let directives = directives.filter(|directive| !directive.is_empty());
+    let (levels, others): (Vec<&str>, Vec<&str>) = directives.partition(is_level);
+    let of_target = |level: &str| TARGETS.map(|target| format!("{target}={level}"));
+    let levels = levels.into_iter().flat_map(of_target);
+    let others = others.into_iter().map(str::to_owned);
+    levels.chain(others).collect::<Vec<_>>().join(",")
 }
 
 /// Prints a panic as the standard library does, but escaped: its message may quote what came from
@@ -255,12 +260,17 @@ mod tests {
             tracing::warn!(target: "function", "said by a function");
             tracing::trace!(target: "function", "details of a function");
             tracing::info!(target: "trainer", "said by a trainer");
+            tracing::warn!(target: "bootstrap::handler", "said by the program for Lambda");
         };
         for (filter, wanted) in [
-            ("warn", &["by Wafer", "by a function"][..]),
+            ("warn", &["by Wafer", "by a function", "for Lambda"][..]),
             (
                 "warn,trainer=info",
-                &["by Wafer", "by a function", "by a trainer"],
+                &["by Wafer", "by a function", "by a trainer", "for Lambda"],
+            ),
+            (
+                "function=trace,warn",
+                &["by Wafer", "by a function", "of a function", "for Lambda"],
             ),
             (
                 "debug,function=trace",
@@ -270,12 +280,13 @@ mod tests {
                     "by a function",
                     "of a function",
                     "by a trainer",
+                    "for Lambda",
                 ],
             ),
             ("wafer=debug", &["by Wafer", "of Wafer"]),
             (
                 "buoyant_kernel=error, WARN",
-                &["by a library", "by Wafer", "by a function"],
+                &["by a library", "by Wafer", "by a function", "for Lambda"],
             ),
             (
                 "off,buoyant_kernel=debug",

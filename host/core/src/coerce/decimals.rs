@@ -115,7 +115,8 @@ fn children(column: &ArrayRef) -> Vec<(ArrayRef, Places<'_>)> {
         }
         A::Map(..) => {
             let maps = column.as_map();
-            let places = |row| maps.offsets()[row] as usize..maps.offsets()[row + 1] as usize;
+            let offset = |row: usize| maps.offsets()[row] as usize;
+            let places = move |row| offset(row)..offset(row + 1);
             let entries: ArrayRef = Arc::new(maps.entries().clone());
             vec![(entries, Box::new(places))]
         }
