@@ -121,10 +121,10 @@ fn locked(path: &Path, temporary: &Path) -> Result<File> {
     Ok(file)
 }
 
-/// Returns whether an open file is the one at a path.
+/// Returns whether an open file is the one at a path, and not behind a link there.
 fn is_at(file: &File, path: &Path) -> IoResult<bool> {
     let open = file.metadata()?;
-    match std::fs::metadata(path) {
+    match std::fs::symlink_metadata(path) {
         Ok(found) => Ok(found.dev() == open.dev() && found.ino() == open.ino()),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
         Err(e) => Err(e),

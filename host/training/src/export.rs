@@ -109,8 +109,7 @@ impl Training {
                 })
             })
             .collect::<Result<_>>()?;
-        let mut files = snapshot.files().to_vec();
-        files.sort_by(|a, b| a.path.cmp(&b.path));
+        let files = snapshot.files().to_vec();
         let mut batches = snapshot.read_all(files, columns, Interval::ALL);
         let arrow: Vec<ArrowField> = fields.iter().map(Field::to_arrow).collect();
         let arrow = Arc::new(ArrowSchema::new(arrow));

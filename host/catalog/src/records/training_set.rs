@@ -29,8 +29,8 @@ pub struct TrainingSet {
     pub labels: Digest,
     /// The format of the file of labels.
     pub labels_format: Format,
-    /// The path that the file of labels had, or `request body (csv)` if they came over HTTP. The end
-    /// of the path says how the labels are compressed.
+    /// The path that the file of labels had, or `request body (csv)` if they came over HTTP. The
+    /// end of the path says how the labels are compressed.
     pub labels_name: String,
     /// The column of the labels' time.
     pub time: String,

@@ -34,9 +34,9 @@ pub(crate) fn is_decimal(found: &ArrowType) -> bool {
     )
 }
 
-/// Returns the rows of a column with a decimal that has more digits than its type declares, and what
-/// is wrong with it: the first one of each row, in lists, structs and other nested values as well.
-/// A column without decimals has none.
+/// Returns the rows of a column with a decimal that has more digits than its type declares, and
+/// what is wrong with it: the first one of each row, in lists, structs and other nested values as
+/// well. A column without decimals has none.
 pub fn oversized_decimals(column: &ArrayRef) -> Vec<(usize, String)> {
     if !has_decimals(column.data_type()) {
         return Vec::new();

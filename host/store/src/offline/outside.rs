@@ -19,6 +19,7 @@ use futures::FutureExt as _;
 use serde_json::Value as Json;
 use url::Url;
 
+use super::library::LibraryError;
 use super::snapshot::{AsOf, DataFile, TableSnapshot};
 use super::{OfflineTables, failed};
 use crate::{Error, Kind, Result};
@@ -202,7 +203,7 @@ impl TableSnapshot {
         let path = object_store::path::Path::parse(&file.path).map_err(|e| {
             let (path, folder) = (&file.path, folder.display());
             let message = format!("file {path} of the Delta table {folder} is not in its folder");
-            Error::caused(Kind::Invalid, message, e)
+            Error::caused(Kind::Invalid, message, LibraryError::new(&e))
         })?;
         let below: &str = path.as_ref();
         Ok(folder.join(below))

@@ -320,7 +320,7 @@ impl TableSnapshot {
     ) -> Result<ParquetRecordBatchStreamBuilder<ParquetObjectReader>> {
         let path = Path::parse(&file.path).map_err(|e| {
             let message = format!("file {} of table `{}`", file.path, self.table);
-            Error::caused(Kind::Corrupt, message, e)
+            Error::caused(Kind::Corrupt, message, LibraryError::new(&e))
         })?;
         let reader = ParquetObjectReader::new(Arc::clone(&self.store), path);
         let opened = ParquetRecordBatchStreamBuilder::new(reader.with_file_size(file.bytes));
