@@ -25,6 +25,7 @@ const NOTE: &str = "partial-file";
 /// it is removed.
 #[derive(Debug)]
 pub struct PartialFile {
+    /// The path of the complete file. Where the user named a link, it is what the link leads to.
     path: PathBuf,
     temporary: PathBuf,
     /// The file, with a lock on it.
@@ -35,25 +36,32 @@ pub struct PartialFile {
 }
 
 impl PartialFile {
-    /// Starts to write a file. This blocks.
+    /// Starts to write a file. A file that is there is replaced by one with the same permissions; a
+    /// link to a file stays. This blocks.
     ///
     /// # Errors
     /// Returns [`Kind::Conflict`] when another process writes it, [`Kind::Invalid`] when something
     /// else has its temporary name, and [`Kind::Unavailable`] when it cannot be written.
     pub fn create(path: &Path) -> Result<Self> {
-        let mut name = path.file_name().unwrap_or_default().to_os_string();
+        let place = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let mut name = place.file_name().unwrap_or_default().to_os_string();
         name.push(ENDING);
-        let temporary = path.with_file_name(name);
+        let temporary = place.with_file_name(name);
         check_place(path, &temporary)?;
         let note = noted(&temporary);
         let file = locked(path, &temporary)?;
-        Ok(Self {
-            path: path.to_owned(),
+        let partial = Self {
+            path: place,
             temporary,
             file,
             is_complete: false,
             _note: note,
-        })
+        };
+        if let Ok(found) = partial.path.metadata() {
+            let set = partial.file.set_permissions(found.permissions());
+            set.map_err(|e| unwritable(path, e))?;
+        }
+        Ok(partial)
     }
 
     /// The file that the content is written to.
@@ -94,16 +102,18 @@ fn check_place(path: &Path, temporary: &Path) -> Result<()> {
     }
 }
 
+fn unwritable(path: &Path, error: std::io::Error) -> Error {
+    let message = format!("{} cannot be written", path.display());
+    Error::caused(Kind::Unavailable, message, error)
+}
+
 /// Creates the temporary file of a file, and locks it. One that a killed process has left is
 /// emptied.
 ///
 /// # Errors
 /// Returns [`Kind::Conflict`] when another process writes it.
 fn locked(path: &Path, temporary: &Path) -> Result<File> {
-    let unwritable = |e| {
-        let message = format!("{} cannot be written", path.display());
-        Error::caused(Kind::Unavailable, message, e)
-    };
+    let unwritable = |e| unwritable(path, e);
     // It is emptied only once it is locked.
     let mut options = File::options();
     let file = options.write(true).create(true).truncate(false);
@@ -196,6 +206,25 @@ mod tests {
         assert_eq!(names(folder.path()), ["rows.csv", "rows.csv.part"]);
         let other = std::fs::read_to_string(folder.path().join("rows.csv.part")).unwrap();
         assert_eq!(other, "of the user");
+    }
+
+    #[test]
+    fn a_file_keeps_its_permissions_and_the_link_to_it() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("model.bin"), folder.path().join("link"));
+        std::fs::write(&file, "old").unwrap();
+        std::fs::set_permissions(&file, PermissionsExt::from_mode(0o640)).unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        let partial = PartialFile::create(&link).unwrap();
+        partial.file().write_all(b"new").unwrap();
+        partial.complete().unwrap();
+        assert!(link.symlink_metadata().unwrap().is_symlink());
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "new");
+        let mode = file.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o640);
+        assert_eq!(names(folder.path()), ["link", "model.bin"]);
     }
 
     #[test]

@@ -143,7 +143,7 @@ impl Context {
 
 /// The end of the help of the commands that take a time.
 const TIMES: &str = "TIME is RFC 3339 with an offset, such as 2013-01-01T05:00:00Z, or a date, \
-                     which stands for its midnight in UTC.";
+                     which means its midnight in UTC.";
 
 /// Parses a number of bytes, such as `1GiB`.
 fn size(text: &str) -> Result<u64, String> {

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 pub use cell::{AggregateValue, Cell, CellRef, Cells};
 pub use events::EntityEvents;
 pub use functions::{Function, FunctionError};
-pub use item::{Item, ItemLayout, is_item, item_identity, merge_items, newest_event, read};
+pub use item::{Item, ItemIdentity, ItemLayout, is_item, merge_items, newest_event, read};
 pub use parameter::MAX_K;
 pub use slide::{identities, slide};
 use states::Statistic;

@@ -38,7 +38,7 @@ use wafer_store::{
 };
 
 use crate::events::arrivals::Arrivals;
-use crate::events::draft::{Applied, Draft, IngestTerms, Pending};
+use crate::events::draft::{Draft, IngestTerms, Pending, WhenApplied};
 use crate::events::event::{Delivery, EventResult, IncomingEvent, IngestReport};
 use crate::events::route::{Made, Push, Route};
 use crate::group_rows::{Columns, GroupRows, Standing, Target};
@@ -88,7 +88,6 @@ impl Pipelines {
         let watermark = self.watermark(source);
         let archive = archive_tables(source, definition, &routes);
         let (name, id, until) = (source.to_owned(), id.clone(), now.plus(*remember));
-        let applied = Arc::clone(&routes);
         let drafted = self.context.components().event_guests.run(move || {
             let terms = IngestTerms {
                 now,
@@ -98,17 +97,19 @@ impl Pipelines {
                 lateness,
                 arrivals: &arrivals,
             };
-            let mut push = draft_events(&events, &name, id.as_deref(), until, &applied, terms)?;
+            let mut push = draft_events(&events, &name, id.as_deref(), until, &routes, terms)?;
             let mut watermark = watermark;
             for (draft, event) in push.drafts.iter_mut().zip(&events) {
                 draft.archive(event, archive.as_ref(), terms);
                 watermark = draft.compare_with_watermark(watermark);
             }
-            Ok::<_, Error>((push, watermark))
+            let mut commits = Commits::new(name, push, routes, (now, until));
+            let first = commits.next_slice();
+            Ok::<_, Error>((commits, first, watermark))
         });
-        let (push, watermark) = drafted.await??;
+        let (commits, first, watermark) = drafted.await??;
         self.raise_watermark(source, watermark);
-        self.commit(source, push, &routes, (now, until)).await
+        self.commit(commits, first).await
     }
 
     /// Writes events to a group directly, without the group's pipeline. The fields of an event
@@ -145,7 +146,7 @@ impl Pipelines {
         let columns = Schema::new(columns.collect())
             .map_err(|e| Error::caused(Kind::Internal, format!("columns of `{group}`"), e))?;
         let deletions = self.tables.deletions().await?;
-        let routes = [Route {
+        let route = Route {
             columns: columns
                 .fields()
                 .iter()
@@ -154,12 +155,15 @@ impl Pipelines {
                 .collect(),
             transform: Transform::Columns(columns),
             targets: vec![Target::new(definition.clone(), &deletions)],
-        }];
+        };
+        let routes = Arc::new(vec![route]);
         // A name of a source contains no `/`, so no source shares these identities.
         let name = format!("group/{group}");
         let until = now.plus(SEVEN_DAYS);
         let push = draft_events(&events, &name, None, until, &routes, terms)?;
-        self.commit(&name, push, &routes, (now, until)).await
+        let mut commits = Commits::new(name, push, routes, (now, until));
+        let first = commits.next_slice();
+        self.commit(commits, first).await
     }
 
     /// Begins a push, whose rows get numbers in the order in which they come in.
@@ -168,34 +172,78 @@ impl Pipelines {
         Arc::clone(&self.arrivals)
     }
 
-    /// Commits the drafts of a push, which came in at `now`, and reports what became of each event.
-    /// Identities are remembered until `until`.
-    async fn commit(
-        &self,
-        source: &str,
-        push: Push,
-        routes: &[Route],
-        (now, until): (Timestamp, Timestamp),
-    ) -> Result<IngestReport> {
+    /// Commits what a push writes, of which the first part is encoded, and reports what became of
+    /// each event. Further parts are encoded on the threads of functions, since there may be many.
+    async fn commit(&self, mut commits: Commits, first: Vec<EventCommit>) -> Result<IngestReport> {
         let due = self.context.due_until();
-        let online = &self.context.components().stores.online;
-        let mut outcomes = Vec::new();
-        {
-            let encoder = Encoder::new(&push.made, routes, now);
-            let commits = push.drafts.iter();
-            let mut commits = commits.filter_map(|draft| encoder.commit_of(draft, source, until));
-            loop {
-                let slice = slice(&mut commits);
-                if slice.is_empty() {
-                    break;
-                }
-                let work = format!("source/{source}");
-                outcomes.extend(for_work(work, online.commit_events(slice, due)).await?);
+        let components = self.context.components();
+        let (mut slice, mut outcomes) = (first, Vec::new());
+        while !slice.is_empty() {
+            let work = format!("source/{}", commits.source);
+            let committed = components.stores.online.commit_events(slice, due);
+            outcomes.extend(for_work(work, committed).await?);
+            if commits.is_done() {
+                break;
             }
+            let encoded = components.event_guests.run(move || {
+                let slice = commits.next_slice();
+                (commits, slice)
+            });
+            (commits, slice) = encoded.await?;
         }
-        let report = report_of(push.drafts, outcomes);
-        self.counters.add(source, &report);
+        let report = report_of(commits.push.drafts, outcomes);
+        self.counters.add(&commits.source, &report);
         Ok(report)
+    }
+}
+
+/// What a push writes, encoded some at a time.
+struct Commits {
+    source: String,
+    push: Push,
+    routes: Arc<Vec<Route>>,
+    /// When the push came in.
+    now: Timestamp,
+    /// Until when the identities of its events are remembered.
+    until: Timestamp,
+    /// The number of drafts of which all was encoded.
+    encoded: usize,
+}
+
+impl Commits {
+    fn new(
+        source: String,
+        push: Push,
+        routes: Arc<Vec<Route>>,
+        (now, until): (Timestamp, Timestamp),
+    ) -> Self {
+        Self {
+            source,
+            push,
+            routes,
+            now,
+            until,
+            encoded: 0,
+        }
+    }
+
+    /// Returns whether nothing is left to be encoded.
+    fn is_done(&self) -> bool {
+        self.encoded == self.push.drafts.len()
+    }
+
+    /// Encodes what the next events commit, as many as are committed together. Returns nothing if
+    /// no event is left that commits something.
+    fn next_slice(&mut self) -> Vec<EventCommit> {
+        let encoder = Encoder::new(&self.push.made, &self.routes, self.now);
+        let mut taken = 0;
+        let drafts = self.push.drafts[self.encoded..].iter();
+        let drafts = drafts.inspect(|_| taken += 1);
+        let mut commits =
+            drafts.filter_map(|draft| encoder.commit_of(draft, &self.source, self.until));
+        let slice = next_slice(&mut commits);
+        self.encoded += taken;
+        slice
     }
 }
 
@@ -262,15 +310,15 @@ impl<'a> Encoder<'a> {
         let mut table = &target.table.name;
         let late;
         match applied {
-            Applied::Now => {
+            WhenApplied::Now => {
                 let write = write();
                 commit.writes.push(write);
             }
-            Applied::Later(due) => {
+            WhenApplied::Later(due) => {
                 let write = write();
                 commit.early.push(EarlyWrite { due, write });
             }
-            Applied::WhenHealed => {
+            WhenApplied::WhenHealed => {
                 late = target.group.late_table().name;
                 table = &late;
             }
@@ -288,7 +336,7 @@ impl<'a> Encoder<'a> {
 }
 
 /// Takes the next commits, as many as are committed together.
-fn slice(commits: &mut impl Iterator<Item = EventCommit>) -> Vec<EventCommit> {
+fn next_slice(commits: &mut impl Iterator<Item = EventCommit>) -> Vec<EventCommit> {
     let (mut slice, mut bytes) = (Vec::new(), 0);
     while bytes < COMMIT_BYTES
         && let Some(commit) = commits.next()
@@ -456,7 +504,7 @@ mod tests {
                 made: 0,
                 row: 0,
                 available: NOW,
-                applied: Applied::Later(NOW),
+                applied: WhenApplied::Later(NOW),
             }],
             ..accepted(id)
         }
@@ -507,7 +555,7 @@ mod tests {
             let mut slices = Vec::new();
             let mut ids = Vec::new();
             loop {
-                let slice = slice(&mut commits);
+                let slice = next_slice(&mut commits);
                 if slice.is_empty() {
                     break;
                 }

@@ -16,6 +16,9 @@ const LOG_BYTES: usize = 64 << 10;
 /// writes a line for it, also if the message is empty.
 const MESSAGE_CHARGE: usize = 64;
 
+/// What the log says of messages that were dropped.
+const TOO_MANY: &str = "too many log messages in one call";
+
 /// The data of a wasmtime store.
 pub(crate) struct State {
     memory_limit: u64,
@@ -67,30 +70,34 @@ macro_rules! write_message {
 impl Log {
     /// Writes the messages of a function to the host's log, and clears them.
     pub(crate) fn emit(&mut self, function: &str) {
-        self.emit_by(function, |level, message| {
+        let dropped = self.emit_by(|level, message| {
             write_message!("function", function, level, message);
         });
+        if dropped > 0 {
+            tracing::warn!(target: "function", function, dropped, "{TOO_MANY}");
+        }
     }
 
     /// Writes the messages of a trainer to the host's log, and clears them. They have a target of
     /// their own, because a training has few of them, and they are for whoever started it.
     pub(crate) fn emit_of_trainer(&mut self, trainer: &str) {
-        self.emit_by(trainer, |level, message| {
+        let dropped = self.emit_by(|level, message| {
             write_message!("trainer", trainer, level, message);
         });
+        if dropped > 0 {
+            tracing::warn!(target: "trainer", function = trainer, dropped, "{TOO_MANY}");
+        }
     }
 
-    fn emit_by(&mut self, function: &str, write: impl Fn(Level, &str)) {
+    /// Writes and clears the messages. Returns how many were dropped because there were too many.
+    fn emit_by(&mut self, write: impl Fn(Level, &str)) -> u64 {
         if self.is_quiet {
-            return;
+            return 0;
         }
         for (level, message) in self.messages.drain(..) {
             write(level, &message);
         }
-        if self.dropped > 0 {
-            tracing::warn!(target: "function", function, dropped = self.dropped, "too many log messages in one call");
-        }
-        *self = Self::default();
+        std::mem::take(self).dropped
     }
 
     /// Returns the last error message. After a trap, it is the panic message of the guest.

@@ -115,11 +115,12 @@ impl Failure {
         self
     }
 
-    /// Puts the number of events that were accepted before the failure in front of its message.
+    /// Puts the number of events that are known to be accepted in front of the message. Some of
+    /// those that the failure concerns may be accepted as well.
     pub(crate) fn after_accepted(mut self, events: usize) -> Self {
         if events > 0 {
             self.message = cut(format_args!(
-                "{events} events were accepted, and pushing them again changes nothing; then: {}",
+                "at least {events} events were accepted, and pushing them again changes nothing; then: {}",
                 self.message
             ));
         }

@@ -68,7 +68,7 @@ pub(crate) async fn post(
 /// Ingests the events of a push some at a time, so that memory does not depend on their number.
 ///
 /// # Errors
-/// Returns the first error of `ingest`. Its message says how many events were accepted before.
+/// Returns the first error of `ingest`. Its message says how many events at least were accepted.
 pub(crate) async fn ingest_slices<F>(
     events: impl Iterator<Item = (u64, IncomingEvent)>,
     ingest: impl Fn(Vec<IncomingEvent>) -> F,
@@ -79,7 +79,7 @@ where
     let mut events = events.peekable();
     let mut report = IngestReport::default();
     loop {
-        let ingested = ingest(slice(&mut events)).await;
+        let ingested = ingest(next_slice(&mut events)).await;
         let mut ingested = ingested.map_err(|error| {
             let known = report.accepted + report.duplicate;
             Failure::from(error).after_accepted(known)
@@ -95,7 +95,9 @@ where
 }
 
 /// Decodes the next events, as many as are ingested together.
-fn slice(events: &mut Peekable<impl Iterator<Item = (u64, IncomingEvent)>>) -> Vec<IncomingEvent> {
+fn next_slice(
+    events: &mut Peekable<impl Iterator<Item = (u64, IncomingEvent)>>,
+) -> Vec<IncomingEvent> {
     let (mut slice, mut size) = (Vec::new(), 0);
     while slice.len() < SLICE_EVENTS && size < SLICE_BYTES {
         let Some((event_size, event)) = events.next() else {
@@ -463,7 +465,10 @@ mod tests {
         };
         let failure = ingest_slices(events.into_iter(), ingest).await.unwrap_err();
         let message = failure.into_message();
-        assert!(message.starts_with("4096 events were accepted") && message.ends_with("no more"));
+        assert!(
+            message.starts_with("at least 4096 events were accepted")
+                && message.ends_with("no more")
+        );
     }
 
     #[test]

@@ -6,8 +6,8 @@
 //!    until the handler has ended ([`work`]). So a request with a tiny body is served even when
 //!    others take the whole budget, and what all bodies take is known.
 //! 3. The request waits until fewer others are worked on, one with a large body for a thread first.
-//!    Waiting costs nothing but the connection and the body, so that under any load the server does
-//!    as much as it can.
+//!    Waiting costs nothing but the connection, the body and its charge, so that under any load the
+//!    server does as much as it can.
 //! 4. A handler with a small body runs on the threads that do I/O. One with a large body runs, from
 //!    decoding to encoding, on a thread of its own, so that others do not wait for it.
 //! 5. What a handler looks up, from 64 KiB on, and an answer of more than 64 KiB are charged to the

@@ -7,7 +7,7 @@ use wafer_catalog::MAX_FOUND_BYTES;
 use wafer_core::bytes_text;
 use wafer_store::{Error, Result};
 
-/// What is told how many bytes the looked-up values of a request take, before they take them.
+/// Is called with the bytes that the looked-up values of a request take, before they take them.
 type Taken = Arc<dyn Fn(u64) -> Result<()> + Send + Sync>;
 
 /// The memory that the looked-up values of a request may take, or of a part of it: at most
@@ -47,8 +47,8 @@ impl FoundMemory {
     /// Takes so many bytes for this part of the request altogether.
     ///
     /// # Errors
-    /// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid) for more than the request may take,
-    /// with `what` takes it, and the error of what is told of it.
+    /// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid) for more than the request may take; the
+    /// message says that `what` takes it. Returns the error of the function that is told of it.
     pub(crate) fn take(&self, bytes: u64, what: impl fmt::Display) -> Result<()> {
         let all = self.before.saturating_add(bytes);
         if all > MAX_FOUND_BYTES {

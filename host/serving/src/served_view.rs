@@ -10,7 +10,7 @@ use wafer_catalog::{
     Applied, FunctionDef, GroupDef, Readable, Recipe, ViewDef, feature_name, fingerprint, nearest,
     of_good_rows,
 };
-use wafer_core::aggregate::{self, ItemLayout};
+use wafer_core::aggregate::{self, ItemIdentity, ItemLayout};
 use wafer_core::rules::is_expired;
 use wafer_core::{
     ColumnBuilder, DamagedError, DataType, Duration, EntityKey, Field, Timestamp, decode_leading,
@@ -351,7 +351,7 @@ fn add_lookup(
         .map(|f| ColumnBuilder::new(&f.data_type, rows.len()))
         .collect();
     let mut statuses = Vec::with_capacity(rows.len());
-    let mut summaries = Vec::new();
+    let mut identities = Vec::new();
     let mut before = BuiltSize::default();
     for (row, count) in rows.iter_mut().zip(counts) {
         let status = entity_status(row.as_ref(), group.ttl, now);
@@ -363,7 +363,7 @@ fn add_lookup(
         let stored = row.as_mut().map(|row| std::mem::take(&mut row.values));
         if let Stored::Item(_) = &lookup.stored {
             let item = stored.as_ref().filter(|_| status == Status::Present);
-            summaries.push(item.map(|item| aggregate::item_identity(item)));
+            identities.push(item.map(|item| ItemIdentity::of(item)));
         }
         size.unpacked(stored.map_or(0, |stored| stored.len()));
         let built = BuiltSize::of(lookup, &builders);
@@ -375,7 +375,7 @@ fn add_lookup(
         alias: lookup.alias.clone(),
         entity_indices: entities.indices,
         rows: entities.rows,
-        summaries,
+        event_identities: identities,
         status: statuses,
     };
     let columns: Vec<ArrayRef> = builders.iter_mut().map(ColumnBuilder::finish).collect();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, UInt32Array};
 use serde::ser::{SerializeMap as _, SerializeStruct as _};
 use serde::{Serialize, Serializer};
+use wafer_core::aggregate::ItemIdentity;
 use wafer_core::{Timestamp, cell_to_json, value_bytes};
 use wafer_store::{OnlineRow, Result};
 
@@ -57,8 +58,8 @@ pub(crate) struct LookupResult {
     pub(crate) entity_indices: Vec<Option<u32>>,
     /// The stored row of each entity. It has no values any more, which are in the features.
     pub(crate) rows: Vec<Option<OnlineRow>>,
-    /// The name of the events of each entity, in a group with windows.
-    pub(crate) summaries: Vec<Option<String>>,
+    /// The identity of the events of each present entity, in a group with windows.
+    pub(crate) event_identities: Vec<Option<ItemIdentity>>,
     /// The status of each entity.
     pub(crate) status: Vec<Status>,
 }
@@ -69,10 +70,9 @@ impl LookupResult {
         let each = size_of::<Option<OnlineRow>>() + size_of::<Status>();
         let values = self.rows.iter().flatten().map(|row| row.values.len());
         let indices = self.entity_indices.len() * size_of::<Option<u32>>();
-        let names = self.summaries.iter().flatten().map(String::len);
-        let names = names.sum::<usize>() + self.summaries.len() * size_of::<Option<String>>();
+        let identities = self.event_identities.len() * size_of::<Option<ItemIdentity>>();
         let rows = self.rows.len() * each + values.sum::<usize>();
-        self.alias.len() + indices + rows + names
+        self.alias.len() + indices + rows + identities
     }
 
     /// Returns the stored row for a row of the request.
@@ -110,8 +110,8 @@ impl LookupResult {
     pub(crate) fn identities(&self) -> Vec<Option<String>> {
         let identity = |index: usize| match (&self.rows[index], self.status[index]) {
             (Some(row), Status::Present) => {
-                let summary = self.summaries.get(index).cloned().flatten();
-                Some(summary.unwrap_or_else(|| row.version.identity()))
+                let of_events = self.event_identities.get(index).copied().flatten();
+                Some(of_events.map_or_else(|| row.version.identity(), |id| id.to_string()))
             }
             _ => None,
         };
@@ -306,7 +306,7 @@ mod tests {
             alias: "last".to_owned(),
             entity_indices: vec![Some(1), Some(0), None, Some(2), Some(0)],
             rows: vec![Some(row(10)), Some(row(20)), None],
-            summaries: Vec::new(),
+            event_identities: Vec::new(),
             status: vec![Status::Present, Status::Expired, Status::NotFound],
         }
     }
@@ -333,16 +333,14 @@ mod tests {
 
     #[test]
     fn features_over_windows_are_identified_by_their_events() {
-        let summary = |name: &str| Some(name.to_owned());
+        let identity = |item: &str| Some(ItemIdentity::of(item.as_bytes()));
+        let text = |item: &str| identity(item).map(|id| id.to_string());
         let found = LookupResult {
-            summaries: vec![summary("a"), summary("b"), None],
+            event_identities: vec![identity("a"), identity("b"), None],
             ..found()
         };
         // The first row of the request has expired.
-        assert_eq!(
-            found.identities(),
-            [None, summary("a"), None, None, summary("a")]
-        );
+        assert_eq!(found.identities(), [None, text("a"), None, None, text("a")]);
     }
 
     #[test]

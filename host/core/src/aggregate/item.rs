@@ -25,6 +25,7 @@ mod merge;
 mod read;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use encoding::{FORMAT, open, put_entry};
 pub use layout::ItemLayout;
@@ -196,8 +197,21 @@ pub fn newest_event(item: &[u8]) -> Result<Timestamp, DamagedError> {
     Ok(Timestamp::from_micros(newest))
 }
 
-/// Names the events that were read, for the request log and for comparisons with it: the XXH64 hash
-/// of the stored item, which is a function of the set of its events.
-pub fn item_identity(item: &[u8]) -> String {
-    format!("{:016x}", twox_hash::XxHash64::oneshot(0, item))
+/// The identity of the events that were read, for the request log and for comparisons with it: the
+/// XXH64 hash of the stored item, which is a function of the set of its events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ItemIdentity(u64);
+
+impl ItemIdentity {
+    /// Returns the identity of the events of a stored item.
+    pub fn of(item: &[u8]) -> Self {
+        Self(twox_hash::XxHash64::oneshot(0, item))
+    }
+}
+
+/// Written as 16 hexadecimal digits.
+impl fmt::Display for ItemIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
 }

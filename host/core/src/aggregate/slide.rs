@@ -3,7 +3,7 @@
 use super::Aggregate;
 use super::cell::AggregateValue;
 use super::events::{Covered, EntityEvents, EventValues};
-use super::item::{Item, ItemLayout, item_identity};
+use super::item::{Item, ItemIdentity, ItemLayout};
 use super::states::{AnySliding, Kind, Statistic};
 use crate::rules::is_expired;
 use crate::window::Window;
@@ -169,7 +169,7 @@ pub fn slide(
     }
 }
 
-/// The [`item_identity`] of an entity's events as of each of some ascending times, or `None` before
+/// The [`ItemIdentity`] of an entity's events as of each of some ascending times, or `None` before
 /// the first event and while the newest one is older than `ttl`.
 pub fn identities(
     layout: &ItemLayout,
@@ -196,7 +196,8 @@ pub fn identities(
         if active == 0 || is_expired(item.newest(), ttl, *time) {
             return None;
         }
-        let identity = last.get_or_insert_with(|| item_identity(&item.encode(layout)));
+        let identity =
+            last.get_or_insert_with(|| ItemIdentity::of(&item.encode(layout)).to_string());
         Some(identity.clone())
     };
     times.iter().map(&mut identity).collect()

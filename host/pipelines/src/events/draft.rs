@@ -23,12 +23,12 @@ pub(crate) struct Pending {
     /// The available time of the row.
     pub(crate) available: Timestamp,
     /// When the row is applied online.
-    pub(crate) applied: Applied,
+    pub(crate) applied: WhenApplied,
 }
 
 /// When a row is applied online.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Applied {
+pub(crate) enum WhenApplied {
     Now,
     /// At this time.
     Later(Timestamp),
@@ -172,7 +172,7 @@ impl Draft {
     /// Returns whether a row of the event is not due yet.
     pub(crate) fn is_early(&self) -> bool {
         let mut pending = self.pending.iter();
-        pending.any(|pending| matches!(pending.applied, Applied::Later(_)))
+        pending.any(|pending| matches!(pending.applied, WhenApplied::Later(_)))
     }
 
     /// Adds the raw event to the rows for the archive table, if the source has one and no row of

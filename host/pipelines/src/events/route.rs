@@ -8,7 +8,7 @@ use wafer_core::{ColumnBuilder, Field};
 use wafer_store::{Error, Result};
 use wafer_tables::Deletions;
 
-use crate::events::draft::{Applied, Draft, IngestTerms, Pending};
+use crate::events::draft::{Draft, IngestTerms, Pending, WhenApplied};
 use crate::events::event::IncomingEvent;
 use crate::group_rows::{Gate, GroupRows, RefusedRow, Target};
 use crate::transform::Transform;
@@ -195,9 +195,9 @@ fn add_rows(
             row,
             available,
             applied: match is_too_late {
-                true => Applied::WhenHealed,
-                false if due > now => Applied::Later(due),
-                false => Applied::Now,
+                true => WhenApplied::WhenHealed,
+                false if due > now => WhenApplied::Later(due),
+                false => WhenApplied::Now,
             },
         });
     }

@@ -43,8 +43,9 @@ const CREATED_TIME: &str = "created_timestamp";
 /// The number of files whose metadata is read concurrently.
 const CONCURRENT_FOOTERS: usize = 16;
 
-/// When the first row of a file came in: the time of its creation, and the order of arrival among
-/// the rows of that time, if they were stored with one.
+/// When the first row of a file came in: the time of its creation, and the least order of arrival,
+/// if rows were stored with one. In a file with rows of several times of creation, which only
+/// compaction makes, the order may be that of another row.
 type FirstArrival = (i64, Option<i64>);
 
 /// Selects a version of a table.
