@@ -215,7 +215,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (file, link) = (folder.path().join("model.bin"), folder.path().join("link"));
         std::fs::write(&file, "old").unwrap();
-        std::fs::set_permissions(&file, PermissionsExt::from_mode(0o640)).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
         std::os::unix::fs::symlink(&file, &link).unwrap();
         let partial = PartialFile::create(&link).unwrap();
         partial.file().write_all(b"new").unwrap();
