@@ -722,14 +722,14 @@ mod tests {
                 &[2],
                 json!([1, 1e39]),
                 "float64",
-                "`x`: element 1 does not fit FP32: 1e39 is not float32, because it is beyond its range",
+                "`x`: element 1 does not fit FP32: 1e+39 is not float32, because it is beyond its range",
             ),
             (
                 "FP32",
                 &[1, 2],
                 json!([[0, -1e39]]),
                 "vector(2)",
-                "element 1 does not fit FP32: -1e39 is not float32",
+                "element 1 does not fit FP32: -1e+39 is not float32",
             ),
             (
                 "FP32",
