@@ -513,6 +513,11 @@ fn a_table_is_exported_to_the_standard_output() {
             &["export", "g_v1", "x.csv", "--format", "ndjson"],
             "--format is for the standard output",
         ),
+        (
+            &["export", "g", "x.csv"],
+            "there is no definition of table `g`: it was never applied",
+        ),
+        (&["export", "g_v2", "x.csv"], "; is `g_v1` meant?"),
     ] {
         let said = project.fails(arguments);
         assert!(said.contains(wanted), "{arguments:?}: {said}");

@@ -156,6 +156,12 @@ fn incomplete_events_are_rejected_one_by_one() {
             && said.contains("1 already known, 7 rejected"),
         "{said}"
     );
+    // A file of another format has no events, and is refused as a whole.
+    let said = project.fails(&["push", "weather_reports", &project.at("events.csv")]);
+    assert!(
+        said.contains("is Csv, and events are JSON objects"),
+        "{said}"
+    );
 }
 
 /// A project whose events are kept as they come.

@@ -124,6 +124,19 @@ fn errors_of_a_model_that_cannot_be_trained_say_why() {
         said.contains("parameter `features`: there is no column `amount_then`"),
         "{said}"
     );
+    let (labels, elsewhere) = (
+        project.path().join("labels.csv"),
+        project.at("elsewhere.csv"),
+    );
+    std::fs::rename(&labels, &elsewhere).unwrap();
+    let said = project.fails(&["train", "high"]);
+    assert!(
+        said.contains(
+            "the labels of model `high` (setting models.high.training.labels) are not there"
+        ),
+        "{said}"
+    );
+    std::fs::rename(&elsewhere, &labels).unwrap();
     let said = project.fails(&["train", "high", "--training-set", "nothing"]);
     assert!(
         said.contains("there is no training set `nothing`"),

@@ -6,7 +6,7 @@
 //! the process, so that it is removed with that folder (`task.rs`).
 
 use std::ffi::OsStr;
-use std::fs::{File, TryLockError};
+use std::fs::{File, Metadata, TryLockError};
 use std::io::Result as IoResult;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -27,23 +27,33 @@ const NOTE: &str = "partial-file";
 pub struct PartialFile {
     /// The path of the complete file. Where the user named a link, it is what the link leads to.
     path: PathBuf,
-    temporary: PathBuf,
-    /// The file, with a lock on it.
+    /// The path of the file until it is complete; `None` once it is, and for a pipe or a device,
+    /// which takes what is written to it as it comes.
+    temporary: Option<PathBuf>,
+    /// The file, with a lock on it under its temporary name.
     file: File,
-    is_complete: bool,
     /// The folder that has the path of the file, if one can be made.
     _note: Option<TemporaryFolder>,
 }
 
 impl PartialFile {
     /// Starts to write a file. A file that is there is replaced by one with the same permissions; a
-    /// link to a file stays. This blocks.
+    /// link to a file stays. A pipe or a device is written to. This blocks.
     ///
     /// # Errors
     /// Returns [`Kind::Conflict`] when another process writes it, [`Kind::Invalid`] when something
     /// else has its temporary name, and [`Kind::Unavailable`] when it cannot be written.
     pub fn create(path: &Path) -> Result<Self> {
-        let place = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let found = path.metadata().ok();
+        let is_special = |found: &Metadata| !found.is_file() && !found.is_dir();
+        if found.as_ref().is_some_and(is_special) {
+            return Self::opened(path);
+        }
+        let place = match path.canonicalize() {
+            Ok(place) => place,
+            Err(e) if path.is_symlink() => return Err(unwritable(path, e)),
+            Err(_) => path.to_owned(),
+        };
         let mut name = place.file_name().unwrap_or_default().to_os_string();
         name.push(ENDING);
         let temporary = place.with_file_name(name);
@@ -52,16 +62,26 @@ impl PartialFile {
         let file = locked(path, &temporary)?;
         let partial = Self {
             path: place,
-            temporary,
+            temporary: Some(temporary),
             file,
-            is_complete: false,
             _note: note,
         };
-        if let Ok(found) = partial.path.metadata() {
+        if let Some(found) = found {
             let set = partial.file.set_permissions(found.permissions());
             set.map_err(|e| unwritable(path, e))?;
         }
         Ok(partial)
+    }
+
+    /// Opens a pipe or a device.
+    fn opened(path: &Path) -> Result<Self> {
+        let file = File::options().write(true).open(path);
+        Ok(Self {
+            path: path.to_owned(),
+            temporary: None,
+            file: file.map_err(|e| unwritable(path, e))?,
+            _note: None,
+        })
     }
 
     /// The file that the content is written to.
@@ -74,17 +94,19 @@ impl PartialFile {
     /// # Errors
     /// Returns an error when the file cannot be renamed.
     pub fn complete(mut self) -> IoResult<()> {
-        std::fs::rename(&self.temporary, &self.path)?;
-        self.is_complete = true;
+        if let Some(temporary) = &self.temporary {
+            std::fs::rename(temporary, &self.path)?;
+        }
+        self.temporary = None;
         Ok(())
     }
 }
 
 impl Drop for PartialFile {
     fn drop(&mut self) {
-        if !self.is_complete {
+        if let Some(temporary) = &self.temporary {
             // A partial file is of no use; if it cannot be removed, it is left behind.
-            let _ = std::fs::remove_file(&self.temporary);
+            let _ = std::fs::remove_file(temporary);
         }
     }
 }
@@ -225,6 +247,26 @@ mod tests {
         let mode = file.metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o640);
         assert_eq!(names(folder.path()), ["link", "model.bin"]);
+    }
+
+    #[test]
+    fn a_link_to_nothing_is_refused_and_what_is_no_file_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(folder.path().join("gone"), &link).unwrap();
+        let refused = PartialFile::create(&link).unwrap_err();
+        assert_eq!(refused.kind(), Kind::Unavailable);
+        assert_eq!(names(folder.path()), ["link"]);
+        // A device, behind a link.
+        std::fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink("/dev/null", &link).unwrap();
+        let partial = PartialFile::create(&link).unwrap();
+        partial.file().write_all(b"n\n").unwrap();
+        partial.complete().unwrap();
+        assert_eq!(names(folder.path()), ["link"]);
+        assert!(!Path::new("/dev/null").metadata().unwrap().is_file());
+        drop(PartialFile::create(&link).unwrap());
+        assert!(Path::new("/dev/null").exists());
     }
 
     #[test]

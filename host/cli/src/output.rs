@@ -88,14 +88,6 @@ pub(crate) fn standard_output() -> std::io::Result<File> {
 /// a process that is killed leaves no half of it.
 pub(crate) fn write_file(path: &Path, mut content: impl Read) -> anyhow::Result<u64> {
     let failed = || format!("cannot write {}", path.display());
-    // A pipe or a device takes what is written to it as it comes.
-    if std::fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
-        let mut file = File::options()
-            .write(true)
-            .open(path)
-            .with_context(failed)?;
-        return std::io::copy(&mut content, &mut file).with_context(failed);
-    }
     let partial = PartialFile::create(path)?;
     let bytes = std::io::copy(&mut content, &mut partial.file()).with_context(failed)?;
     partial.complete().with_context(failed)?;

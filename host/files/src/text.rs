@@ -8,7 +8,7 @@ use arrow_array::{ArrayRef, BooleanArray};
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value as Json;
 use serde_json::value::RawValue;
-use wafer_catalog::Cuts;
+use wafer_catalog::{Cuts, meant};
 use wafer_core::{ColumnBuilder, DataType, Field, Reading, bytes_text, cell_to_json};
 use wafer_runtime::CHUNK_ROWS;
 use wafer_store::Error;
@@ -225,7 +225,8 @@ impl<'a> RawObject<'a> {
     /// Returns a message that names the field that is missing, occurs twice, or does not have the
     /// type of its column.
     pub fn append(&self, fields: &[Field], builders: &mut [ColumnBuilder]) -> Result<(), String> {
-        append_fields(fields, builders, |name| self.0.get(name).copied())
+        let names = || self.0.keys().map(String::as_str);
+        append_fields(fields, builders, |name| self.0.get(name).copied(), names)
     }
 }
 
@@ -271,9 +272,13 @@ pub fn append_object(
     builders: &mut [ColumnBuilder],
 ) -> Result<(), String> {
     let object = json.as_object();
-    let appended = append_fields(fields, builders, |name| {
-        object?.get(name).map(Value::Parsed)
-    });
+    let value = |name: &str| object?.get(name).map(Value::Parsed);
+    let names = || {
+        object
+            .into_iter()
+            .flat_map(|object| object.keys().map(String::as_str))
+    };
+    let appended = append_fields(fields, builders, value, names);
     match object {
         Some(_) => appended,
         None => Err(NOT_AN_OBJECT.to_owned()),
@@ -284,10 +289,13 @@ const NOT_AN_OBJECT: &str = "is not a JSON object";
 /// The start of the message for an object with too many fields.
 pub(crate) const TOO_MANY_FIELDS: &str = "is a JSON object with more than";
 
-fn append_fields<'a>(
+/// Appends the values of an object, which `value` returns by their names. `names` returns all names
+/// of the object, to suggest one for a field that is missing.
+fn append_fields<'a, 'n, N: Iterator<Item = &'n str>>(
     fields: &[Field],
     builders: &mut [ColumnBuilder],
     value: impl Fn(&str) -> Option<Value<'a>>,
+    names: impl Fn() -> N,
 ) -> Result<(), String> {
     append_all(fields, builders, |_, field, builder| {
         match value(&field.name) {
@@ -299,7 +307,10 @@ fn append_fields<'a>(
                 builder.append_null();
                 Ok(())
             }
-            None => Err("is missing".to_owned()),
+            None => {
+                let unread = names().filter(|name| fields.iter().all(|field| field.name != *name));
+                Err(format!("is missing{}", meant(&field.name, unread)))
+            }
         }
     })
 }
@@ -404,6 +415,10 @@ mod tests {
             (r#"{"\u006e": 1}"#, Ok("1 null")),
             (r#"{"n": null}"#, Err("field `n`: is null")),
             (r#"{"v": 1}"#, Err("field `n`: is missing")),
+            (
+                r#"{"v": 1, "N": 1, "other": 1}"#,
+                Err("field `n`: is missing; is `N` meant?"),
+            ),
             (r#"{"n": 1, "n": 1}"#, Err("field `n`: is there twice")),
             (r#"{"n": 1, "m": 1, "m": 2}"#, Ok("1 null")),
             (

@@ -171,8 +171,9 @@ impl Platform {
         }
         if report.releases.is_empty() {
             let message = format!(
-                "endpoint `{endpoint}` has logged nothing in that time; say how much it logs with `wafer \
-                 endpoints set {endpoint} … --log PERCENT`"
+                "endpoint `{endpoint}` has logged nothing in that time: either nobody asked it, or none of \
+                 the keys are in the sample, which is a tenth of them by default; log more of them with \
+                 `wafer endpoints set {endpoint} … --log PERCENT`"
             );
             return Err(Error::new(Kind::NotFound, message));
         }

@@ -92,10 +92,11 @@ fn unreadable(header: &str, value: &HeaderValue) -> Failure {
     Failure::invalid(format!("header {header}: `{value}` is no host"))
 }
 
-/// Parses `HOST` or `HOST:PORT`.
+/// Parses `HOST`, `HOST:` or `HOST:PORT`.
 fn authority(text: &[u8]) -> Option<Authority> {
     let authority = Authority::try_from(text).ok()?;
-    let is_host_alone = authority.host().len() == text.len();
+    // A port may be empty, which is the one of the scheme.
+    let is_host_alone = authority.host().len() == text.strip_suffix(b":").unwrap_or(text).len();
     let is_host_and_port = authority.port_u16().is_some();
     // A user's name before the host would be allowed in a URL, and has no place here.
     let is_plain = !text.contains(&b'@') && !authority.host().is_empty();
@@ -150,6 +151,9 @@ mod tests {
             ("127.0.0.1:8080", "", None),
             ("localhost:8080", "", None),
             ("LOCALHOST.:8080", "", None),
+            ("localhost:", "", None),
+            ("[::1]:", "", None),
+            (":", "", invalid),
             ("wafer.localhost", "", None),
             ("[::1]:8080", "", None),
             ("192.168.1.7", "", None),

@@ -231,7 +231,7 @@ impl Charge {
         if bytes > self.budget.total {
             let message = format!(
                 "the request may take {} of {resource}, and the server has {} for all requests \
-                 (setting `{setting}`); send it in parts",
+                 (setting `{setting}`); raise the setting, or send less at once",
                 bytes_text(bytes),
                 bytes_text(self.budget.total)
             );

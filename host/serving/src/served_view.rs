@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use arrow_array::ArrayRef;
 use serde_json::Value as Json;
 use wafer_catalog::{
-    Applied, FunctionDef, GroupDef, Readable, Recipe, ViewDef, feature_name, fingerprint, nearest,
+    Applied, FunctionDef, GroupDef, Readable, Recipe, ViewDef, feature_name, fingerprint, meant,
     of_good_rows,
 };
 use wafer_core::aggregate::{self, ItemIdentity, ItemLayout};
@@ -193,10 +193,7 @@ pub(crate) fn missing_message<'a>(
     name: &str,
 ) -> String {
     let unused = given.filter(|key| !view.inputs.iter().any(|f| f.name == **key));
-    match nearest(name, unused.map(String::as_str)) {
-        Some(nearest) => format!("is missing; is `{nearest}` meant?"),
-        None => "is missing".to_owned(),
-    }
+    format!("is missing{}", meant(name, unused.map(String::as_str)))
 }
 
 /// Appends the keys of a lookup's distinct entities to `keys`. Returns for each row of the request

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
-use wafer_catalog::{Recipe, TableDef};
+use wafer_catalog::{Recipe, TableDef, meant};
 use wafer_store::{AsOf, Error, Expect, Kind, Result, TableSnapshot};
 
 use crate::deletions::Deletions;
@@ -16,13 +16,21 @@ impl Tables {
     /// Returns [`Kind::NotFound`] for a table that was never applied, and the errors of the
     /// metadata store.
     pub async fn table_definition(&self, table: &str) -> Result<TableDef> {
-        let missing = || {
-            let message =
-                format!("there is no definition of table `{table}`: it was never applied");
-            Error::new(Kind::NotFound, message)
-        };
-        let stored = self.context.object(&format!("table/{table}")).await?;
-        Ok(stored.ok_or_else(missing)?.0)
+        match self.context.object(&format!("table/{table}")).await? {
+            Some((stored, _)) => Ok(stored),
+            None => Err(self.unknown_table(table).await?),
+        }
+    }
+
+    /// Makes the error for a table that was never applied, which suggests a similar name.
+    async fn unknown_table(&self, table: &str) -> Result<Error> {
+        let known = self.known_tables().await?;
+        let known = known.iter().map(|table| table.name.as_str());
+        let message = format!(
+            "there is no definition of table `{table}`: it was never applied{}",
+            meant(table, known)
+        );
+        Ok(Error::new(Kind::NotFound, message))
     }
 
     /// Stores the definition of a table for ever, because rows may still be on their way to the

@@ -174,6 +174,16 @@ impl Training {
                 request.model
             ))
         })?;
+        let is_there = tokio::fs::try_exists(&labels).await.unwrap_or(true);
+        if request.labels.is_none() && !is_there {
+            let message = format!(
+                "the labels of model `{0}` (setting models.{0}.training.labels) are not there: make {1}, for \
+                 example with `wafer export`, or name others with --labels",
+                request.model,
+                labels.display()
+            );
+            return Err(Error::new(Kind::NotFound, message));
+        }
         // Other labels that are named instead may have types themselves.
         let has_types = Format::of_extension(&labels).is_some_and(Format::has_types);
         let types = match request.labels.is_some() && has_types {

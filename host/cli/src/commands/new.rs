@@ -46,20 +46,24 @@ impl New {
             (None, from) => PathBuf::from(name_of_file(from.as_deref().unwrap_or(Path::new("")))),
         };
         let folder = &named;
-        let name = folder
+        let given = folder
             .file_name()
             .context("the folder has no name")?
-            .to_string_lossy()
-            .replace('-', "_");
+            .to_string_lossy();
+        let name = given.replace('-', "_");
         let fits = name.starts_with(|c: char| c.is_ascii_lowercase())
             && name
                 .chars()
                 .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
         ensure!(
             fits,
-            "`{name}` cannot name a project; use lowercase letters, digits and dashes, starting with a letter"
+            "`{given}` cannot name a project; use lowercase letters, digits and dashes, starting with a letter"
         );
-        ensure!(!folder.exists(), "{} is there already", path_text(folder));
+        ensure!(
+            !folder.exists(),
+            "{} is there already; name another folder for the project",
+            path_text(folder)
+        );
         if let Some(from) = &self.file.from {
             return self.make_from(from, &name, folder);
         }

@@ -1,17 +1,17 @@
 //! `wafer push`.
 
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
-use wafer_platform::{Delivery, EventResult, IncomingEvent, IngestReport};
+use wafer_platform::{Delivery, EventResult, Format, IncomingEvent, IngestReport};
 
 use super::Context;
 use crate::app::{self, ClockOption};
 use crate::http;
-use crate::output::{say, thousands};
+use crate::output::{path_text, say, thousands};
 
 /// Push events to a source.
 ///
@@ -22,9 +22,13 @@ use crate::output::{say, thousands};
 ///
 /// Examples:
 ///   wafer push weather_reports reports.ndjson
-///   wafer push weather_reports - --server <http://127.0.0.1:8080>
+///   wafer push weather_reports - --server http://127.0.0.1:8080
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
+#[allow(
+    rustdoc::bare_urls,
+    reason = "this is the help of the command, in which an address is to be copied"
+)]
 pub(crate) struct Push {
     /// The source
     source: String,
@@ -50,6 +54,18 @@ pub(crate) struct Push {
 const BATCH: usize = 1_000;
 /// The number of rejected events that are printed.
 const SHOWN_REJECTS: usize = 20;
+
+/// Checks that the name of a file is not that of a format that has no events.
+fn check_format(file: &Path) -> Result<()> {
+    match Format::of_extension(file) {
+        None | Some(Format::Ndjson) => Ok(()),
+        Some(format) => bail!(
+            "{} is {format:?}, and events are JSON objects, one in each line: convert it, or name the file in a source \
+             with `type = \"files\"` and read it with `wafer run`",
+            path_text(file)
+        ),
+    }
+}
 
 /// The sum of the reports of all batches.
 #[derive(Default, Serialize)]
@@ -86,6 +102,7 @@ impl Summary {
 impl Push {
     pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
         let place = self.file.display().to_string();
+        check_format(&self.file)?;
         let reader: Box<dyn BufRead> = if self.file.as_os_str() == "-" {
             Box::new(BufReader::new(std::io::stdin()))
         } else {

@@ -73,17 +73,26 @@ impl Skew {
 fn text(report: &SkewReport) -> String {
     let releases = report.releases.iter();
     let mut parts: Vec<String> = releases.map(release_text).collect();
-    let rows = thousands(report.rows);
-    parts.push(match report.mismatches {
-        0 => format!(
-            "{rows} rows compared: every value that was made of the same rows and events is equal"
-        ),
+    let compared = match report.rows {
+        1 => "1 row compared".to_owned(),
+        rows => format!("{} rows compared", thousands(rows)),
+    };
+    let mut result = match report.mismatches {
+        0 => format!("{compared}: every value that was made of the same rows and events is equal"),
         count => format!(
-            "{rows} rows compared: {} values differ although they were made of the same rows and \
-             events",
+            "{compared}: {} values differ although they were made of the same rows and events",
             thousands(count)
         ),
-    });
+    };
+    let values = report.releases.iter().flat_map(|release| &release.values);
+    let timing: u64 = values.map(|value| value.timing).sum();
+    if timing > 0 {
+        result += &format!(
+            "; {} values differ because other rows or events are found now than when they were served",
+            thousands(timing)
+        );
+    }
+    parts.push(result);
     parts.join("\n\n")
 }
 

@@ -142,12 +142,17 @@ pub(crate) fn say_coincident(set: &TrainingSet) {
     for (lookup, labels) in &set.coincident {
         say(format!(
             "warning: {} of {} labels have the time of an event of `{lookup}` that they are joined with, so the \
-             event counts. Online, a request at that time sees the event only if it came in before. If the event \
-             is what the label is about, the features know the answer: let --time name when the prediction is \
-             made, or give the source of `{lookup}` the `delay` after which its events are known",
+             event counts",
             thousands(*labels),
             thousands(set.rows)
         ));
+    }
+    if !set.coincident.is_empty() {
+        say(
+            "Online, a request at that time sees such an event only if it came in before. If the event is what the \
+             label is about, the features know the answer: let --time name when the prediction is made, or give \
+             the source of the events the `delay` after which they are known",
+        );
     }
 }
 
