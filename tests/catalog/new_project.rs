@@ -121,21 +121,26 @@ fn a_project_is_made_from_a_file_without_code() {
 #[test]
 fn columns_without_values_are_texts_and_no_keys_and_are_told() {
     let folder = tempfile::tempdir().unwrap();
-    for (name, content) in [
-        ("in.csv", "user_id,item,at,note\n,7,2024-01-01T00:00:00Z,\n"),
+    for (name, content, without) in [
+        (
+            "in.csv",
+            "user_id,item,at,note\n,7,2024-01-01T00:00:00Z,\n",
+            "`user_id`, `note`",
+        ),
+        // Fields of JSON objects have no order.
         (
             "in.ndjson",
             "{\"user_id\":null,\"item\":7,\"at\":\"2024-01-01T00:00:00Z\",\"note\":null}\n",
+            "`note`, `user_id`",
         ),
     ] {
         std::fs::write(folder.path().join(name), content).unwrap();
         let project = name.replace('.', "-");
         let (made, said) = new_in(folder.path(), &[project.as_str(), "--from", name]);
         assert!(made, "{said}");
-        for wanted in [
-            "the join key is `item`",
-            "no values of `user_id`, `note`, so that nothing tells their types, and they are utf8",
-        ] {
+        let untold =
+            format!("no values of {without}, so that nothing tells their types, and they are utf8");
+        for wanted in ["the join key is `item`", &untold] {
             assert!(said.contains(wanted), "{name}: {said}");
         }
         let toml = std::fs::read_to_string(folder.path().join(project).join("wafer.toml"));

@@ -143,10 +143,9 @@ fn optimize(table: &Path, numbers: &[(i64, f64)]) {
     let commits = names
         .iter()
         .map(|entry| std::fs::read_to_string(entry.path()).unwrap());
-    let commits: String = commits.collect();
-    let actions = commits
-        .lines()
-        .map(|line| serde_json::from_str::<Json>(line).unwrap());
+    let commits: Vec<String> = commits.collect();
+    let actions = commits.iter().flat_map(|commit| commit.lines());
+    let actions = actions.map(|line| serde_json::from_str::<Json>(line).unwrap());
     let added = actions.filter_map(|action| action["add"]["path"].as_str().map(str::to_owned));
     let mut lines: Vec<Json> = added
         .map(|path| json!({"remove": {"path": path, "deletionTimestamp": 0, "dataChange": false}}))

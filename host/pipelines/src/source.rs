@@ -377,8 +377,8 @@ pub(crate) fn rejects(file: &str, rejects: Vec<(u64, String)>) -> Vec<Reject> {
     rejects.into_iter().map(reject).collect()
 }
 
-/// Converts columns to the types that the function reads. Rows with a value that does not fit
-/// are rejected.
+/// Converts columns to the types that the function reads. Rows with a value that does not fit, or
+/// without one where the function needs one, are rejected.
 pub(crate) fn converted(path: &Path, read: &[ReadColumn], rows: Rows) -> Result<Rows> {
     let mut columns = Vec::with_capacity(read.len());
     // The first fault of each row, by the index of the row.
@@ -386,11 +386,18 @@ pub(crate) fn converted(path: &Path, read: &[ReadColumn], rows: Rows) -> Result<
     for (ReadColumn { field, reading }, column) in read.iter().zip(&rows.columns) {
         let coerced = coerce_rows(column, &field.data_type, reading)
             .map_err(|error| mismatch_error(path, field, &error))?;
-        columns.push(coerced.column);
         for (row, message) in coerced.faults {
             let fault = || format!("field `{}`: {message}", field.name);
             faults.entry(row).or_insert_with(fault);
         }
+        if !field.nullable && coerced.column.null_count() > 0 {
+            let rows = 0..coerced.column.len();
+            for row in rows.filter(|row| coerced.column.is_null(*row)) {
+                let fault = || format!("field `{}`: is null", field.name);
+                faults.entry(row).or_insert_with(fault);
+            }
+        }
+        columns.push(coerced.column);
     }
     Ok(Rows { columns, ..rows }.reject(faults))
 }

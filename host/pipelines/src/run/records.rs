@@ -62,14 +62,23 @@ impl Pipelines {
             let name = run_name(&record.id);
             match self.context.put_object(&name, record, Expect::Absent).await {
                 Ok(_) => return Ok(()),
+                Err(e) if e.kind() != Kind::Conflict => return Err(e),
+                // A process was killed before it claimed the interval. Its run is begun again.
+                Err(_) if self.is_begun(&name, record).await? => return Ok(()),
                 // The clock stands still, so another run has this id; the next microsecond is
                 // tried.
-                Err(e) if e.kind() == Kind::Conflict => {
-                    record.created = record.created.plus(Duration::MICROSECOND);
-                }
-                Err(e) => return Err(e),
+                Err(_) => record.created = record.created.plus(Duration::MICROSECOND),
             }
         }
+    }
+
+    /// Returns whether a stored record is that of the same run as one that claims the interval now.
+    async fn is_begun(&self, name: &str, record: &RunRecord) -> Result<bool> {
+        let stored: Option<(RunRecord, u64)> = self.context.object(name).await?;
+        Ok(stored.is_some_and(|(stored, _)| {
+            let run = |of: &RunRecord| (of.table.clone(), of.interval, of.generation);
+            stored.state == RunState::Running && run(&stored) == run(record)
+        }))
     }
 
     /// Writes a run's record, and the claim of its interval, which is the record of the last run
