@@ -374,6 +374,12 @@ lookups = [{{ group = "recent" }}]
 
 /// Pushes notes of entity 1, each of so many bytes.
 fn push_notes(server: &Server, count: usize, bytes: usize) {
+    let (status, answer) = server.events("notes", &notes_of(count, bytes));
+    assert_eq!(status, 200, "{answer}");
+}
+
+/// So many notes of entity 1, with texts of so many bytes.
+fn notes_of(count: usize, bytes: usize) -> String {
     let text = "x".repeat(bytes);
     let note = |number: usize| {
         let second = number % 60;
@@ -381,9 +387,14 @@ fn push_notes(server: &Server, count: usize, bytes: usize) {
         let at = format!("2020-01-01T00:{minute:02}:{second:02}Z");
         format!("{}\n", json!({"id": 1, "at": at, "note": text}))
     };
-    let notes: String = (0..count).map(note).collect();
-    let (status, answer) = server.events("notes", &notes);
-    assert_eq!(status, 200, "{answer}");
+    (0..count).map(note).collect()
+}
+
+/// Pushes notes as history, which labels of a later time see.
+fn fill_with_notes(project: &Project, count: usize, bytes: usize) {
+    project.write("notes.ndjson", notes_of(count, bytes));
+    let file = project.at("notes.ndjson");
+    project.ok(&["push", "notes", &file, "--backfill"]);
 }
 
 /// The body of a request that asks for entity 1 so many times.
@@ -562,8 +573,8 @@ fn a_column_of_feast_is_encoded_piece_by_piece() {
 #[test]
 fn a_training_set_of_large_features_takes_no_more_memory_than_its_labels_allow() {
     let project = notes("");
+    fill_with_notes(&project, 100, 20 << 10);
     let server = project.serve(&[]);
-    push_notes(&server, 100, 20 << 10);
     for (view, rows) in [("newest", 6_000), ("recent", 60)] {
         let labels = "id,at\n".to_owned() + &"1,2020-01-02T00:00:00Z\n".repeat(rows);
         let path = format!("/v1/views/{view}/training-set?time=at");
@@ -572,6 +583,9 @@ fn a_training_set_of_large_features_takes_no_more_memory_than_its_labels_allow()
             let memory = server.memory_for(|| {
                 let (status, answer) = server.post_with(&path, &headers, &labels);
                 assert_eq!(status, 200, "{view} {accept}: {}", answer["error"]);
+                if let Some(text) = answer.as_str().filter(|_| accept == "text/csv") {
+                    assert!(text.len() > rows * (20 << 10), "{view}: {}", text.len());
+                }
             });
             let allowed = 64 * MIB + 8 * labels.len();
             assert!(
@@ -593,8 +607,8 @@ fn labels_of_notes(rows: usize) -> String {
 fn the_disk_of_a_training_set_is_bounded_and_nothing_of_it_is_left() {
     let project = notes("disk_per_set = \"1 MiB\"");
     let temporary = tempfile::tempdir().unwrap();
+    fill_with_notes(&project, 1, 10 << 10);
     let server = project.serve_with_temporary_files_in(temporary.path());
-    push_notes(&server, 1, 10 << 10);
     let path = "/v1/views/newest/training-set?time=at";
     let post = |encoding: &str, accept: &str, labels: &[u8]| {
         let headers = [
