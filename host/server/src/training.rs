@@ -111,9 +111,12 @@ pub(crate) async fn post(
         .await?;
     let place = intake.place_of_route(&AT_ONCE).await;
     let place = place.ok_or_else(two_are_made)?;
-    let memory = allowance(sent).min(MEMORY);
+    let allowed = allowance(sent);
+    // The other half is for what is not counted: batches that are read, made and encoded, and what
+    // the allocator keeps for its threads.
+    let memory = (allowed / 2).min(MEMORY);
     let mut charge = intake.charge();
-    charge.raise(memory)?;
+    charge.raise(allowed.min(MEMORY))?;
     let types = column_types(options.types.as_deref().unwrap_or_default());
     let request = TrainingSetRequest {
         view,
@@ -125,7 +128,7 @@ pub(crate) async fn post(
         out: out.clone(),
         as_of: options.as_of,
         memory,
-        most_label_bytes: Some(allowance(sent)),
+        most_label_bytes: Some(allowed),
         room: Some(Arc::clone(&disk) as Arc<dyn DiskRoom>),
         split,
     };

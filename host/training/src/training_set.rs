@@ -204,27 +204,34 @@ impl Training {
                 room: request.room.clone(),
                 given_up: GivenUp::new(progress),
             };
-            // If this returns early or is dropped, the pin is removed as well.
-            let (made, labels) = tokio::try_join!(
-                self.build(plan, &request.out, progress),
-                digest_of(&request.labels)
-            )?;
-            // The labels are kept only now, so that nothing of a failed training set is left.
-            let artifacts = &self.context.components().stores.artifacts;
-            artifacts
-                .put_file(&blob_name(labels), &request.labels)
-                .await?;
-            set.labels = labels;
-            set.id = set.identity();
-            set.rows = made.rows;
-            set.columns = recorded(made.columns);
-            set.function_errors = made.function_errors;
-            set.errors = made.errors;
-            set.coincident = made.coincident;
-            set.digest = made.digest;
-            self.context.keep_recipe(&set.view, &recipe).await?;
-            self.put_record(&set).await?;
-            pin.remove().await?;
+            let made = async {
+                let (made, labels) = tokio::try_join!(
+                    self.build(plan, &request.out, progress),
+                    digest_of(&request.labels)
+                )?;
+                // The labels are kept only now, so that nothing of a failed training set is left.
+                let artifacts = &self.context.components().stores.artifacts;
+                artifacts
+                    .put_file(&blob_name(labels), &request.labels)
+                    .await?;
+                set.labels = labels;
+                set.id = set.identity();
+                set.rows = made.rows;
+                set.columns = recorded(made.columns);
+                set.function_errors = made.function_errors;
+                set.errors = made.errors;
+                set.coincident = made.coincident;
+                set.digest = made.digest;
+                self.context.keep_recipe(&set.view, &recipe).await?;
+                self.put_record(&set).await?;
+                Ok::<_, Error>(set)
+            };
+            // If this is dropped, the pin is removed as well. After an error it is not left to
+            // that, since the process may end before it has happened.
+            let made = made.await;
+            let removed = pin.remove().await;
+            let set = made?;
+            removed?;
             Ok(set)
         })
     }
