@@ -276,3 +276,25 @@ pub(crate) fn share_memory_pools() {
 
 #[cfg(not(target_env = "gnu"))]
 pub(crate) fn share_memory_pools() {}
+
+/// The size in bytes from which on a server gives a buffer back as soon as it is freed.
+#[cfg(target_env = "gnu")]
+const LARGE_BUFFER: libc::c_int = 1 << 20;
+
+/// Lets glibc's allocator give back large buffers as soon as they are freed.
+///
+/// By default it raises the size from which it does so with each such buffer, up to 32 MiB. So a
+/// server would keep the memory of its largest requests for each of its threads: a training set of
+/// 120 MB took up to 106 MiB and left 90 of them, and takes up to 53 MiB and leaves 5.
+#[cfg(target_env = "gnu")]
+#[allow(unsafe_code, reason = "a setting of the C library")]
+pub(crate) fn give_back_large_buffers() {
+    // SAFETY: `mallopt` takes two integers and no pointers. It sets how buffers are allocated from
+    // here on, and does not touch memory that is in use.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BUFFER);
+    }
+}
+
+#[cfg(not(target_env = "gnu"))]
+pub(crate) fn give_back_large_buffers() {}
