@@ -1,5 +1,5 @@
-//! The log of a Delta table: its first commit, and after lines of dashes a second one, the hint that
-//! names the newest checkpoint, and a checkpoint in JSON.
+//! The log of a Delta table: its first commit, and after lines of dashes a second one, the hint
+//! that names the newest checkpoint, and a checkpoint in JSON.
 #![no_main]
 
 use std::path::Path;

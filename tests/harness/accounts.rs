@@ -203,8 +203,8 @@ pub(crate) fn route_and_log(project: &Project, routes: &[&str]) {
     project.ok(&[&fixed[..], routes, &["--log", "100"]].concat());
 }
 
-/// Makes the project with the first versions of the model `line`, releases them, routes the endpoint
-/// `line` to releases, and logs all of its requests.
+/// Makes the project with the first versions of the model `line`, releases them, routes the
+/// endpoint `line` to releases, and logs all of its requests.
 pub(crate) fn logged(versions: u32, routes: &[&str]) -> Project {
     let project = accounts(PUSHED);
     push_and_release(&project, versions);

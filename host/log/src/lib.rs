@@ -27,8 +27,8 @@ pub enum Destination {
 }
 
 /// Starts the log of this process, and escapes what panics say. `filter` has the syntax of the
-/// variable `RUST_LOG`, such as `info` or `info,hyper=debug`; one that is absent, empty or cannot be
-/// read is replaced by `default`.
+/// variable `RUST_LOG`, such as `info` or `info,hyper=debug`; one that is absent, empty or cannot
+/// be read is replaced by `default`.
 ///
 /// A level alone is that of Wafer and of what functions and trainers log. What the libraries have
 /// to say is of use to those who know them, and is logged only if they are named:

@@ -47,8 +47,8 @@ impl FoundMemory {
     /// Takes so many bytes for this part of the request altogether.
     ///
     /// # Errors
-    /// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid) for more than the request may take; the
-    /// message says that `what` takes it. Returns the error of the function that is told of it.
+    /// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid) for more than the request may take;
+    /// the message says that `what` takes it. Returns the error of the function that is told of it.
     pub(crate) fn take(&self, bytes: u64, what: impl fmt::Display) -> Result<()> {
         let all = self.before.saturating_add(bytes);
         if all > MAX_FOUND_BYTES {
