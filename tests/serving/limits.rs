@@ -18,7 +18,7 @@ use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 
 use crate::harness::ledger::{ledger, three_entries};
-use crate::harness::{Project, Server, misbehaving, wait_for};
+use crate::harness::{Project, Server, are_embedded, misbehaving, wait_for};
 
 const MIB: usize = 1 << 20;
 const NDJSON: &str = "application/x-ndjson";
@@ -476,6 +476,10 @@ lookups = [{ group = "recent" }]
 #[cfg(target_os = "linux")]
 #[test]
 fn stored_rows_are_counted_before_they_are_read() {
+    // An item of DynamoDB has at most 400 KB.
+    if !are_embedded() {
+        return;
+    }
     let project = notes("");
     let server = project.serve(&[]);
     let text = "x".repeat(8 * MIB);
@@ -528,6 +532,10 @@ fn an_event_that_could_never_be_looked_up_is_refused_by_name() {
         assert!(answer.to_string().contains(wanted), "{path}: {answer}");
     }
     assert_eq!(ask().1["rows"][0]["status"]["newest_note"], "not_found");
+    // An item of DynamoDB has at most 400 KB.
+    if !are_embedded() {
+        return;
+    }
     // The largest row is found.
     let most = 32 * MIB - 8;
     assert_eq!(server.events("notes", &event(most)).0, 200);
