@@ -110,10 +110,16 @@ group = "scores"
 /// Makes a project with version 1 of a model whose function panics for the account `trap`, and a
 /// pipeline that predicts with it.
 pub(crate) fn trapping_model() -> Project {
-    let project = accounts(&format!(
-        r#"
-{SCORES}
+    let project = accounts(&format!("{SCORES}{}", offset_model("regression")));
+    let file = project.write("model", "no weights").display().to_string();
+    project.ok(&["models", "push", "line", "--artifact", &file]);
+    project
+}
 
+/// The model `line` of a task, whose function panics for the account `trap` and needs no weights.
+pub(crate) fn offset_model(task: &str) -> String {
+    format!(
+        r#"
 [functions.offset]
 component = "{}"
 parameters = {{ offset = 1 }}
@@ -121,14 +127,11 @@ parameters = {{ offset = 1 }}
 [models.line]
 view = "account"
 label = "y"
-task = "regression"
+task = "{task}"
 function = "offset"
 "#,
         guest("offset").display()
-    ));
-    let file = project.write("model", "no weights").display().to_string();
-    project.ok(&["models", "push", "line", "--artifact", &file]);
-    project
+    )
 }
 
 /// Returns the file of a linear model that predicts `intercept` for every row.

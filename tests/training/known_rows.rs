@@ -3,9 +3,9 @@
 
 use serde_json::{Value as Json, json};
 
-use crate::harness::accounts::{PUSHED, TRAINED, accounts, line};
+use crate::harness::accounts::{PUSHED, TRAINED, accounts, line, offset_model};
 use crate::harness::pass::{COLUMNS, Pass, pass};
-use crate::harness::{Project, guest, text};
+use crate::harness::{Project, text};
 
 /// The labels of the accounts, with another column `y`.
 fn write_labels(project: &Project, y: impl Fn(usize) -> String) {
@@ -143,20 +143,7 @@ fn rows_that_a_model_learned_from_are_left_out_of_its_evaluation() {
 /// traps on them, nor that their labels are none of the task.
 #[test]
 fn an_evaluation_calls_the_function_on_the_rows_that_it_scores_alone() {
-    let project = accounts(&format!(
-        r#"
-[functions.offset]
-component = "{}"
-parameters = {{ offset = 1 }}
-
-[models.line]
-view = "account"
-label = "y"
-task = "binary"
-function = "offset"
-"#,
-        guest("offset").display()
-    ));
+    let project = accounts(&offset_model("binary"));
     let file = project.write("model", "no weights").display().to_string();
     let set = |labels: &str| {
         project.write(
