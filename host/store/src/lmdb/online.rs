@@ -26,17 +26,28 @@ use crate::{
 /// Maximum number of expired event identities that one commit removes, to keep it short.
 const MAX_FORGOTTEN: usize = 1_000;
 
-/// Returns the row that is stored under a key. A damaged row is returned as a `heed` error, so that
-/// it aborts the transaction.
+/// Returns the row that is stored under a key.
 fn stored_row(
     txn: &RoTxn<'_, WithoutTls>,
     tables: &Tables,
     key: &[u8],
 ) -> error::Result<Option<OnlineRow>> {
-    match tables.online.get(txn, key)? {
-        None => Ok(None),
-        Some(value) => Ok(Some(online_row(value).ok_or_else(|| damaged("row"))?)),
-    }
+    let value = tables.online.get(txn, key)?;
+    Ok(value.map(unpacked).transpose()?)
+}
+
+/// Returns the row in a stored value.
+fn unpacked(value: &[u8]) -> Result<OnlineRow> {
+    online_row(value).ok_or_else(|| damaged("row"))
+}
+
+/// Returns the row in a stored value of a row that is not due.
+fn unpacked_early(value: &[u8]) -> Result<OnlineRow> {
+    online_row(value).ok_or_else(damaged_early)
+}
+
+fn damaged_early() -> Error {
+    damaged("row that is not due")
 }
 
 /// Returns the rows of keys as they are at `now`: combined with the early rows that are due, which
@@ -61,7 +72,7 @@ fn rows_at(
             continue;
         };
         count(value)?;
-        rows.push(Some(online_row(value).ok_or_else(|| damaged("row"))?));
+        rows.push(Some(unpacked(value)?));
     }
     // Few early rows are due at a time where a server applies them, and mostly none.
     let mut positions: Option<HashMap<&[u8], Vec<usize>>> = None;
@@ -74,7 +85,7 @@ fn rows_at(
         let positions = positions.get_or_insert_with(|| positions_of(keys));
         for position in positions.get(key).into_iter().flatten() {
             count(value)?;
-            let early = online_row(value).ok_or_else(damaged_early)?;
+            let early = unpacked_early(value)?;
             let row = &mut rows[*position];
             if let Some(combined) = combine(row.as_ref(), &early)? {
                 *row = Some(combined);
@@ -93,12 +104,7 @@ fn positions_of(keys: &[Vec<u8>]) -> HashMap<&[u8], Vec<usize>> {
     positions
 }
 
-fn damaged_early() -> Error {
-    damaged("row that is not due")
-}
-
-/// Writes a row by [`combine`], and returns whether that changed anything. A damaged stored row
-/// is returned as a `heed` error, so that it aborts the transaction.
+/// Writes a row by [`combine`], and returns whether that changed anything.
 fn put_row(
     txn: &mut RwTxn<'_>,
     tables: &Tables,
@@ -210,7 +216,7 @@ fn apply_due(txn: &mut RwTxn<'_>, tables: &Tables, now: Timestamp) -> error::Res
         }
         let (place, entry) = (place.to_vec(), entry.to_vec());
         let (key, value) = early_entry(&entry).ok_or_else(damaged_early)?;
-        let row = online_row(value).ok_or_else(damaged_early)?;
+        let row = unpacked_early(value)?;
         put_row(txn, tables, key, &row)?;
         tables.early.delete(txn, &place)?;
     }
