@@ -7,9 +7,10 @@
 
 use std::net::IpAddr;
 
+use axum::extract::Request;
 use axum::http::header::{HOST, ORIGIN};
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, HeaderValue, Uri, Version};
+use axum::http::{HeaderMap, HeaderValue, Version};
 
 use crate::error::Failure;
 
@@ -30,18 +31,20 @@ impl Hosts {
     ///
     /// # Errors
     /// Returns status 403 for a foreign host or origin, and 400 for one that cannot be read.
-    pub(crate) fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Failure> {
+    pub(crate) fn check(&self, request: &Request) -> Result<(), Failure> {
         let Self::Named(names) = self else {
             return Ok(());
         };
         let mut own = Vec::new();
-        if let Some(target) = uri.authority() {
+        if let Some(target) = request.uri().authority() {
             own.push(authority(target.as_str().as_bytes()).ok_or_else(|| {
                 Failure::invalid(format!("the target of the request: `{target}` is no host"))
             })?);
         }
-        for value in headers.get_all(HOST) {
-            own.push(authority(value.as_bytes()).ok_or_else(|| unreadable("host", value))?);
+        match NamedHost::of(request)? {
+            NamedHost::Missing => {}
+            NamedHost::Empty => return Err(unreadable(b"")),
+            NamedHost::One(host) => own.push(host),
         }
         for host in &own {
             if !is_own(host.host(), names) {
@@ -53,7 +56,7 @@ impl Hosts {
                 return Err(Failure::forbidden(message));
             }
         }
-        for value in headers.get_all(ORIGIN) {
+        for value in request.headers().get_all(ORIGIN) {
             if !is_own_origin(value, &own, names) {
                 let message = format!(
                     "requests of pages from `{}` are not taken; if they are this project's, add the \
@@ -67,29 +70,54 @@ impl Hosts {
     }
 }
 
-/// Checks that a request has exactly one header `Host`, which may be empty, as section 3.2 of RFC
-/// 9112 asks. Only before HTTP/1.1 there may be none.
-///
-/// # Errors
-/// Returns status 400 if not.
-pub(crate) fn check_one_host(version: Version, headers: &HeaderMap) -> Result<(), Failure> {
-    let mut hosts = headers.get_all(HOST).iter();
-    match (hosts.next(), hosts.next()) {
-        (None, _) if version < Version::HTTP_11 => Ok(()),
-        (None, _) => Err(Failure::invalid(
-            "the request has no header host, which HTTP/1.1 asks for; send the name of the server",
-        )),
-        (Some(_), Some(_)) => Err(Failure::invalid(
-            "the request has the header host more than once; send it once",
-        )),
-        (Some(host), None) if host.is_empty() || authority(host.as_bytes()).is_some() => Ok(()),
-        (Some(host), None) => Err(unreadable("host", host)),
+/// What a request says in its header `Host`.
+#[derive(Clone, Debug)]
+pub(crate) enum NamedHost {
+    /// There is no header.
+    Missing,
+    /// The header is empty, which stands for no host.
+    Empty,
+    /// The header names a host.
+    One(Authority),
+}
+
+impl NamedHost {
+    /// Returns what a request says: what is kept with it, or else what its header says.
+    ///
+    /// # Errors
+    /// Returns status 400 if the header is not as it has to be.
+    pub(crate) fn of(request: &Request) -> Result<Self, Failure> {
+        match request.extensions().get::<Self>() {
+            Some(kept) => Ok(kept.clone()),
+            None => Self::read(request.version(), request.headers()),
+        }
+    }
+
+    /// Reads the header of a request, of which there is exactly one, and which may be empty, as
+    /// section 3.2 of RFC 9112 asks. Only before HTTP/1.1 there may be none.
+    fn read(version: Version, headers: &HeaderMap) -> Result<Self, Failure> {
+        let mut hosts = headers.get_all(HOST).iter();
+        match (hosts.next(), hosts.next()) {
+            (None, _) if version < Version::HTTP_11 => Ok(Self::Missing),
+            (None, _) => Err(Failure::invalid(
+                "the request has no header host, which HTTP/1.1 asks for; send the name of the \
+                 server",
+            )),
+            (Some(_), Some(_)) => Err(Failure::invalid(
+                "the request has the header host more than once; send it once",
+            )),
+            (Some(host), None) if host.is_empty() => Ok(Self::Empty),
+            (Some(host), None) => match authority(host.as_bytes()) {
+                Some(host) => Ok(Self::One(host)),
+                None => Err(unreadable(host.as_bytes())),
+            },
+        }
     }
 }
 
-fn unreadable(header: &str, value: &HeaderValue) -> Failure {
-    let value = String::from_utf8_lossy(value.as_bytes());
-    Failure::invalid(format!("header {header}: `{value}` is no host"))
+fn unreadable(host: &[u8]) -> Failure {
+    let host = String::from_utf8_lossy(host);
+    Failure::invalid(format!("header host: `{host}` is no host"))
 }
 
 /// Parses `HOST`, `HOST:` or `HOST:PORT`.
@@ -139,9 +167,19 @@ fn is_own_origin(origin: &HeaderValue, own: &[Authority], names: &[String]) -> b
 
 #[cfg(test)]
 mod tests {
+    use axum::body::Body;
     use axum::http::StatusCode;
 
     use super::*;
+
+    /// Returns a request with a header `Host`, and with a header `Origin` unless that is empty.
+    fn request(target: &str, host: &str, origin: &str) -> Request {
+        let mut request = axum::http::Request::get(target).header(HOST, host);
+        if !origin.is_empty() {
+            request = request.header(ORIGIN, origin);
+        }
+        request.body(Body::empty()).unwrap()
+    }
 
     #[test]
     fn foreign_hosts_and_origins_are_refused() {
@@ -190,19 +228,16 @@ mod tests {
             ("localhost:8080", "null", forbidden),
             ("localhost:8080", " ", forbidden),
         ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(HOST, host.parse().unwrap());
-            if !origin.is_empty() {
-                headers.insert(ORIGIN, origin.parse().unwrap());
-            }
-            let found = hosts.check(&Uri::from_static("/v1/views"), &headers);
-            let found = found.err().map(|failure| failure.status());
+            let request = request("/v1/views", host, origin);
+            let found = hosts.check(&request).err();
+            let found = found.map(|failure| failure.status());
             assert_eq!(found, wanted, "{host} {origin}");
-            assert!(Hosts::Any.check(&Uri::from_static("/"), &headers).is_ok());
+            assert!(Hosts::Any.check(&request).is_ok());
         }
         // What stands in the request line counts as well.
-        let uri = Uri::from_static("http://evil.example/v1/views");
-        let found = hosts.check(&uri, &HeaderMap::new()).unwrap_err();
+        let old = axum::http::Request::get("http://evil.example/v1/views");
+        let old = old.version(Version::HTTP_10).body(Body::empty()).unwrap();
+        let found = hosts.check(&old).unwrap_err();
         assert_eq!(found.status(), StatusCode::FORBIDDEN);
     }
 
@@ -236,13 +271,8 @@ mod tests {
                 forbidden,
             ),
         ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(HOST, host.parse().unwrap());
-            if !origin.is_empty() {
-                headers.insert(ORIGIN, origin.parse().unwrap());
-            }
-            let found = hosts.check(&target.parse().unwrap(), &headers);
-            let found = found.err().map(|failure| failure.status());
+            let found = hosts.check(&request(target, host, origin)).err();
+            let found = found.map(|failure| failure.status());
             assert_eq!(found, wanted, "{target} {host} {origin}");
         }
     }
@@ -270,8 +300,8 @@ mod tests {
             for host in hosts {
                 headers.append(HOST, host.parse().unwrap());
             }
-            match (check_one_host(version, &headers), wanted) {
-                (Ok(()), Ok(())) => {}
+            match (NamedHost::read(version, &headers), wanted) {
+                (Ok(_), Ok(())) => {}
                 (Err(failure), Err(part)) => {
                     assert_eq!(failure.status(), StatusCode::BAD_REQUEST);
                     let message = failure.into_message();

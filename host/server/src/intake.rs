@@ -41,7 +41,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use wafer_core::{bytes_text, check_json_text};
 use wafer_platform::{BoundedFile, DiskRoom, FoundMemory};
 
-use crate::access::{Hosts, check_one_host};
+use crate::access::{Hosts, NamedHost};
 use crate::connections::Client;
 use crate::encoding::Encoding;
 use crate::error::Failure;
@@ -584,12 +584,16 @@ async fn left(client: Option<Client>) {
     }
 }
 
-/// A layer that refuses requests that do not name one host, on any route.
-pub(crate) async fn one_host(request: Request, next: Next) -> Response {
-    let protocol = Protocol::of(&request);
-    match check_one_host(request.version(), request.headers()) {
-        Ok(()) => next.run(request).await,
-        Err(failure) => protocol.response(failure),
+/// A layer that refuses requests that do not name one host, on any route. It keeps the host with
+/// the request, for [`guard`].
+pub(crate) async fn one_host(mut request: Request, next: Next) -> Response {
+    let host = NamedHost::of(&request);
+    match host {
+        Ok(host) => {
+            request.extensions_mut().insert(host);
+            next.run(request).await
+        }
+        Err(failure) => Protocol::of(&request).response(failure),
     }
 }
 
@@ -600,7 +604,7 @@ pub(crate) async fn guard(
     next: Next,
 ) -> Response {
     let protocol = Protocol::of(&request);
-    if let Err(failure) = intake.hosts.check(request.uri(), request.headers()) {
+    if let Err(failure) = intake.hosts.check(&request) {
         return protocol.response(failure);
     }
     next.run(request).await
