@@ -19,7 +19,7 @@ use crate::item::{Mark, Parts, Stored};
 use crate::layout::{BUCKETS, Epochs, TableEpochs, partition, place};
 use crate::outbox::{CommitName, minute, records};
 use crate::table::{
-    Condition, CountBytes, Item, Key, bytes_of, number, number_of, run_concurrently,
+    Condition, CountItem, Item, Key, bytes_of, number, number_of, run_concurrently,
 };
 
 /// Upper bound on the difference between the clocks of writers.
@@ -44,7 +44,7 @@ impl Dynamo {
         places: &[Key],
         found: &HashMap<Key, Item>,
         now: Timestamp,
-        count: CountBytes<'_>,
+        count: CountItem<'_>,
     ) -> Result<Option<Vec<Option<OnlineRow>>>> {
         let damaged = || self.table.corrupt("an entity's row that cannot be read");
         let read = |place| match found.get(place) {

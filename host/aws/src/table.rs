@@ -48,8 +48,10 @@ pub(crate) const MAX_VALUE: usize = 320 << 10;
 /// Maximum number of concurrent calls of one operation.
 const CONCURRENT_CALLS: usize = 32;
 
-/// Is called with the bytes that a call brought. Its error ends the read that the call belongs to.
-pub(crate) type CountBytes<'a> = &'a (dyn Fn(u64) -> Result<()> + Send + Sync);
+/// Is called with the bytes of an item that a call brought, and not with those of all items by then
+/// as [`CountRead`](wafer_store::CountRead) is, because calls run at the same time. Its error ends
+/// the read that the call belongs to.
+pub(crate) type CountItem<'a> = &'a (dyn Fn(u64) -> Result<()> + Send + Sync);
 
 /// Runs calls with limited concurrency, and returns their results in order.
 pub(crate) async fn run_concurrently<T: Send>(
@@ -229,13 +231,13 @@ impl Table {
     }
 
     /// Reads items like [`get_many`](Self::get_many). If not `consistent`, writes of about the
-    /// last second may be missing, and the read costs half. Each call is counted when it is
+    /// last second may be missing, and the read costs half. Each item is counted when its call is
     /// answered.
     pub(crate) async fn get_all(
         &self,
         keys: &[Key],
         consistent: bool,
-        count: CountBytes<'_>,
+        count: CountItem<'_>,
     ) -> Result<HashMap<Key, Item>> {
         let calls = keys
             .chunks(MAX_GET_KEYS)
@@ -248,7 +250,7 @@ impl Table {
         &self,
         keys: &[Key],
         consistent: bool,
-        count: CountBytes<'_>,
+        count: CountItem<'_>,
     ) -> Result<Vec<(Key, Item)>> {
         let mut wanted: Vec<Item> = keys.iter().map(Key::item).collect();
         let mut found = Vec::with_capacity(keys.len());
