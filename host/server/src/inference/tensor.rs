@@ -19,6 +19,9 @@ pub(super) struct Tensor {
     datatype: String,
     parameters: Option<Map<String, Json>>,
     data: Option<Vec<Json>>,
+    /// Whether the data came in binary form.
+    #[serde(skip)]
+    is_binary: bool,
 }
 
 /// A tensor of an answer.
@@ -228,7 +231,8 @@ impl Tensor {
                 self.name, flat[index], self.datatype
             ));
         }
-        if kind == Kind::Float {
+        // Binary floats are what their bytes say.
+        if kind == Kind::Float && !self.is_binary {
             fit(&mut flat, bytes).map_err(|(index, message)| {
                 format!(
                     "input `{}`: element {index} does not fit {}: {message}",
@@ -339,6 +343,7 @@ pub(super) fn take_binary(inputs: &mut [Tensor], mut bytes: &[u8]) -> Result<(),
         }
         bytes = rest;
         input.data = Some(elements(input, own)?);
+        input.is_binary = true;
     }
     match bytes.is_empty() {
         true => Ok(()),
@@ -621,8 +626,8 @@ mod tests {
                 let data = serde_json::from_str(&format!("[{text}]")).unwrap();
                 let data_type: DataType = wanted.parse().unwrap();
                 let written = tensor(datatype, shape, data).into_rows(&data_type);
-                let binary = read_binary(datatype, shape, &bytes).unwrap();
-                let binary = tensor(datatype, shape, json!(binary)).into_rows(&data_type);
+                let binary = binary_tensor(datatype, shape, &bytes).unwrap();
+                let binary = binary.into_rows(&data_type);
                 let [written, binary] = [written, binary].map(|rows| json!(rows.unwrap()));
                 // The texts of JSON tell zeros apart, which are equal as numbers.
                 assert_eq!(written.to_string(), binary.to_string(), "{datatype} {text}");
@@ -768,12 +773,13 @@ mod tests {
         }
     }
 
-    fn read_binary(datatype: &str, shape: &[u64], bytes: &[u8]) -> Result<Vec<Json>, String> {
+    fn binary_tensor(datatype: &str, shape: &[u64], bytes: &[u8]) -> Result<Tensor, String> {
         let json = json!({"name": "x", "datatype": datatype, "shape": shape,
             "parameters": {"binary_data_size": bytes.len()}});
         let mut inputs = [serde_json::from_value(json).unwrap()];
         take_binary(&mut inputs, bytes)?;
-        Ok(inputs[0].data.take().unwrap())
+        let [input] = inputs;
+        Ok(input)
     }
 
     #[test]
@@ -803,11 +809,8 @@ mod tests {
                 json!(["hi", ""]),
             ),
         ] {
-            assert_eq!(
-                json!(read_binary(datatype, shape, &bytes).unwrap()),
-                wanted,
-                "{datatype}"
-            );
+            let found = binary_tensor(datatype, shape, &bytes).unwrap().data;
+            assert_eq!(json!(found), wanted, "{datatype}");
         }
         for (datatype, bytes, wanted) in [
             ("INT64", &[0; 7][..], "has 7 bytes of data"),
@@ -820,7 +823,7 @@ mod tests {
             ),
             ("BOOL", b"\xff", "element 0 is the byte 255"),
         ] {
-            let message = read_binary(datatype, &[1], bytes).unwrap_err();
+            let message = binary_tensor(datatype, &[1], bytes).unwrap_err();
             assert!(message.contains(wanted), "{message}");
         }
         let mut none: [Tensor; 0] = [];
