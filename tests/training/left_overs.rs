@@ -101,6 +101,33 @@ fn labels_are_not_overwritten_by_the_training_set_made_of_them() {
 }
 
 #[test]
+fn files_of_sources_are_not_overwritten_by_training_sets_and_exports() {
+    let project = filled();
+    let labels = "key_a,key_b,event_timestamp\na,1,2020-01-02T00:00:00Z\n";
+    project.write("labels.csv", labels);
+    let path = |name: &str| project.path().join(name);
+    std::os::unix::fs::symlink(path("entries.ndjson"), path("link.csv")).unwrap();
+    let check_refused = |out: &str| {
+        let (labels, out) = (project.at("labels.csv"), project.at(out));
+        let set = ["training-set", "account", "--labels", &labels];
+        let export = ["export", "last_entry_v1"];
+        for command in [&set[..], &export] {
+            let said = project.fails(&[command, &["--out", &out]].concat());
+            let wanted = "is a file that source `entries` reads: name another file";
+            assert!(said.contains(wanted), "{command:?}: {said}");
+            let found = std::fs::read_to_string(path("entries.ndjson")).unwrap();
+            assert_eq!(found, three_entries(), "{command:?}");
+        }
+    };
+    check_refused("entries.ndjson");
+    check_refused("link.csv");
+    project.replace("\"entries.ndjson\"", "\"*.ndjson\"");
+    check_refused("entries.ndjson");
+    project.ok(&["export", "last_entry_v1", "--out", &project.at("rows.csv")]);
+    project.training_set("account", "labels.csv", "rows.csv");
+}
+
+#[test]
 fn pins_of_a_killed_process_are_removed_by_the_next_one() {
     let project = filled();
     project.write("labels.csv", many_labels());

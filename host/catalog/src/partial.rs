@@ -153,6 +153,14 @@ fn locked(path: &Path, temporary: &Path) -> Result<File> {
     Ok(file)
 }
 
+/// Returns whether two paths lead to one file.
+pub fn is_same_file(one: &Path, other: &Path) -> bool {
+    match (one.metadata(), other.metadata()) {
+        (Ok(one), Ok(other)) => one.dev() == other.dev() && one.ino() == other.ino(),
+        _ => false,
+    }
+}
+
 /// Returns whether an open file is the one at a path, and not behind a link there.
 fn is_at(file: &File, path: &Path) -> IoResult<bool> {
     let open = file.metadata()?;

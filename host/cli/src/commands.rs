@@ -29,13 +29,15 @@ mod train;
 mod training_set;
 mod upkeep;
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
-use wafer_config::Project;
+use wafer_config::{Project, source_def};
+use wafer_platform::{SourceDef, check_no_source_file};
 
 use crate::output::Format;
 use crate::partitions::RunPartitions;
@@ -148,6 +150,17 @@ const TIMES: &str = "TIME is RFC 3339 with an offset, such as 2013-01-01T05:00:0
 /// Parses a number of bytes, such as `1GiB`.
 fn size(text: &str) -> Result<u64, String> {
     wafer_core::parse_bytes(text).map_err(|e| e.to_string())
+}
+
+/// Checks that a file to write is not one that a source of the project reads.
+///
+/// # Errors
+/// Returns an error with the name of the source if it is.
+fn check_output(project: &Project, out: &Path) -> Result<()> {
+    let sources = project.sources.keys();
+    let sources = sources.map(|name| (name.clone(), source_def(project, name)));
+    let sources: BTreeMap<String, SourceDef> = sources.collect();
+    Ok(check_no_source_file(&sources, out)?)
 }
 
 /// Does work until it is done, or until somebody interrupts or ends this process. The work is then

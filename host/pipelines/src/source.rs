@@ -11,10 +11,12 @@ mod find;
 pub(crate) mod inspect;
 pub(crate) mod look;
 mod missing;
+mod overwritten;
 mod partition;
 mod table_format;
 
 pub use missing::missing_files;
+pub use overwritten::check_no_source_file;
 
 use std::collections::BTreeMap;
 use std::fs::File;

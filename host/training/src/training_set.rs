@@ -22,7 +22,6 @@
 //! its digest.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -31,7 +30,7 @@ use arrow_schema::{Field as ArrowField, Schema as ArrowSchema};
 use futures::future::BoxFuture;
 use wafer_catalog::{
     ColumnStatistics, Compression, DiskRoom, Format, ModelVersion, Progress, Recipe, Reject, Split,
-    TrainingSet, blocking, call, ended, readable, remove_abandoned_folders,
+    TrainingSet, blocking, call, ended, is_same_file, readable, remove_abandoned_folders,
 };
 use wafer_core::{DataType, Digest, Timestamp, Zone};
 use wafer_runtime::{Function, failed_row};
@@ -630,11 +629,7 @@ async fn open_labels(request: &TrainingSetRequest, recipe: &Recipe) -> Result<La
 /// # Errors
 /// Returns [`Kind::Invalid`] if it is.
 fn check_other_file(labels: &Path, out: &Path) -> Result<()> {
-    let is_same = match (std::fs::metadata(labels), std::fs::metadata(out)) {
-        (Ok(labels), Ok(out)) => labels.dev() == out.dev() && labels.ino() == out.ino(),
-        _ => false,
-    };
-    if !is_same {
+    if !is_same_file(labels, out) {
         return Ok(());
     }
     let message = format!(

@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 use wafer_core::{Duration, Timestamp, bytes_text};
 use wafer_platform::{ExportRequest, ExportTo};
 
-use super::{Context, NOTHING, until_interrupted};
+use super::{Context, NOTHING, check_output, until_interrupted};
 use crate::app::{self, ClockOption};
 use crate::output::{RowFormat, path_text, standard_output, table, thousands};
 
@@ -96,7 +96,11 @@ impl Export {
         let out = self.to.or(self.out).expect("clap requires one");
         let is_standard = out.as_os_str() == "-";
         let to = export_to(&out, self.format)?;
-        let platform = app::open_to_read(&context.project()?, None).await?;
+        let project = context.project()?;
+        if !is_standard {
+            check_output(&project, &out)?;
+        }
+        let platform = app::open_to_read(&project, None).await?;
         let request = ExportRequest {
             table: self.table.clone(),
             columns: self.columns,
