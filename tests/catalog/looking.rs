@@ -18,8 +18,20 @@ const ROWS: &str = "id,at,v,note\n\
 
 /// A project whose group has three rows.
 fn filled() -> Project {
+    having(ROWS)
+}
+
+/// A project whose group has so many rows.
+fn filled_with(rows: usize) -> Project {
+    let row = |id: usize| format!("{id},2024-01-01T00:00:00Z,{id}.5\n");
+    let rows: String = (0..rows).map(row).collect();
+    having(&format!("id,at,v\n{rows}"))
+}
+
+/// A project whose group has the rows of a CSV file.
+fn having(rows: &str) -> Project {
     let project = pass(COLUMNS, "in.csv");
-    project.write("in.csv", ROWS);
+    project.write("in.csv", rows);
     project.ok(&["run", "g"]);
     project
 }
@@ -28,14 +40,10 @@ fn filled() -> Project {
 fn rows_of_sources_groups_views_tables_and_files_are_shown() {
     let project = filled();
     let file = project.at("in.csv");
-    let all = "id,at,v,note\n\
-               1,2024-01-01T00:00:00Z,1.5,first\n\
-               2,2024-01-02T00:00:00Z,,\n\
-               3,2024-01-03T00:00:00Z,-0.5,\"with, comma\"\n";
     for (arguments, wanted) in [
-        (&["show", "s"][..], all),
-        (&["show", "source:s"], all),
-        (&["show", &file], all),
+        (&["show", "s"][..], ROWS),
+        (&["show", "source:s"], ROWS),
+        (&["show", &file], ROWS),
         (
             &["show", "s", "--limit", "1"],
             "id,at,v,note\n1,2024-01-01T00:00:00Z,1.5,first\n",
@@ -522,16 +530,6 @@ fn a_table_is_exported_to_the_standard_output() {
         let said = project.fails(arguments);
         assert!(said.contains(wanted), "{arguments:?}: {said}");
     }
-}
-
-/// A project whose group has so many rows.
-fn filled_with(rows: usize) -> Project {
-    let project = pass(COLUMNS, "in.csv");
-    let row = |id: usize| format!("{id},2024-01-01T00:00:00Z,{id}.5\n");
-    let rows: String = (0..rows).map(row).collect();
-    project.write("in.csv", format!("id,at,v\n{rows}"));
-    project.ok(&["run", "g"]);
-    project
 }
 
 /// Sends a signal to a process.

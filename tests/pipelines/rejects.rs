@@ -25,6 +25,39 @@ fn all(_: usize) -> bool {
     true
 }
 
+/// A project whose group `h` has the rows of the group `g`, with more settings of the pipeline `g`
+/// and of the group `h`. Both have three rows.
+fn chained(pipeline: &str, group: &str) -> Project {
+    let pipeline = format!(
+        r#"
+{pipeline}
+
+[sources.rows]
+type = "table"
+group = "g"
+
+[groups.h]
+entity = "e"
+event_time = "at"
+{group}
+
+[pipelines.h]
+source = "rows"
+function = "f"
+group = "h"
+"#
+    );
+    let project = Pass {
+        pipeline: &pipeline,
+        ..Pass::default()
+    };
+    let project = project.project().applied_with("in.csv", &rows(3, none));
+    project.ok(&["run", "g"]);
+    project.ok(&["run", "h"]);
+    assert_eq!(project.offline("h_v1").len(), 3);
+    project
+}
+
 /// What requests and readers of the table see.
 fn seen(project: &Project) -> (Json, Vec<String>) {
     let features = project.json(&["get", "v", "id=1"]);
@@ -218,30 +251,7 @@ fn times_in_another_unit_than_the_declared_one_do_not_empty_an_interval() {
 
 #[test]
 fn a_chained_run_follows_an_upstream_group_whose_rows_are_gone() {
-    let project = Pass {
-        pipeline: r#"
-max_rejects = 1
-
-[sources.rows]
-type = "table"
-group = "g"
-
-[groups.h]
-entity = "e"
-event_time = "at"
-
-[pipelines.h]
-source = "rows"
-function = "f"
-group = "h"
-"#,
-        ..Pass::default()
-    };
-    let project = project.project();
-    project.write("in.csv", rows(3, none));
-    project.ok(&["apply"]);
-    project.ok(&["run", "g"]);
-    project.ok(&["run", "h"]);
+    let project = chained("max_rejects = 1", "");
     project.write("in.csv", rows(0, none));
     project.ok(&["run", "g"]);
     project.ok(&["run", "h"]);
@@ -250,31 +260,8 @@ group = "h"
 
 #[test]
 fn a_chained_run_that_rejects_most_rows_fails() {
-    let project = Pass {
-        pipeline: r#"
-[sources.rows]
-type = "table"
-group = "g"
-
-[groups.h]
-entity = "e"
-event_time = "at"
-expectations = [{ column = "v", max = 100 }]
-
-[pipelines.h]
-source = "rows"
-function = "f"
-group = "h"
-"#,
-        ..Pass::default()
-    };
-    let project = project.project();
-    project.write("in.csv", rows(3, none));
-    project.ok(&["apply"]);
-    project.ok(&["run", "g"]);
-    project.ok(&["run", "h"]);
+    let project = chained("", "expectations = [{ column = \"v\", max = 100 }]");
     let before = project.offline("h_v1");
-    assert_eq!(before.len(), 3);
     project.write("in.csv", rows(3, none).replace(".5\n", "00.5\n"));
     project.ok(&["run", "g"]);
     let said = project.fails(&["run", "h"]);
