@@ -5,7 +5,7 @@
 # usage: benches/batch.sh   (after `cargo xtask quickstart`; needs GNU time)
 set -eu
 cd "$(dirname "$0")/.."
-wafer="$(cd "${CARGO_TARGET_DIR:-target}/release" && pwd)/wafer"
+wafer="$(realpath "${WAFER:-${CARGO_TARGET_DIR:-target}/release/wafer}")"
 for copies in 1 10; do
     work=$(mktemp -d)
     cp functions/flights/wafer.toml "$work"

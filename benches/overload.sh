@@ -4,10 +4,10 @@
 # those that are enough to keep it busy to 2,500, all of them always waiting for an answer. Goodput
 # is the number of answers with status 200 in a second; refusals (429, 503) are counted apart.
 #
-# usage: benches/overload.sh [PROGRAM]   (after `cargo xtask quickstart`)
+# usage: benches/overload.sh   (after `cargo xtask quickstart`)
 set -eu
 cd "$(dirname "$0")/.."
-wafer="${1:-${CARGO_TARGET_DIR:-target}/release/wafer}"
+wafer="${WAFER:-${CARGO_TARGET_DIR:-target}/release/wafer}"
 seconds="${SECONDS_EACH:-10}"
 # A connection is an open file, of wrk and of the server.
 ulimit -n 8192

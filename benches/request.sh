@@ -6,7 +6,7 @@
 # usage: benches/request.sh   (after `cargo xtask quickstart`)
 set -eu
 cd "$(dirname "$0")/.."
-wafer="${CARGO_TARGET_DIR:-target}/release/wafer"
+wafer="${WAFER:-${CARGO_TARGET_DIR:-target}/release/wafer}"
 seconds="${SECONDS_EACH:-10}"
 work=$(mktemp -d)
 "$wafer" -C functions/flights serve --listen 127.0.0.1:0 --clock 2013-12-31T12:00:00Z,0 2> "$work/log" &

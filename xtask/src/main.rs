@@ -27,7 +27,7 @@ cargo xtask quickstart   set everything up, and run the flights project on its r
 cargo xtask test         build everything and run all tests
 cargo xtask check        rooms, dependencies, comments, spelling, format, clippy and docs, with warnings as errors
 cargo xtask infra        check infra/: Terraform and checkov, without AWS
-cargo xtask slow         slow tests: the package for Lambda, the stores on Ceph's S3, cargo-deny, fuzz targets
+cargo xtask slow         slow tests: all behaviours on AWS, Ceph's S3, cargo-deny, fuzz targets, the package for Lambda
 cargo xtask fuzz         run each fuzz target, or those that are named, for a minute
 cargo xtask demo         replay three days of January 2013 against a server
 cargo xtask model        train a model of late arrivals, serve two releases, compare with training
@@ -98,6 +98,47 @@ const AWS: [&str; 10] = [
     "--features",
     "wafer-cli/aws",
 ];
+/// The tests of behaviour, by folder and subject, that [`test`] runs on the stores on AWS as well:
+/// those of what is written to stores and read from them. What the others are about is decided
+/// before a store is reached (how files are read, what a server refuses, what a function may do),
+/// and [`slow`] runs those on AWS too.
+const ON_AWS: [&str; 35] = [
+    "aws::",
+    "catalog::looking::",
+    "catalog::plan::",
+    "pipelines::backfill::",
+    "pipelines::chains::",
+    "pipelines::delta_tables::",
+    "pipelines::distributed::",
+    "pipelines::events::",
+    "pipelines::expectations::",
+    "pipelines::late_events::",
+    "pipelines::rejects::",
+    "pipelines::run::",
+    "pipelines::schedule::",
+    "pipelines::sources::",
+    "pipelines::ties::",
+    "pipelines::upstream_changes::",
+    "pipelines::versions::",
+    "pipelines::windows::",
+    "registry::",
+    "sandbox::same_bytes::",
+    "serving::batch_inference::",
+    "serving::endpoints::",
+    "serving::feast::",
+    "serving::features::",
+    "serving::replay::",
+    "serving::request_log::",
+    "serving::shadows::",
+    "serving::skew::",
+    "serving::switching::",
+    "stores::",
+    "training::known_rows::",
+    "training::left_overs::",
+    "training::preprocessing::",
+    "training::train::",
+    "training::training_set::",
+];
 /// Arguments of cargo for all packages.
 const WITH_AWS: [&str; 3] = ["--workspace", "--features", "wafer-cli/aws"];
 
@@ -133,7 +174,8 @@ fn quickstart() -> Result {
 }
 
 /// Runs all tests: first what needs no AWS, so that it has begun before the packages for AWS are
-/// compiled; then those packages, and the behaviours a second time, on the stores on AWS.
+/// compiled; then those packages, and the behaviours that reach stores a second time, on the stores
+/// on AWS.
 fn test() -> Result {
     let wafer = &binary(&WITHOUT_AWS)?;
     run(wafer, &["doctor", "--fix"])?;
@@ -144,6 +186,7 @@ fn test() -> Result {
         test.args(["test", "--release"]).args(packages);
         test.env("WAFER_ORACLE_PYTHON", &oracle);
         test.env("WAFER_CLIENTS_PYTHON", &clients);
+        test.env("RUST_TEST_THREADS", threads().to_string());
         // These are the outputs of the last `cargo xtask infra`, if it has run.
         if infra::outputs().is_dir() {
             test.env("WAFER_TEST_TERRAFORM", infra::outputs());
@@ -154,7 +197,19 @@ fn test() -> Result {
     stock(&["test", "--release"])?;
     binary(&AWS)?;
     let servers = Servers::start()?;
-    spawn(on_aws(&mut test(&AWS), &servers))
+    for targets in [
+        &["--lib", "--bins", "--test", "aws"][..],
+        &[&["--test", "behaviour", "--"], &ON_AWS[..]].concat(),
+    ] {
+        spawn(on_aws(&mut test(&[&AWS[..], targets].concat()), &servers))?;
+    }
+    Ok(())
+}
+
+/// Returns how many tests run at the same time: half as many again as there are processors, because
+/// tests of behaviour wait for servers and other processes a part of their time.
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(2, |processors| processors.get() * 3 / 2)
 }
 
 /// Lets a test run on the stores of local servers that speak the protocols of AWS.
@@ -165,9 +220,9 @@ fn on_aws<'a>(test: &'a mut Command, servers: &Servers) -> &'a mut Command {
         .env("WAFER_TEST_STORES", "aws")
 }
 
-/// Runs the slow tests: the stores, and several processes at once, on a real S3 store; the
-/// dependencies and the fuzz targets; then the package for Lambda, whose program takes the place of
-/// the one that was built.
+/// Runs the slow tests: all behaviours on the stores on AWS; the stores, and several processes at
+/// once, on a real S3 store; the dependencies and the fuzz targets; then the package for Lambda,
+/// whose program takes the place of the one that was built.
 fn slow() -> Result {
     let wafer = &binary(&AWS)?;
     run(wafer, &["doctor", "--fix"])?;
@@ -178,6 +233,7 @@ fn slow() -> Result {
         on_aws(&mut tests, &servers);
         tests
     };
+    spawn(&mut tests(&["--test", "behaviour"]))?;
     let ceph = Ceph::start()?;
     spawn(tests(&["--test", "aws"]).envs(ceph.environment()))?;
     let several = [
@@ -386,5 +442,20 @@ fn spawn(command: &mut Command) -> Result {
         Ok(())
     } else {
         Err(format!("{shown}: {status}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_subject_that_is_tested_on_aws_exists() {
+        let tests = root().join("tests");
+        for filter in ON_AWS {
+            let subject = tests.join(filter.trim_end_matches("::").replace("::", "/"));
+            let exists = subject.is_dir() || subject.with_extension("rs").is_file();
+            assert!(exists, "{filter}");
+        }
     }
 }
