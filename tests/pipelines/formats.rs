@@ -187,6 +187,32 @@ fn files_with_the_same_rows_in_two_partitions_are_different_rows() {
 }
 
 #[test]
+fn empty_names_of_partitions_are_nulls() {
+    for (data_type, wanted) in [("utf8", json!("x")), ("int64", json!(7))] {
+        let make = |columns: &str| {
+            let project = project(columns, "path = \"in\"");
+            let value = wanted.as_str().unwrap_or("7");
+            for (id, folder) in [(1, "t=".to_owned()), (2, format!("t={value}"))] {
+                let folder = project.path().join("in").join(folder);
+                std::fs::create_dir_all(&folder).unwrap();
+                let row = format!("id,at\n{id},2024-01-01T00:00:00Z\n");
+                std::fs::write(folder.join("a.csv"), row).unwrap();
+            }
+            project.ok(&["run", "g"]);
+            project
+        };
+        let nullable = make(&format!("id:int64, at:timestamp, t:{data_type}?"));
+        assert_eq!(values(&nullable, "t"), [Json::Null, wanted.clone()]);
+        // A row that needs a value is rejected.
+        let needed = make(&format!("id:int64, at:timestamp, t:{data_type}"));
+        assert_eq!(values(&needed, "t"), [wanted.clone()]);
+        let run = &needed.json(&["runs"])[0];
+        let rejects = run["rejects"].to_string();
+        assert!(rejects.contains("field `t`: is null"), "{run}");
+    }
+}
+
+#[test]
 fn files_may_lack_a_nullable_column_unless_all_do() {
     let columns = "id:int64, at:timestamp, v:float64?";
     let project_of = |path: &str| project(columns, &format!("path = \"{path}\"\nzone = \"UTC\""));

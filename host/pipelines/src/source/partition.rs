@@ -46,7 +46,9 @@ pub(super) fn partitions_of<'a>(
                 path.display()
             )));
         }
-        let value = (value != NULL).then(|| decoded(value));
+        // A field of CSV that is empty is null as well.
+        let is_null = value.is_empty() || value == NULL;
+        let value = (!is_null).then(|| decoded(value));
         partitions.push(Partition { column, value });
     }
     Ok(partitions)
@@ -66,6 +68,8 @@ pub(super) struct PartitionColumn {
     name: String,
     /// The value, as a column of one row.
     value: ArrayRef,
+    /// Whether the value may be null.
+    nullable: bool,
 }
 
 impl PartitionColumn {
@@ -99,15 +103,20 @@ impl PartitionColumn {
             index,
             name: partition.column.clone(),
             value: builder.finish(),
+            nullable: column.field.nullable,
         })
     }
 
     /// Returns the column, and a fault for each row in which the file has another value than the
-    /// name of the folder: the index of the row, and what is wrong. `found` is the column of the
-    /// file.
+    /// name of the folder, or for every row if that is null and must not be: the index of the row,
+    /// and what is wrong. `found` is the column of the file.
     pub(super) fn of_rows(&self, found: &ArrayRef) -> (ArrayRef, Vec<(usize, String)>) {
         let value = cell_to_json(&self.value, 0);
         let mut faults = Vec::new();
+        if self.value.is_null(0) && !self.nullable {
+            let message = format!("field `{}`: is null by the name of the folder", self.name);
+            faults.extend((0..found.len()).map(|row| (row, message.clone())));
+        }
         for row in (0..found.len()).filter(|row| found.is_valid(*row)) {
             let other = cell_to_json(found, row);
             if other != value {
@@ -147,11 +156,7 @@ mod tests {
         );
         assert_eq!(
             read(&["x=__HIVE_DEFAULT_PARTITION__", "y=", "z=50%"]).unwrap(),
-            [
-                value("x", None),
-                value("y", Some("")),
-                value("z", Some("50%"))
-            ]
+            [value("x", None), value("y", None), value("z", Some("50%"))]
         );
         let error = read(&["x=1", "x=2"]).unwrap_err().to_string();
         assert!(error.contains("two folders of the column `x`"), "{error}");
@@ -192,5 +197,23 @@ mod tests {
                 "field `day`: is 8, and the name of the folder says 7".to_owned()
             )]
         );
+    }
+
+    #[test]
+    fn a_null_in_the_name_of_a_folder_is_a_fault_of_every_row_that_needs_a_value() {
+        for (nullable, wanted) in [(true, 0), (false, 2)] {
+            let column = ReadColumn::from(Field::new("day", DataType::Int64, nullable));
+            let partitions = partitions_of(Path::new("f"), std::iter::once("day=")).unwrap();
+            let columns = std::slice::from_ref(&column);
+            let day = &PartitionColumn::read(Path::new("f"), &partitions, columns).unwrap()[0];
+            let found: ArrayRef =
+                std::sync::Arc::new(arrow_array::Int64Array::from(vec![None, None]));
+            let (values, faults) = day.of_rows(&found);
+            assert_eq!(values.null_count(), 2);
+            assert_eq!(faults.len(), wanted, "{faults:?}");
+            for (_, message) in faults {
+                assert_eq!(message, "field `day`: is null by the name of the folder");
+            }
+        }
     }
 }
