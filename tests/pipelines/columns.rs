@@ -169,7 +169,17 @@ fn pipelines_whose_columns_are_not_known_say_what_to_declare() {
         (
             "type = \"stream\"",
             "columns = { id = { type = \"int64\" }, at = \"at\" }",
-            "the type of column `at` of source `s` is not known",
+            "the type of column `at` of source `s` is not known; write { from = \"at\", type = \"timestamp\" }",
+        ),
+        (
+            "type = \"stream\"",
+            "columns = { id = \"id\", at = \"at\" }",
+            "{ from = \"id\", type = \"int64\" }, or declare",
+        ),
+        (
+            "type = \"stream\"",
+            "columns = { id = { type = \"int64\" }, at = { type = \"timestamp\" }, p = \"p\" }",
+            "{ from = \"p\", type = … } with its type, or declare",
         ),
         (
             typed,

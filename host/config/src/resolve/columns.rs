@@ -25,7 +25,7 @@ pub(crate) fn passed_columns(
             .map(|(name, value)| {
                 let column = ColumnConfig::of(value);
                 let column = column.expect("columns were checked when the file was read");
-                known.passed(&key, name, &column)
+                known.passed(&key, name, &column, wanted_type(project, config, name))
             })
             .collect::<Result<Vec<_>>>()?,
         None => known.all(pipeline)?,
@@ -39,6 +39,16 @@ pub(crate) fn passed_columns(
         ))
     })?;
     Ok(MadeBy::Columns(columns))
+}
+
+/// Returns the type that a column of a group has, if it is a join key or the event time.
+fn wanted_type<'a>(project: &'a Project, config: &PipelineConfig, name: &str) -> Option<&'a str> {
+    let group = project.groups.get(&config.group)?;
+    let keys = &project.entities.get(&group.entity)?.keys;
+    match keys.get(name) {
+        Some(data_type) => data_type.as_str(),
+        None => (group.event_time == name).then_some("timestamp"),
+    }
 }
 
 /// What is known of the columns of a source.
@@ -101,8 +111,14 @@ impl<'a> SourceColumns<'a> {
         }
     }
 
-    /// Resolves one column of `columns`.
-    fn passed(&self, key: &str, name: &str, config: &ColumnConfig) -> Result<PassedColumn> {
+    /// Resolves one column of `columns`. The error for a type that is not known proposes `wanted`.
+    fn passed(
+        &self,
+        key: &str,
+        name: &str,
+        config: &ColumnConfig,
+        wanted: Option<&str>,
+    ) -> Result<PassedColumn> {
         let from = config.from.as_deref().unwrap_or(name);
         let known = self.columns.iter().find(|column| column.name == from);
         if known.is_none() && !self.columns.is_empty() {
@@ -114,10 +130,13 @@ impl<'a> SourceColumns<'a> {
             (Some(field), _) => field,
             (None, Some(column)) => self.field(key, name, column)?,
             (None, None) => {
+                let typed = match wanted {
+                    Some(wanted) => format!("write {{ from = \"{from}\", type = \"{wanted}\" }}"),
+                    None => format!("write {{ from = \"{from}\", type = … }} with its type"),
+                };
                 return Err(Error::invalid(format!(
-                    "{key}.{name}: the type of column `{from}` of source `{}` is not known; write \
-                     {{ from = \"{from}\", type = \"float64\" }}, or declare the `columns` of the \
-                     source",
+                    "{key}.{name}: the type of column `{from}` of source `{}` is not known; \
+                     {typed}, or declare the `columns` of the source",
                     self.source
                 )));
             }
