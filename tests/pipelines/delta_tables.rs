@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 use wafer_store::{Follows, OfflineTables, Txn};
 
 use crate::harness::pass::{COLUMNS, Pass, pass};
-use crate::harness::{Project, repository, write_batch};
+use crate::harness::{Project, repository, text, write_batch};
 
 /// The times of the checked-in table name no zone.
 const ZONE: &str = "zone = \"UTC\"";
@@ -103,6 +103,23 @@ fn a_delta_table_is_read_as_its_log_says_and_its_folder_is_not_read_as_files() {
     std::fs::create_dir(first.path().join("plain")).unwrap();
     let said = delta(&first.path().join("plain"), "").fails(&["run", "g"]);
     assert!(said.contains("plain is not a Delta table"), "{said}");
+}
+
+#[test]
+fn a_delta_table_that_is_not_there_is_a_warning_wherever_its_files_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let table = folder.path().join("t");
+    let part = table.join("region/of");
+    std::fs::create_dir_all(&part).unwrap();
+    std::fs::write(part.join("a.parquet"), "").unwrap();
+    let project = delta(&table, "");
+    let warned = || text(&project.command(&["plan"]).output().unwrap());
+    let said = warned();
+    let wanted = "sources.s.path: there is no Delta table ";
+    assert!(said.contains(wanted), "{said}");
+    std::fs::create_dir(table.join("_delta_log")).unwrap();
+    let said = warned();
+    assert!(!said.contains("sources.s.path"), "{said}");
 }
 
 #[test]
