@@ -127,6 +127,96 @@ fn files_of_sources_are_not_overwritten_by_training_sets_and_exports() {
     project.training_set("account", "labels.csv", "rows.csv");
 }
 
+/// Sources, a function and a model with files of their own. The files of `nowhere` do not exist.
+const MORE: &str = r#"
+[sources.lake]
+type = "files"
+path = "lake"
+
+[sources.pattern]
+type = "files"
+path = "in/**/*.csv"
+
+[sources.nowhere]
+type = "files"
+path = "nowhere/*.csv"
+
+[sources.dl]
+type = "delta"
+path = "dl"
+
+[functions.other]
+component = "other.wasm"
+
+[models.guess]
+view = "account"
+function = "other"
+training = { labels = "training.csv" }
+"#;
+
+#[test]
+fn what_the_project_reads_and_keeps_is_not_overwritten_by_training_sets_and_exports() {
+    let project = filled();
+    project.write(
+        "labels.csv",
+        "key_a,key_b,event_timestamp\na,1,2020-01-02T00:00:00Z\n",
+    );
+    for folder in ["lake/day=1", "in/a", "dl/_delta_log", "dl/day=1"] {
+        std::fs::create_dir_all(project.path().join(folder)).unwrap();
+    }
+    for file in [
+        "other.wasm",
+        "training.csv",
+        "in/a/b.csv",
+        "dl/day=1/a.csv",
+        "dl/day=1/_b.csv",
+    ] {
+        project.write(file, "content");
+    }
+    let path = |name: &str| project.path().join(name);
+    std::os::unix::fs::symlink(path("dl"), path("link")).unwrap();
+    let settings = std::fs::read_to_string(path("wafer.toml")).unwrap();
+    project.write("wafer.toml", settings + MORE);
+    let labels = project.at("labels.csv");
+    let set = ["training-set", "account", "--labels", &labels];
+    let export = ["export", "last_entry_v1"];
+    let check_refused = |command: &[&str], out: &str, wanted: &str| {
+        let before = std::fs::read(path(out)).ok();
+        let said = project.fails(&[command, &["--out", &project.at(out)]].concat());
+        assert!(said.contains(wanted), "{command:?}, {out}: {said}");
+        assert_eq!(std::fs::read(path(out)).ok(), before, "{command:?}, {out}");
+    };
+    let mut cases = vec![
+        ("wafer.toml", "is the project file: name another file"),
+        ("other.wasm", "is the component of function `other`"),
+        ("in/a/b.csv", "is a file that source `pattern` reads"),
+        ("in/c.csv", "would be a file that source `pattern` reads"),
+        ("lake/c.csv", "would be a file that source `lake` reads"),
+        ("lake/day=1/c.csv", "would be a file that source `lake`"),
+        ("dl/day=1/a.csv", "is a file of the table that source `dl`"),
+        ("link/day=1/_b.csv", "is a file of the table that source"),
+        ("dl/c.csv", "is inside the folder of the table that source"),
+    ];
+    if crate::harness::are_embedded() {
+        cases.push((".wafer/c.csv", "is inside the store"));
+    }
+    for (out, wanted) in cases {
+        check_refused(&set, out, wanted);
+        check_refused(&export, out, wanted);
+    }
+    let wanted = "is the file of the labels of model `guess`";
+    check_refused(&set, "training.csv", wanted);
+    // Labels are made by exports.
+    for out in ["training.csv", "in/c.ndjson", "out.csv", "out.csv"] {
+        project.ok(&["export", "last_entry_v1", "--out", &project.at(out)]);
+    }
+    // Files that cannot be listed may be the one that exists.
+    std::os::unix::fs::symlink(path("in"), path("in/a/back")).unwrap();
+    let wanted = "the files of source `pattern` cannot be listed";
+    check_refused(&export, "out.csv", wanted);
+    check_refused(&set, "out.csv", "is there a link that leads back?");
+}
+
 #[test]
 fn pins_of_a_killed_process_are_removed_by_the_next_one() {
     let project = filled();

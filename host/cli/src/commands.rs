@@ -29,15 +29,14 @@ mod train;
 mod training_set;
 mod upkeep;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
-use wafer_config::{Project, source_def};
-use wafer_platform::{SourceDef, check_no_source_file};
+use wafer_config::{AssetSource, FunctionSource, Project, source_def};
+use wafer_platform::ProtectedFiles;
 
 use crate::output::Format;
 use crate::partitions::RunPartitions;
@@ -152,15 +151,58 @@ fn size(text: &str) -> Result<u64, String> {
     wafer_core::parse_bytes(text).map_err(|e| e.to_string())
 }
 
-/// Checks that a file to write is not one that a source of the project reads.
+/// Whether a command may write over the labels of models.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Labels {
+    /// The command makes labels.
+    Replaced,
+    /// The labels stay.
+    Kept,
+}
+
+/// Checks that a file to write is not one that the project reads or keeps its data in.
 ///
 /// # Errors
-/// Returns an error with the name of the source if it is.
-fn check_output(project: &Project, out: &Path) -> Result<()> {
+/// Returns an error that says what the file is if it is one of these.
+fn check_output(project: &Project, out: &Path, labels: Labels) -> Result<()> {
     let sources = project.sources.keys();
     let sources = sources.map(|name| (name.clone(), source_def(project, name)));
-    let sources: BTreeMap<String, SourceDef> = sources.collect();
-    Ok(check_no_source_file(&sources, out)?)
+    let store = &project.store;
+    let protected = ProtectedFiles {
+        // With stores elsewhere, the folder holds nothing but copies.
+        store: store.cloud.is_none().then(|| store.path.clone()),
+        files: project_files(project, labels),
+        sources: sources.collect(),
+    };
+    Ok(protected.check(out)?)
+}
+
+/// Returns the files that a project names beside those of its sources, and what each is.
+fn project_files(project: &Project, labels: Labels) -> Vec<(PathBuf, String)> {
+    let mut files = vec![(
+        project.folder.join("wafer.toml"),
+        "the project file".to_owned(),
+    )];
+    for (name, function) in &project.functions {
+        if let FunctionSource::Component(file) = project.function_source(function) {
+            files.push((file, format!("the component of function `{name}`")));
+        }
+        for (asset, source) in &function.assets {
+            if let AssetSource::File(file) = source {
+                let what = format!("the asset `{asset}` of function `{name}`");
+                files.push((project.folder.join(file), what));
+            }
+        }
+    }
+    for (name, model) in &project.models {
+        if let Some(file) = model.training.labels.as_ref()
+            && labels == Labels::Kept
+        {
+            let what = format!("the file of the labels of model `{name}`");
+            files.push((project.folder.join(file), what));
+        }
+    }
+    files
 }
 
 /// Does work until it is done, or until somebody interrupts or ends this process. The work is then

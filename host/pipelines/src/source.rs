@@ -16,7 +16,7 @@ mod partition;
 mod table_format;
 
 pub use missing::missing_files;
-pub use overwritten::check_no_source_file;
+pub use overwritten::ProtectedFiles;
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -53,8 +53,8 @@ pub use wafer_files::{decode_in_child, decode_worker, this_program};
 pub use wafer_pipelines::{
     BackfillReport, BackfillRequest, CompactReport, Delivery, DistributedRun, Division, DryRun,
     EventResult, HealReport, IncomingEvent, IngestReport, Inspected, Materialized, PastEvent,
-    Pipelines, RequestedRun, RunRequest, ScheduleState, ScheduleStatus, SourceReader, TableStatus,
-    check_no_source_file, inspect, typed_columns,
+    Pipelines, ProtectedFiles, RequestedRun, RunRequest, ScheduleState, ScheduleStatus,
+    SourceReader, TableStatus, inspect, typed_columns,
 };
 pub use wafer_registry::{ModelSummary, NewVersion, Origin, Registry, ViewOfRelease};
 pub use wafer_serving::{

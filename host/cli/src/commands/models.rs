@@ -18,7 +18,7 @@ use wafer_platform::{
 };
 use wafer_runtime::{Asset, MAX_ARTIFACT_BYTES};
 
-use super::{Context, check_output};
+use super::{Context, Labels, check_output};
 use crate::app;
 use crate::output::{Bar, facts, path_text, say, table, thousands, write_file};
 
@@ -324,7 +324,7 @@ impl Models {
                 artifact,
                 out,
             } => {
-                check_output(&project, &out)?;
+                check_output(&project, &out, Labels::Kept)?;
                 let path = platform.registry().artifact(&version, &artifact).await?;
                 let content = std::fs::File::open(&path)
                     .with_context(|| format!("cannot read {}", path.display()))?;

@@ -11,7 +11,7 @@ use wafer_platform::{
     column_types,
 };
 
-use super::{Context, NOTHING, check_output, until_interrupted};
+use super::{Context, Labels, NOTHING, check_output, until_interrupted};
 use crate::app;
 use crate::output::{Bar, facts, path_text, say, table, thousands};
 
@@ -88,7 +88,7 @@ impl MakeTrainingSet {
     pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
         app::share_memory_pools();
         let project = context.project()?;
-        check_output(&project, &self.out)?;
+        check_output(&project, &self.out, Labels::Kept)?;
         let platform = app::open(&project, None).await?;
         let bar = Arc::new(Bar::new(self.view.as_deref().unwrap_or("training set")));
         let progress = Arc::clone(&bar) as Arc<dyn Progress>;

@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 use wafer_core::{Duration, Timestamp, bytes_text};
 use wafer_platform::{ExportRequest, ExportTo};
 
-use super::{Context, NOTHING, check_output, until_interrupted};
+use super::{Context, Labels, NOTHING, check_output, until_interrupted};
 use crate::app::{self, ClockOption};
 use crate::output::{RowFormat, path_text, standard_output, table, thousands};
 
@@ -98,7 +98,8 @@ impl Export {
         let to = export_to(&out, self.format)?;
         let project = context.project()?;
         if !is_standard {
-            check_output(&project, &out)?;
+            // Labels are made by exports, again and again.
+            check_output(&project, &out, Labels::Replaced)?;
         }
         let platform = app::open_to_read(&project, None).await?;
         let request = ExportRequest {

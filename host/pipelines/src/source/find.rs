@@ -48,17 +48,36 @@ pub(crate) fn find_files(path: &Path) -> Result<Vec<PathBuf>> {
 /// # Errors
 /// Returns [`Kind::NotFound`] when there is no such file.
 pub(crate) fn matching_files(path: &Path) -> Result<Vec<PathBuf>> {
+    let files = existing_files(path)?;
+    if !files.is_empty() {
+        return Ok(files);
+    }
+    let (_, pattern) = split_pattern(path);
+    if pattern.is_empty() {
+        // Nothing is there, or an empty folder.
+        kind_of(path)?;
+    }
+    Err(none(&path.display().to_string()))
+}
+
+/// Returns the files that a path stands for like [`matching_files`]: none, if there are none yet.
+///
+/// # Errors
+/// Returns an error when a folder or a file cannot be looked at, or links lead in a circle.
+pub(super) fn existing_files(path: &Path) -> Result<Vec<PathBuf>> {
     if path.is_file() {
         return Ok(vec![path.to_owned()]);
     }
     let (folder, pattern) = split_pattern(path);
-    if pattern.is_empty() && !kind_of(path)?.is_dir() {
-        return Ok(vec![path.to_owned()]);
+    if pattern.is_empty() {
+        match kind_of(path) {
+            Ok(kind) if kind.is_dir() => {}
+            Ok(_) => return Ok(vec![path.to_owned()]),
+            Err(e) if e.kind() == Kind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(e),
+        }
     }
-    let folder = match folder.as_os_str().is_empty() {
-        true => PathBuf::from("."),
-        false => folder,
-    };
+    let folder = here_if_empty(folder);
     let parts: Vec<&str> = pattern.iter().map(String::as_str).collect();
     let mut files = Vec::new();
     walk(&folder, &parts, 0, &mut files)?;
@@ -68,9 +87,30 @@ pub(crate) fn matching_files(path: &Path) -> Result<Vec<PathBuf>> {
     });
     // A pattern with `**` twice may find a file twice.
     files.dedup();
-    match files.is_empty() {
-        false => Ok(files),
-        true => Err(none(&path.display().to_string())),
+    Ok(files)
+}
+
+/// Returns whether a file would be among those that a path stands for, if it were written. The
+/// path of the file has no links.
+pub(super) fn would_find(path: &Path, file: &Path) -> bool {
+    let (folder, pattern) = split_pattern(path);
+    let Ok(folder) = here_if_empty(folder).canonicalize() else {
+        return false;
+    };
+    let Ok(below) = file.strip_prefix(&folder) else {
+        return false;
+    };
+    let names: Vec<_> = below.iter().map(|name| name.to_string_lossy()).collect();
+    let names: Vec<&str> = names.iter().map(|name| &**name).collect();
+    let pattern: Vec<&str> = pattern.iter().map(String::as_str).collect();
+    is_found(&pattern, &names)
+}
+
+/// A path without parts is the current folder.
+fn here_if_empty(folder: PathBuf) -> PathBuf {
+    match folder.as_os_str().is_empty() {
+        true => PathBuf::from("."),
+        false => folder,
     }
 }
 
