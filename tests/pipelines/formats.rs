@@ -187,6 +187,25 @@ fn files_with_the_same_rows_in_two_partitions_are_different_rows() {
 }
 
 #[test]
+fn files_in_folders_that_are_no_partitions_are_not_read_and_named_in_a_warning() {
+    let project = project(COLUMNS, "path = \"in\"");
+    let warned = || text(&project.command(&["plan"]).output().unwrap());
+    for folder in ["in/day=1/part", "in/notes", "in/_old"] {
+        std::fs::create_dir_all(project.path().join(folder)).unwrap();
+    }
+    let rows = "id,at,note\n1,2024-01-01T00:00:00Z,x\n";
+    for file in ["in/a.csv", "in/_old/a.csv", "in/notes/readme.md"] {
+        project.write(file, rows);
+    }
+    let said = warned();
+    assert!(!said.contains("sources.s.path"), "{said}");
+    project.write("in/day=1/part/a.csv", rows);
+    let said = warned();
+    assert!(said.contains("in/day=1/part are not read"), "{said}");
+    assert!(said.contains("in/**/*"), "{said}");
+}
+
+#[test]
 fn empty_names_of_partitions_are_nulls() {
     for (data_type, wanted) in [("utf8", json!("x")), ("int64", json!(7))] {
         let make = |columns: &str| {

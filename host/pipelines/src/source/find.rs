@@ -106,6 +106,28 @@ pub(super) fn would_find(path: &Path, file: &Path) -> bool {
     is_found(&pattern, &names)
 }
 
+/// Returns the first of the folders in a folder that are not read, because they are no partitions,
+/// in which a file is wanted. What cannot be looked at is passed over.
+pub(super) fn skipped_folder(folder: &Path, is_wanted: &dyn Fn(&Path) -> bool) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(folder).ok()?.flatten();
+    let mut folders: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    folders.retain(|entry| entry.is_dir());
+    folders.sort();
+    folders.into_iter().find_map(|entry| {
+        let name = entry.file_name()?.to_string_lossy();
+        if is_hidden(&name) {
+            return None;
+        }
+        if is_partition(&name) {
+            return skipped_folder(&entry, is_wanted);
+        }
+        let mut files = Vec::new();
+        walk(&entry, &["**", "*"], 0, &mut files).ok()?;
+        let is_skipped = files.iter().any(|file| is_wanted(file));
+        is_skipped.then(|| entry.clone())
+    })
+}
+
 /// A path without parts is the current folder.
 fn here_if_empty(folder: PathBuf) -> PathBuf {
     match folder.as_os_str().is_empty() {
