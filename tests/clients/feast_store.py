@@ -70,6 +70,8 @@ def main():
     # An older row does not replace a newer one.
     older = rows[:1].assign(age=7, event_timestamp=[datetime(2020, 1, 31)])
     feast.write_to_online_store("profile", older)
+    # The SDK looks at the status alone. The answer says that the row was a duplicate.
+    feast.write_to_online_store("profile", older)
     features = [f"profile:{name}" for name in ["age", "score", "city", "since"]]
     entities = [{"customer": name} for name in ["a", "b", "c", "nobody", "old"]]
     answer = feast.get_online_features(features, entities)

@@ -62,3 +62,55 @@ fn a_data_frame_with_two_different_event_times_is_refused_as_a_whole() {
     }
     assert_eq!(times(), json!([EARLY, EARLY]));
 }
+
+#[test]
+fn rows_that_were_sent_before_are_answered_as_duplicates() {
+    let project = ledger("").applied();
+    let server = project.serve(&["--clock", "2020-01-03T00:00:00Z,0"]);
+    for (path, name, target) in [
+        ("/write-to-online-store", "feature_view_name", "last_entry"),
+        ("/push", "push_source_name", "entries"),
+    ] {
+        let send = |df: &Json| {
+            let body = json!({ name: target, "df": df }).to_string();
+            server.post(path, "application/json", body)
+        };
+        let frame = |values: Json, time: &str| {
+            let count = values.as_array().unwrap().len();
+            json!({
+                "key_a": vec![path; count],
+                "key_b": vec![1; count],
+                "happened_at": vec![time; count],
+                "small": values,
+            })
+        };
+        let stored = || {
+            let rows = server.features("account", &json!([{"key_a": path, "key_b": 1}]));
+            rows[0]["features"]["last_small"].clone()
+        };
+        for (values, answer, value) in [
+            (json!([1]), json!(null), 1),
+            (json!([2]), json!(null), 2),
+            // A row that is corrected back reads like the repetition of a request.
+            (json!([1]), json!({"duplicate": 1}), 2),
+            (json!([1, 3, 2]), json!({"duplicate": 2}), 3),
+            (json!([1, 3, 2]), json!({"duplicate": 3}), 3),
+        ] {
+            assert_eq!(send(&frame(values, EARLY)), (200, answer), "{path}");
+            assert_eq!(stored(), value, "{path}");
+        }
+        let (status, answer) = send(&frame(json!([1, "x"]), EARLY));
+        assert_eq!(status, 400, "{path}: {answer}");
+        let said = answer["error"]["message"].as_str().unwrap();
+        let wanted = "1 of 2 rows were refused, the others are stored (duplicates among them: 1); \
+                      row 1: ";
+        assert!(said.starts_with(wanted), "{path}: {said}");
+        // It is another row with another `created`, or with a later event time.
+        let mut again = frame(json!([1]), EARLY);
+        again["created"] = json!([LATE]);
+        assert_eq!(send(&again), (200, Json::Null), "{path}");
+        assert_eq!(stored(), 1, "{path}");
+        assert_eq!(send(&frame(json!([2]), LATE)), (200, Json::Null), "{path}");
+        assert_eq!(stored(), 2, "{path}");
+    }
+}

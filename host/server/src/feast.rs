@@ -15,6 +15,11 @@
 //!
 //! Rows that are written to a group bypass its pipeline: they are stored in the same way as events,
 //! but no function is called.
+//!
+//! A row whose content was sent before is a duplicate and changes nothing, so that a request may be
+//! repeated. The answer to a write is `null`, or `{"duplicate": 2}` if rows of it were duplicates:
+//! a client that meant to correct a row back to an earlier value learns of it. Feast's clients look
+//! at the status alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -866,7 +871,7 @@ fn event(mut row: Map<String, Json>, times: &BTreeSet<String>) -> (u64, Incoming
     (parsed_size(text.as_bytes(), 0), event)
 }
 
-/// Returns the answer to a write.
+/// Returns the answer to a write: `null`, or the number of its rows that were duplicates.
 ///
 /// # Errors
 /// Returns an error when a row was rejected. The other rows are stored nevertheless.
@@ -878,13 +883,20 @@ fn written(report: &IngestReport) -> Result<Body<Json>, Failure> {
             _ => None,
         })
         .collect();
-    match refused.first() {
-        None => Ok(Body(Json::Null)),
-        Some(first) => Err(Failure::invalid(format!(
-            "{} of {} rows were refused, the others are stored; {first}",
-            refused.len(),
-            report.events.len()
-        ))),
+    match (refused.first(), report.duplicate) {
+        (None, 0) => Ok(Body(Json::Null)),
+        (None, duplicate) => Ok(Body(json!({ "duplicate": duplicate }))),
+        (Some(first), duplicate) => {
+            let known = match duplicate {
+                0 => String::new(),
+                count => format!(" (duplicates among them: {count})"),
+            };
+            Err(Failure::invalid(format!(
+                "{} of {} rows were refused, the others are stored{known}; {first}",
+                refused.len(),
+                report.events.len()
+            )))
+        }
     }
 }
 
