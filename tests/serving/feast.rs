@@ -2,8 +2,8 @@
 
 use serde_json::{Value as Json, json};
 
-use crate::harness::Server;
-use crate::harness::ledger::ledger;
+use crate::harness::ledger::{entry, ledger};
+use crate::harness::{Server, guest};
 
 const EARLY: &str = "2020-01-01T00:00:00Z";
 const LATE: &str = "2020-01-02T00:00:00Z";
@@ -113,4 +113,60 @@ fn rows_that_were_sent_before_are_answered_as_duplicates() {
         assert_eq!(send(&frame(json!([2]), LATE)), (200, Json::Null), "{path}");
         assert_eq!(stored(), 2, "{path}");
     }
+}
+
+#[test]
+fn an_entity_with_a_null_join_key_is_not_found_unless_a_function_needs_the_key() {
+    let project = ledger(&format!(
+        r#"
+[functions.offset]
+component = "{}"
+parameters = {{ offset = "1" }}
+
+[views.offsets]
+lookups = [{{ group = "last_entry", as = "last" }}]
+functions = ["offset"]
+"#,
+        guest("offset").display()
+    ))
+    .applied();
+    let server = project.serve(&["--clock", "2020-01-03T00:00:00Z,0"]);
+    let event = entry("a", EARLY, 7, 1.0, "x").to_string();
+    assert_eq!(server.events("entries", &event).0, 200);
+    let ask = |mut request: Json, keys: Json| {
+        request["entities"] = keys;
+        server.post(
+            "/get-online-features",
+            "application/json",
+            request.to_string(),
+        )
+    };
+    let keys = json!({"key_a": ["a", null, "a", null], "key_b": [1, 1, null, null]});
+    for feature in [
+        "last_entry:small",
+        "account:last_small",
+        "sums:count_lifetime",
+    ] {
+        let (status, answer) = ask(json!({ "features": [feature] }), keys.clone());
+        assert_eq!(status, 200, "{feature}: {answer}");
+        let [key_a, _, found] = answer["results"].as_array().unwrap().as_slice() else {
+            panic!("{feature}: {answer}");
+        };
+        assert_eq!(key_a["values"], keys["key_a"], "{feature}");
+        let value = if feature.starts_with("sums") { 1 } else { 7 };
+        let wanted = json!([value, null, null, null]);
+        assert_eq!(found["values"], wanted, "{feature}");
+        let wanted = json!(["PRESENT", "NOT_FOUND", "NOT_FOUND", "NOT_FOUND"]);
+        assert_eq!(found["statuses"], wanted, "{feature}");
+    }
+    // The function `offset` needs `key_a`, and not `key_b`.
+    let service = json!({"feature_service": "offsets"});
+    let (status, answer) = ask(service.clone(), keys);
+    assert_eq!(status, 400, "{answer}");
+    assert_eq!(
+        answer["error"]["message"],
+        "row 1: field `key_a` (utf8): is null, and a function needs it"
+    );
+    let (status, answer) = ask(service, json!({"key_a": ["a"], "key_b": [null]}));
+    assert_eq!(status, 200, "{answer}");
 }

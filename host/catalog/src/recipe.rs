@@ -57,15 +57,20 @@ impl Recipe {
         })
     }
 
-    /// Creates a view of all features of one group, looked up by the group's own join keys.
+    /// Creates a view of all features of one group, looked up by the group's own join keys. As in
+    /// other views, a request may have a null for a join key, which no entity has.
     ///
     /// # Errors
     /// Returns [`Kind::NotFound`] when the definitions have no group of that name.
     pub fn of_group(definitions: &Definitions, name: &str) -> Result<Self> {
         let group = get(&definitions.groups, name, "feature group")?.clone();
         let keys = group.keys.iter();
+        let input = |key: &Field| Field {
+            nullable: true,
+            ..key.clone()
+        };
         let view = ViewDef {
-            inputs: group.keys.clone(),
+            inputs: keys.clone().map(input).collect(),
             lookups: vec![LookupDef {
                 group: name.to_owned(),
                 alias: name.to_owned(),
