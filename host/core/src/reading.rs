@@ -5,6 +5,8 @@
 //! such values are refused: an integer is no time without a unit, and a time without a time zone is
 //! no point in time. Declared or not, a value is read exactly, or it is refused with the reason.
 
+mod width;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
@@ -25,6 +27,7 @@ use crate::decimal::{self, Misfit};
 use crate::epoch::no_unit;
 use crate::text::shown;
 use crate::{EpochUnit, ParseTimestampError, Timestamp, is_storable_date};
+use width::Piece;
 
 /// How the values of a column are read. The default declares nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -326,25 +329,51 @@ impl TimeFormat {
 
     /// Reads a text.
     fn parse(&self, text: &str) -> Result<ParsedTime, String> {
-        let fields = || {
-            let mut parsed = Parsed::new();
-            chrono::format::parse(&mut parsed, text, self.items.iter())?;
-            set_centuries(&mut parsed)?;
-            Ok::<_, chrono::ParseError>(match (self.has_offset(), self.has_time()) {
-                (true, _) => ParsedTime::Instant(parsed.to_datetime()?),
-                (false, _) if self.counts_seconds() => {
-                    let utc = parsed.to_naive_datetime_with_offset(0)?.and_utc();
-                    ParsedTime::Instant(utc.fixed_offset())
-                }
-                (false, true) => ParsedTime::Local(parsed.to_naive_datetime_with_offset(0)?),
-                (false, false) => {
-                    ParsedTime::Local(parsed.to_naive_date()?.and_time(NaiveTime::MIN))
-                }
-            })
-        };
-        fields().map_err(|error| {
+        let mut parsed = Parsed::new();
+        let fields = self.read_items(&mut parsed, text);
+        let time = fields.and_then(|()| self.time(&mut parsed).map_err(|error| error.to_string()));
+        time.map_err(|error| {
             let text = shown(text);
             format!("`{text}` is not of the format `{}`: {error}", self.text)
+        })
+    }
+
+    /// Reads the items of the format one after the other, each with all its digits.
+    fn read_items(&self, parsed: &mut Parsed, text: &str) -> Result<(), String> {
+        let mut rest = text;
+        let mut follows_number = false;
+        let mut items = self.items.iter().peekable();
+        while let Some(item) = items.next() {
+            let start = rest;
+            rest = chrono::format::parse_and_remainder(parsed, start, std::iter::once(item))
+                .map_err(|error| error.to_string())?;
+            let piece = Piece {
+                before: &text[..text.len() - start.len()],
+                taken: &start[..start.len() - rest.len()],
+                after: rest,
+                follows_number,
+                precedes_number: items.peek().is_some_and(|item| width::is_number(item)),
+            };
+            piece.check(item)?;
+            follows_number = width::is_number(item);
+        }
+        match rest.is_empty() {
+            true => Ok(()),
+            false => Err(format!("`{}` is left over at its end", shown(rest))),
+        }
+    }
+
+    /// Returns the time that the fields say.
+    fn time(&self, parsed: &mut Parsed) -> chrono::format::ParseResult<ParsedTime> {
+        set_centuries(parsed)?;
+        Ok(match (self.has_offset(), self.has_time()) {
+            (true, _) => ParsedTime::Instant(parsed.to_datetime()?),
+            (false, _) if self.counts_seconds() => {
+                let utc = parsed.to_naive_datetime_with_offset(0)?.and_utc();
+                ParsedTime::Instant(utc.fixed_offset())
+            }
+            (false, true) => ParsedTime::Local(parsed.to_naive_datetime_with_offset(0)?),
+            (false, false) => ParsedTime::Local(parsed.to_naive_date()?.and_time(NaiveTime::MIN)),
         })
     }
 }

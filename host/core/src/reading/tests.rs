@@ -206,6 +206,140 @@ fn texts_are_read_by_the_declared_format_alone() {
 }
 
 #[test]
+fn fields_of_a_format_have_all_their_digits_where_numbers_adjoin() {
+    for (format, text, wanted) in [
+        // Leading zeros may be missing between separators.
+        ("%d/%m/%Y", "03/04/2024", Ok("2024-04-03T00:00:00Z")),
+        ("%d/%m/%Y", "3/4/2024", Ok("2024-04-03T00:00:00Z")),
+        ("%d/%m/%Y", " 3/ 4/2024", Ok("2024-04-03T00:00:00Z")),
+        ("%d/%m/%y", "3/4/24", Ok("2024-04-03T00:00:00Z")),
+        (
+            "%Y-%m-%d %H:%M",
+            "2024-1-3 1:05",
+            Ok("2024-01-03T01:05:00Z"),
+        ),
+        ("%d%b%Y", "3Apr2024", Ok("2024-04-03T00:00:00Z")),
+        (
+            "%d.%m.%Y %I:%M%p",
+            "3.4.2024 1:05PM",
+            Ok("2024-04-03T13:05:00Z"),
+        ),
+        // Years have all their digits everywhere.
+        (
+            "%d/%m/%Y",
+            "03/04/24",
+            Err("`03/04/24` is not of the format `%d/%m/%Y`: the year needs 4 digits and has 2"),
+        ),
+        (
+            "%d/%m/%Y",
+            "03/04/024",
+            Err("the year needs 4 digits and has 3"),
+        ),
+        (
+            "%d/%m/%Y",
+            "03/04/+24",
+            Err("the year needs 4 digits and has 2"),
+        ),
+        ("%d/%m/%Y", "03/04/20240", Err("is left over at its end")),
+        ("%d/%m/%Y", "03/04/0024", Ok("0024-04-03T00:00:00Z")),
+        ("%F", "24-04-03", Err("the year needs 4 digits and has 2")),
+        (
+            "%G-W%V-%u",
+            "24-W02-1",
+            Err("the year needs 4 digits and has 2"),
+        ),
+        ("%G-W%V-%u", "2024-W2-1", Ok("2024-01-08T00:00:00Z")),
+        (
+            "%d/%m/%y",
+            "03/04/4",
+            Err("the year needs 2 digits and has 1"),
+        ),
+        ("%d/%m/%y", "03/04/2024", Err("is left over at its end")),
+        ("%d/%m/%-y", "03/04/4", Ok("2004-04-03T00:00:00Z")),
+        (
+            "%d/%m/%Y %H:%M",
+            "31/12/24 00:00",
+            Err("the year needs 4 digits and has 2"),
+        ),
+        ("%+", "2024-04-03T10:15:00Z", Ok("2024-04-03T10:15:00Z")),
+        (
+            "%+",
+            "24-04-03T10:15:00Z",
+            Err("the year needs 4 digits and has 2"),
+        ),
+        ("%Y-%j", "2024-094", Ok("2024-04-03T00:00:00Z")),
+        (
+            "%Y-%j",
+            "2024-94",
+            Err("the day of the year needs 3 digits and has 2"),
+        ),
+        ("%Y-%-j", "2024-94", Ok("2024-04-03T00:00:00Z")),
+        // Fields that adjoin have all their digits.
+        ("%Y%m%d", "20240403", Ok("2024-04-03T00:00:00Z")),
+        (
+            "%Y%m%d",
+            "2024011",
+            Err("the day needs 2 digits and has 1, because another number adjoins it"),
+        ),
+        (
+            "%Y%m%d",
+            "2024 4 3",
+            Err("there is a blank before the month"),
+        ),
+        ("%Y%m%e", "202404 3", Ok("2024-04-03T00:00:00Z")),
+        ("%y%m%d", "240403", Ok("2024-04-03T00:00:00Z")),
+        ("%y%m%d", "50101", Err("the day needs 2 digits and has 1")),
+        ("%d%m%Y", "03042024", Ok("2024-04-03T00:00:00Z")),
+        (
+            "%d%m%Y",
+            "1012024",
+            Err("the year needs 4 digits and has 3"),
+        ),
+        ("%Y%m%d %H:%M", "20241101 1:02", Ok("2024-11-01T01:02:00Z")),
+        (
+            "%Y%m%d %H:%M",
+            "2024111 1:2",
+            Err("the day needs 2 digits and has 1"),
+        ),
+        ("%Y%m%d%H%M%S", "20240403101500", Ok("2024-04-03T10:15:00Z")),
+        (
+            "%Y%m%d%H%M%S",
+            "2024040310150",
+            Err("the second needs 2 digits and has 1"),
+        ),
+        (
+            "%Y%m%d%H%M%S%3f",
+            "20240403101500250",
+            Ok("2024-04-03T10:15:00.250Z"),
+        ),
+        // So they have where the blank of the format is missing, and it is to be there.
+        (
+            "%d/%m/%y %H%M",
+            "03/04/2012 00",
+            Err("where the format has a blank"),
+        ),
+        (
+            "%Y-%m-%d %H:%M",
+            "2024-04-031:05",
+            Err("where the format has a blank"),
+        ),
+        // Seconds since 1970 have any number of digits.
+        ("%s", "1704067200", Ok("2024-01-01T00:00:00Z")),
+        ("%s", "0", Ok("1970-01-01T00:00:00Z")),
+    ] {
+        check(&reading(Some(format), Some("UTC")), text, wanted);
+    }
+    let compact = reading(Some("%y%m%d"), Some("UTC"));
+    let error = compact.integer_timestamp(50_101).unwrap_err();
+    assert!(error.contains("`50101` is not of the format"), "{error}");
+    let error = compact.integer_date(50_101).unwrap_err();
+    assert!(
+        error.contains("the day needs 2 digits and has 1"),
+        "{error}"
+    );
+}
+
+#[test]
 fn years_of_two_digits_are_from_1969_to_2068() {
     let two_digits = reading(Some("%d.%m.%y"), Some("UTC"));
     for (text, wanted) in [
