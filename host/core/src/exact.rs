@@ -40,6 +40,37 @@ struct Canonical {
     digits: Vec<u32>,
 }
 
+/// `value * 2^exponent`, which may lie beyond the range of floats.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scaled {
+    value: f64,
+    exponent: i32,
+}
+
+impl Scaled {
+    /// The quotient, rounded like that of floats. The divisor is between 1 and 2^128.
+    pub(crate) fn over(self, divisor: f64) -> Self {
+        Self {
+            value: self.value / divisor,
+            ..self
+        }
+    }
+
+    /// The square root, rounded like that of floats.
+    pub(crate) fn sqrt(self) -> Self {
+        let odd = self.exponent.rem_euclid(2);
+        Self {
+            value: (self.value * f64::from(1 + odd)).sqrt(),
+            exponent: (self.exponent - odd) / 2,
+        }
+    }
+
+    /// The nearest float: infinity of a number that is too large, zero of one that is too small.
+    pub(crate) fn to_f64(self) -> f64 {
+        libm::scalbn(self.value, self.exponent)
+    }
+}
+
 /// What happens to a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
@@ -260,6 +291,16 @@ impl ExactSum {
         self.small().unwrap_or_else(|| self.canonical().to_f64())
     }
 
+    /// The sum of `count` numbers over `count`. The sum is rounded, and then the quotient. Only a
+    /// mean that lies beyond the range of floats is infinite, not one whose sum does.
+    pub(crate) fn mean(&self, count: u64) -> f64 {
+        let sum = self.to_f64();
+        match sum.is_infinite() && self.special == Special::default() {
+            true => self.canonical().to_scaled().over(count as f64).to_f64(),
+            false => sum / count as f64,
+        }
+    }
+
     /// The sum of at most three digits in the middle of the range, rounded by the processor: an
     /// integer of 128 bits times a power of two. `None` for any other sum.
     fn small(&self) -> Option<f64> {
@@ -301,9 +342,12 @@ impl ExactSum {
     /// `count * squares - self^2`, rounded once, where `self` is the sum of `count` numbers and
     /// `squares` the sum of their squares. This is the sum of squared deviations from the mean,
     /// times `count`. Never negative; NaN when a NaN or an infinity was added.
-    pub(crate) fn deviations(&self, squares: &Self, count: u64) -> f64 {
+    pub(crate) fn deviations(&self, squares: &Self, count: u64) -> Scaled {
         if self.special != Special::default() || squares.special != Special::default() {
-            return f64::NAN;
+            return Scaled {
+                value: f64::NAN,
+                exponent: 0,
+            };
         }
         let (sum, squares) = (self.canonical(), squares.canonical());
         let mut total = Self::default();
@@ -319,7 +363,14 @@ impl ExactSum {
                 total.scaled(true, product, place);
             }
         }
-        total.to_f64().max(0.0)
+        let Scaled { value, exponent } = match total.small() {
+            Some(value) => Scaled { value, exponent: 0 },
+            None => total.canonical().to_scaled(),
+        };
+        Scaled {
+            value: value.max(0.0),
+            exponent,
+        }
     }
 
     /// Appends the sum: a byte of flags (bit 0: the sum is negative; bit 1: counts follow), the
@@ -405,16 +456,46 @@ fn negate(digits: &mut [u32]) {
 }
 
 impl Canonical {
+    /// The nearest float.
     fn to_f64(&self) -> f64 {
-        let Some(top) = self.digits.last() else {
+        let Some(highest) = self.highest() else {
             return 0.0;
         };
-        // Bits are counted from the lowest bit of the first digit.
-        let first = 32 * i32::from(self.low) + LOWEST;
-        let length = 32 * self.digits.len() as i32 - top.leading_zeros() as i32;
-        let highest = first + length - 1;
         let lowest = (highest - 52).max(-1_074);
-        let from = lowest - first;
+        // A mantissa that was rounded up to the next power of two carries into the exponent.
+        let bits = (((lowest + 1_074) as u64) << 52) + self.mantissa(lowest);
+        let magnitude = f64::from_bits(bits.min(f64::INFINITY.to_bits()));
+        if self.negative { -magnitude } else { magnitude }
+    }
+
+    /// The value rounded to 53 bits, however large or small it is.
+    fn to_scaled(&self) -> Scaled {
+        let exponent = self.highest().map_or(0, |highest| highest - 52);
+        let magnitude = self.mantissa(exponent) as f64;
+        Scaled {
+            value: if self.negative { -magnitude } else { magnitude },
+            exponent,
+        }
+    }
+
+    /// The exponent of the lowest bit of the first digit.
+    fn first(&self) -> i32 {
+        32 * i32::from(self.low) + LOWEST
+    }
+
+    /// The exponent of the highest bit that is set; `None` for zero.
+    fn highest(&self) -> Option<i32> {
+        let top = self.digits.last()?;
+        let length = 32 * self.digits.len() as i32 - top.leading_zeros() as i32;
+        Some(self.first() + length - 1)
+    }
+
+    /// The magnitude in units of `2^lowest`, rounded to the nearest integer, ties to even. It has
+    /// at most 53 bits before it is rounded.
+    fn mantissa(&self, lowest: i32) -> u64 {
+        // Bits are counted from the lowest bit of the first digit.
+        let from = lowest - self.first();
+        let length = 32 * self.digits.len() as i32;
         let mut mantissa = 0u64;
         for bit in (from.max(0)..length).rev() {
             mantissa = mantissa << 1 | u64::from(self.bit(bit));
@@ -427,10 +508,7 @@ impl Canonical {
         if half && (mantissa & 1 == 1 || more()) {
             mantissa += 1;
         }
-        // A mantissa that was rounded up to the next power of two carries into the exponent.
-        let bits = (((lowest + 1_074) as u64) << 52) + mantissa;
-        let magnitude = f64::from_bits(bits.min(f64::INFINITY.to_bits()));
-        if self.negative { -magnitude } else { magnitude }
+        mantissa
     }
 
     fn bit(&self, bit: i32) -> bool {
@@ -519,7 +597,8 @@ mod tests {
                 let n = values.len() as f64;
                 let square: f64 = values.iter().map(|value| value * value).sum();
                 let deviations = n * square - wanted * wanted;
-                assert_eq!(stored.deviations(&squares, values.len() as u64), deviations);
+                let found = stored.deviations(&squares, values.len() as u64);
+                assert_eq!(found.to_f64(), deviations);
             }
         }
         for values in [
@@ -557,7 +636,8 @@ mod tests {
         let deviations = |values: &[f64]| {
             let mut squares = ExactSum::default();
             values.iter().for_each(|v| squares.add_square(*v));
-            sum(values).deviations(&squares, values.len() as u64)
+            let count = values.len() as u64;
+            sum(values).deviations(&squares, count).to_f64()
         };
         assert_eq!(deviations(&[1e9, 1e9 + 1.0, 1e9 + 2.0]), 6.0);
         assert_eq!(deviations(&[0.1; 7]), 0.0);
@@ -571,7 +651,35 @@ mod tests {
             squares.add_int_square(value);
         }
         // (2^64 - 1)^2, rounded.
-        assert_eq!(ints.deviations(&squares, 2), (2f64.powi(64) - 1.0).powi(2));
+        let found = ints.deviations(&squares, 2).to_f64();
+        assert_eq!(found, (2f64.powi(64) - 1.0).powi(2));
+    }
+
+    #[test]
+    fn means_of_sums_beyond_the_range_of_floats_are_floats() {
+        let tiny = f64::from_bits(1);
+        for (values, wanted) in [
+            (vec![1e308, 1e308], 1e308),
+            (vec![-1e308, -1e308, -1e308], -1e308),
+            (vec![f64::MAX; 7], f64::MAX),
+            (vec![f64::MAX, f64::MAX, -f64::MAX], f64::MAX / 3.0),
+            (vec![f64::MAX, f64::MAX, tiny], f64::MAX / 3.0 * 2.0),
+            (vec![tiny, tiny], tiny),
+            (vec![1.5, 2.5], 2.0),
+            (vec![f64::INFINITY, 1e308, 1e308], f64::INFINITY),
+            (vec![f64::NEG_INFINITY, 1e308, 1e308], f64::NEG_INFINITY),
+        ] {
+            let exact = sum(&values);
+            let encoded = bytes(&exact);
+            let stored = ExactSum::decode(&mut Reader::new(&encoded)).unwrap();
+            let count = values.len() as u64;
+            assert_eq!(
+                (exact.mean(count), stored.mean(count)),
+                (wanted, wanted),
+                "{values:?}"
+            );
+        }
+        assert!(sum(&[f64::NAN, 1e308, 1e308]).mean(3).is_nan());
     }
 
     #[test]

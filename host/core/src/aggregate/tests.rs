@@ -142,7 +142,7 @@ fn naive(
         }
         Function::Sum => float(exact().to_f64()),
         Function::Mean if count == 0 => AggregateValue::Null,
-        Function::Mean => float(exact().to_f64() / count as f64),
+        Function::Mean => float(exact().mean(count as u64)),
         Function::Min => one(cells().min()),
         Function::Max => one(cells().max()),
         Function::First => one(cells().next()),
@@ -157,7 +157,8 @@ fn naive(
                 }
             }
             let n = count as f64;
-            let variance = exact().deviations(&squares, count as u64) / (n * (n - 1.0));
+            let deviations = exact().deviations(&squares, count as u64).to_f64();
+            let variance = deviations / (n * (n - 1.0));
             float(if aggregate.function == Function::Stddev {
                 variance.sqrt()
             } else {

@@ -74,7 +74,7 @@ impl State for Sum {
                     AggregateValue::One(Cell::Int(sum))
                 })
             }
-            SumStatistic::Mean => AggregateValue::float(self.sum.to_f64() / self.count as f64),
+            SumStatistic::Mean => AggregateValue::float(self.sum.mean(self.count)),
         }
     }
 
