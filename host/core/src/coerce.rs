@@ -59,9 +59,9 @@ use arrow_schema::{DataType as ArrowType, TimeUnit};
 use crate::decimal::{self, Misfit};
 use crate::{DataType, EpochUnit, Reading, Timestamp, Zone};
 
-pub(crate) use self::decimals::is_decimal;
 pub use self::decimals::oversized_decimals;
 use self::decimals::read_decimals;
+pub(crate) use self::decimals::{decimal_texts, is_decimal};
 
 /// The error for a column that cannot be read as the wanted type.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -20,7 +20,7 @@ use arrow_cast::{CastOptions, cast_with_options};
 use arrow_schema::{DataType as ArrowType, Field as ArrowField, TimeUnit};
 use chrono::{DateTime, NaiveDate, NaiveTime, SecondsFormat, TimeDelta};
 
-use crate::coerce::oversized_decimals;
+use crate::coerce::{decimal_texts, is_decimal, oversized_decimals};
 
 /// Returns the type that [`plain_column`] converts columns of a type to, which
 /// [`cell_to_json`](crate::cell_to_json) writes exactly, or `None` if there is none.
@@ -124,6 +124,7 @@ pub fn plain_column(column: &ArrayRef) -> Result<ArrayRef, PlainError> {
         A::Timestamp(unit, zone) => timestamps(column, *unit, zone.is_some()),
         A::Dictionary(_, values) => plain_column(&convert(column, values)?),
         A::List(_) | A::LargeList(_) | A::FixedSizeList(..) => lists(column, &plain),
+        found if is_decimal(found) => Ok(decimal_texts(column)),
         _ => convert(column, &plain),
     }
 }
@@ -311,6 +312,9 @@ mod tests {
         let decimals = Decimal128Array::from(vec![Some(110), None, Some(-333)]);
         let decimals = decimals.with_precision_and_scale(10, 2).unwrap();
         check(decimals, json!(["1.10", null, "-3.33"]));
+        let hundreds = Decimal128Array::from(vec![Some(0), Some(-7), None, Some(120)]);
+        let hundreds = hundreds.with_precision_and_scale(4, -2).unwrap();
+        check(hundreds, json!(["0", "-700", null, "12000"]));
         let wide = Decimal256Array::from(vec![Some(arrow_buffer::i256::from_i128(i128::MAX))]);
         let wide = wide.with_precision_and_scale(76, 0).unwrap();
         check(wide, json!([i128::MAX.to_string()]));

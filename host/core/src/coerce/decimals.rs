@@ -17,7 +17,7 @@ use arrow_array::types::{
 };
 use arrow_array::{
     Array as _, ArrayRef, Float64Array, GenericListArray, GenericListViewArray, Int64Array,
-    OffsetSizeTrait,
+    OffsetSizeTrait, StringArray,
 };
 use arrow_schema::DataType as ArrowType;
 
@@ -216,6 +216,25 @@ fn written(digits: &str, scale: i8) -> String {
     format!("{sign}{whole}.{fraction}")
 }
 
+/// Writes decimals as texts with all their digits.
+pub(crate) fn decimal_texts(column: &ArrayRef) -> ArrayRef {
+    use ArrowType as A;
+    let texts = convert(column, &A::Utf8);
+    match column.data_type() {
+        A::Decimal32(_, scale)
+        | A::Decimal64(_, scale)
+        | A::Decimal128(_, scale)
+        | A::Decimal256(_, scale)
+            if *scale < 0 => {}
+        _ => return texts,
+    }
+    // A negative scale is a number of zeros behind the digits, which zero gets as well.
+    let is_zero = |text: &str| text.bytes().all(|digit| digit == b'0');
+    let texts = texts.as_string::<i32>().iter();
+    let texts = texts.map(|text| text.map(|text| if is_zero(text) { "0" } else { text }));
+    Arc::new(texts.collect::<StringArray>())
+}
+
 /// Reads decimals: integers as they are, and others as it is declared. Returns `None` when it is
 /// not declared that they are read as the wanted type.
 pub(super) fn read_decimals(
@@ -228,9 +247,7 @@ pub(super) fn read_decimals(
     let read = match (wanted, reading.decimal) {
         (DataType::Int64, _) => integers(&column),
         (DataType::Float64, Some(DecimalReading::Float64)) => floats(&column),
-        (DataType::Utf8, Some(DecimalReading::Text)) => {
-            Coerced::whole(convert(&column, &ArrowType::Utf8))
-        }
+        (DataType::Utf8, Some(DecimalReading::Text)) => Coerced::whole(decimal_texts(&column)),
         _ => return None,
     };
     // A row has only one of these faults, since a value with too many digits is null in `read`.

@@ -611,6 +611,13 @@ fn decimals_are_floats_or_texts_as_declared() {
         text => Ok(json!(text)),
     });
     check_rows(prices(), "utf8", &text, &texts);
+    let hundreds = decimals::<Decimal128Type>([Some(0), Some(-7)], 4, -2);
+    check_rows(
+        hundreds,
+        "utf8",
+        &text,
+        &[Ok(json!("0")), Ok(json!("-700"))],
+    );
     let large: arrow_array::PrimitiveArray<Decimal256Type> =
         [arrow_buffer::i256::from_string(&"9".repeat(76))]
             .into_iter()
