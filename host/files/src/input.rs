@@ -109,6 +109,9 @@ const HEAD_BYTES: u64 = 4;
 const UTF8_MARK: &[u8] = "\u{feff}".as_bytes();
 const UTF16LE_MARK: &[u8] = &[0xff, 0xfe];
 const UTF16BE_MARK: &[u8] = &[0xfe, 0xff];
+/// It begins like that of UTF-16, in which a zero character would follow.
+const UTF32LE_MARK: &[u8] = &[0xff, 0xfe, 0, 0];
+const UTF32BE_MARK: &[u8] = &[0, 0, 0xfe, 0xff];
 
 impl<R: Read> Head<R> {
     fn take(mut rest: R) -> io::Result<Self> {
@@ -121,6 +124,11 @@ impl<R: Read> Head<R> {
     fn check(&self, path: &Path, encoding: Encoding) -> Result<()> {
         let is_utf16 = |mark| self.bytes.starts_with(mark);
         let wrong = |message: &str| Err(Error::invalid(format!("{} {message}", path.display())));
+        if self.bytes.starts_with(UTF32LE_MARK) || self.bytes.starts_with(UTF32BE_MARK) {
+            return wrong(
+                "is UTF-32 by its byte-order mark, which is not read; convert the file to UTF-8",
+            );
+        }
         match encoding {
             Encoding::Utf16 if !is_utf16(UTF16LE_MARK) && !is_utf16(UTF16BE_MARK) => wrong(
                 "has no byte-order mark, so it does not say which kind of UTF-16 it is; set \
@@ -260,6 +268,13 @@ mod tests {
                 b"\xfe\xff\0a",
                 "set `encoding = \"utf-16\"`",
             ),
+            (
+                Encoding::Utf8,
+                b"\xff\xfe\0\0a\0\0\0",
+                "is UTF-32 by its byte-order mark, which is not read; convert",
+            ),
+            (Encoding::Utf8, b"\0\0\xfe\xff\0\0\0a", "is UTF-32"),
+            (Encoding::Utf16, b"\xff\xfe\0\0a\0\0\0", "is UTF-32"),
             (Encoding::Utf16, b"a\0b\0", "utf-16le or utf-16be"),
             (
                 Encoding::Utf16Le,

@@ -841,9 +841,10 @@ fn normalize_times(row: &mut Map<String, Json>, times: &BTreeSet<String>) {
     }
 }
 
-/// Returns the time that a value stands for, or `None` if it is no time.
+/// Returns the time that a value stands for, or `None` if it is no time, or is outside of the
+/// years 1 to 9999, as milliseconds are that are read as seconds.
 fn feast_time(value: &Json) -> Option<Timestamp> {
-    match value {
+    let time: Option<Timestamp> = match value {
         Json::String(text) => {
             let time = text.parse().ok();
             // A column of midnights is written as dates.
@@ -855,7 +856,8 @@ fn feast_time(value: &Json) -> Option<Timestamp> {
             Some(Timestamp::from_micros(micros))
         }
         _ => None,
-    }
+    };
+    time.filter(|time| time.is_storable())
 }
 
 /// Returns the event of a row, whose times are converted, with the memory that it takes in bytes.
@@ -905,6 +907,21 @@ mod tests {
     use wafer_core::Zone;
 
     use super::*;
+
+    #[test]
+    fn times_are_converted_and_what_is_no_time_stays_as_it_was_sent() {
+        for (sent, wanted) in [
+            (json!(1_700_000_000), json!("2023-11-14T22:13:20Z")),
+            (json!("2023-11-14 22:13:20"), json!("2023-11-14T22:13:20Z")),
+            (json!(1_700_000_000_000_i64), json!(1_700_000_000_000_i64)),
+            (json!(i64::MAX), json!(i64::MAX)),
+            (json!("soon"), json!("soon")),
+        ] {
+            let mut row = Map::from_iter([(EVENT_TIME.to_owned(), sent)]);
+            normalize_times(&mut row, &BTreeSet::from([EVENT_TIME.to_owned()]));
+            assert_eq!(row[EVENT_TIME], wanted);
+        }
+    }
 
     #[test]
     fn a_data_frame_has_one_event_time_in_each_row() {
