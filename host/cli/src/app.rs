@@ -281,11 +281,17 @@ pub(crate) fn share_memory_pools() {}
 #[cfg(target_env = "gnu")]
 const LARGE_BUFFER: libc::c_int = 1 << 20;
 
+/// How many bytes of smaller buffers that were freed each arena of the allocator keeps.
+#[cfg(target_env = "gnu")]
+const KEPT_BYTES: libc::c_int = 4 << 20;
+
 /// Lets glibc's allocator give back large buffers as soon as they are freed.
 ///
 /// By default it raises the size from which it does so with each such buffer, up to 32 MiB. So a
 /// server would keep the memory of its largest requests for each of its threads: some training sets
-/// of 120 MB left 231 MiB in use, and leave 28 MiB.
+/// of 120 MB left 231 MiB in use, and leave 28 MiB. With a size of its own the allocator would keep
+/// only 128 KiB of the smaller ones, and ask the system for the memory of each request again, which
+/// took a fifth of the time of one for 100 entities.
 #[cfg(target_env = "gnu")]
 #[allow(unsafe_code, reason = "a setting of the C library")]
 pub(crate) fn give_back_large_buffers() {
@@ -293,6 +299,7 @@ pub(crate) fn give_back_large_buffers() {
     // here on, and does not touch memory that is in use.
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BUFFER);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT_BYTES);
     }
 }
 

@@ -78,7 +78,7 @@ fn answer(vectors: Vectors, charge: FoundCharge, payload: &Payload) -> Result<Re
         let mut next = 0;
         loop {
             let (text, end) = piece(&vectors, next);
-            whole.append(&text)?;
+            whole.append_text(text)?;
             next = end;
             if next == vectors.len() {
                 return Ok((media_type, whole.into_response()).into_response());

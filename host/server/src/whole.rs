@@ -55,6 +55,21 @@ impl WholeAnswer {
         Ok(())
     }
 
+    /// Appends a text, whose memory becomes that of the answer if it is the first one.
+    ///
+    /// # Errors
+    /// Returns the errors of [`Charge::raise`].
+    pub(crate) fn append_text(&mut self, text: Vec<u8>) -> Result<(), Failure> {
+        if !self.bytes.is_empty() {
+            return self.append(&text);
+        }
+        if text.capacity() > LARGE {
+            self.charge.raise(text.capacity() as u64)?;
+        }
+        self.bytes = text;
+        Ok(())
+    }
+
     /// Appends the bytes of another answer.
     ///
     /// # Errors
@@ -102,6 +117,12 @@ mod tests {
         let mut large = WholeAnswer::new(budget.charge());
         large.write_all(&[0; 600_000]).unwrap();
         assert_eq!(budget.free(), MEMORY - 600_000);
+        let mut text = WholeAnswer::new(budget.charge());
+        text.append_text(vec![0; 100_000]).unwrap();
+        assert_eq!((text.len(), budget.free()), (100_000, MEMORY - 700_000));
+        text.append_text(vec![0; 10]).unwrap();
+        assert_eq!((text.len(), budget.free()), (100_010, MEMORY - 800_000));
+        drop(text);
         // It does not fit beside the other one.
         let mut other = WholeAnswer::new(budget.charge());
         other.write_all(&[0; 600_000]).unwrap_err();

@@ -157,12 +157,12 @@ fn naive(
                 }
             }
             let n = count as f64;
-            let deviations = exact().deviations(&squares, count as u64).to_f64();
-            let variance = deviations / (n * (n - 1.0));
+            let deviations = exact().deviations(&squares, count as u64);
+            let variance = deviations.over(n * (n - 1.0));
             float(if aggregate.function == Function::Stddev {
-                variance.sqrt()
+                variance.sqrt().to_f64()
             } else {
-                variance
+                variance.to_f64()
             })
         }
         Function::FirstK(k) => AggregateValue::Many(cells().take(k as usize).collect()),

@@ -124,7 +124,7 @@ pub(super) fn skipped_folder(folder: &Path, is_wanted: &dyn Fn(&Path) -> bool) -
         let mut files = Vec::new();
         walk(&entry, &["**", "*"], 0, &mut files).ok()?;
         let is_skipped = files.iter().any(|file| is_wanted(file));
-        is_skipped.then(|| entry.clone())
+        is_skipped.then_some(entry)
     })
 }
 

@@ -50,8 +50,8 @@ fn skipped_files(path: &Path, source: &SourceDef) -> Option<String> {
     };
     let folder = skipped_folder(path, &is_wanted)?;
     Some(format!(
-        "the files in {} are not read, because its name is not that of a partition such as \
-         day=2024-01-01; to read all folders, write the pattern {}",
+        "the files in {} are not read, because the name of this folder is not that of a \
+         partition such as day=2024-01-01; to read all folders, write the pattern {}",
         folder.display(),
         path.join("**/*").display()
     ))

@@ -17,7 +17,7 @@ pub struct ProtectedFiles {
     /// Files that the project reads, each with what it is, such as `the project file`.
     pub files: Vec<(PathBuf, String)>,
     /// The sources, by name. Protected are the files that they read, the folders of Delta tables,
-    /// and the places where a new file would be read by the next run.
+    /// and the places where their folder or pattern would find a new file.
     pub sources: BTreeMap<String, SourceDef>,
 }
 
