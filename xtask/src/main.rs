@@ -98,10 +98,10 @@ const AWS: [&str; 10] = [
     "--features",
     "wafer-cli/aws",
 ];
-/// The tests of behaviour, by folder and subject, that [`test`] runs on the stores on AWS as well:
-/// those of what is written to stores and read from them. What the others are about is decided
-/// before a store is reached (how files are read, what a server refuses, what a function may do),
-/// and [`slow`] runs those on AWS too.
+/// The tests of behaviour, by folder and subject, that [`test()`] runs on the stores on AWS as
+/// well: those of what is written to stores and read from them. What the others are about is
+/// decided before a store is reached (how files are read, what a server refuses, what a function
+/// may do), and [`slow`] runs those on AWS too.
 const ON_AWS: [&str; 35] = [
     "aws::",
     "catalog::looking::",
