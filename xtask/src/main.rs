@@ -102,9 +102,8 @@ const AWS: [&str; 10] = [
 /// well: those of what is written to stores and read from them. What the others are about is
 /// decided before a store is reached (how files are read, what a server refuses, what a function
 /// may do), and [`slow`] runs those on AWS too.
-const ON_AWS: [&str; 35] = [
+const ON_AWS: [&str; 34] = [
     "aws::",
-    "catalog::looking::",
     "catalog::plan::",
     "pipelines::backfill::",
     "pipelines::chains::",
