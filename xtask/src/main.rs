@@ -101,7 +101,7 @@ const AWS: [&str; 10] = [
 /// The tests of behaviour, by folder and subject, that [`test()`] runs on the stores on AWS as
 /// well: those of what is written to stores and read from them. What the others are about is
 /// decided before a store is reached (how files are read, what a server refuses, what a function
-/// may do), and [`slow`] runs those on AWS too.
+/// may do), or takes minutes to fill a local table (exports). [`slow`] runs those on AWS too.
 const ON_AWS: [&str; 34] = [
     "aws::",
     "catalog::plan::",
