@@ -54,7 +54,7 @@ pub use plain_size::plain_bytes;
 pub use row_size::{batch_bytes, rows_within, widest_row};
 pub use sink::Sink;
 pub use statistics::Statistics;
-pub use table_format::{TableFormat, check_files_of_no_table, check_no_table};
+pub use table_format::{TableFormat, check_files_of_no_table, check_no_table, here_if_empty};
 pub use text::{RawObject, append_object, cell_text};
 
 /// All formats. A new one is a file of this crate, a variant of [`Format`] and an entry here.

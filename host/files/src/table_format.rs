@@ -114,8 +114,8 @@ pub fn check_files_of_no_table(files: &[PathBuf]) -> Result<()> {
     Ok(())
 }
 
-/// A path without parts is the current folder.
-fn here_if_empty(path: &Path) -> &Path {
+/// Returns a folder, where a path without parts is the current one.
+pub fn here_if_empty(path: &Path) -> &Path {
     match path.as_os_str().is_empty() {
         true => Path::new("."),
         false => path,

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use url::Url;
-use wafer_files::{check_files_of_no_table, check_no_table, unreadable};
+use wafer_files::{check_files_of_no_table, check_no_table, here_if_empty, unreadable};
 use wafer_store::{Error, Kind, RemoteFile, RemoteFiles, RemoteFilesExt as _, Result};
 
 use super::files::block_on;
@@ -77,10 +77,9 @@ pub(super) fn existing_files(path: &Path) -> Result<Vec<PathBuf>> {
             Err(e) => return Err(e),
         }
     }
-    let folder = here_if_empty(folder);
     let parts: Vec<&str> = pattern.iter().map(String::as_str).collect();
     let mut files = Vec::new();
-    walk(&folder, &parts, 0, &mut files)?;
+    walk(here_if_empty(&folder), &parts, 0, &mut files)?;
     sort_by_names(&mut files, |file: &PathBuf| {
         let names = file.components();
         names.map(|name| name.as_os_str().to_owned()).collect()
@@ -94,7 +93,7 @@ pub(super) fn existing_files(path: &Path) -> Result<Vec<PathBuf>> {
 /// path of the file has no links.
 pub(super) fn would_find(path: &Path, file: &Path) -> bool {
     let (folder, pattern) = split_pattern(path);
-    let Ok(folder) = here_if_empty(folder).canonicalize() else {
+    let Ok(folder) = here_if_empty(&folder).canonicalize() else {
         return false;
     };
     let Ok(below) = file.strip_prefix(&folder) else {
@@ -126,14 +125,6 @@ pub(super) fn skipped_folder(folder: &Path, is_wanted: &dyn Fn(&Path) -> bool) -
         let is_skipped = files.iter().any(|file| is_wanted(file));
         is_skipped.then_some(entry)
     })
-}
-
-/// A path without parts is the current folder.
-fn here_if_empty(folder: PathBuf) -> PathBuf {
-    match folder.as_os_str().is_empty() {
-        true => PathBuf::from("."),
-        false => folder,
-    }
 }
 
 /// Sorts files by the names of their folders and their own, one name after the other: `a/x.csv`

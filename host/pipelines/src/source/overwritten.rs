@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use wafer_catalog::{Location, SourceDef, SourceKind, is_same_file};
+use wafer_files::here_if_empty;
 use wafer_store::{Error, Result};
 
 use crate::source::find::{existing_files, would_find};
@@ -103,12 +104,8 @@ fn place_of(file: &Path) -> Option<PathBuf> {
     if let Ok(place) = file.canonicalize() {
         return Some(place);
     }
-    let folder = file.parent()?;
-    let folder = match folder.as_os_str().is_empty() {
-        true => Path::new("."),
-        false => folder,
-    };
-    Some(folder.canonicalize().ok()?.join(file.file_name()?))
+    let folder = here_if_empty(file.parent()?).canonicalize().ok()?;
+    Some(folder.join(file.file_name()?))
 }
 
 /// Returns whether a place, which has no links, is below a folder.
