@@ -178,21 +178,7 @@ fn quickstart() -> Result {
 fn test() -> Result {
     let wafer = &binary(&WITHOUT_AWS)?;
     run(wafer, &["doctor", "--fix"])?;
-    let oracle = python("oracle", "tests/oracle/requirements.txt")?;
-    let clients = python("clients", "tests/clients/requirements.txt")?;
-    let test = |packages: &[&str]| {
-        let mut test = Command::new("cargo");
-        test.args(["test", "--release"]).args(packages);
-        test.env("WAFER_ORACLE_PYTHON", &oracle);
-        test.env("WAFER_CLIENTS_PYTHON", &clients);
-        test.env("RUST_TEST_THREADS", threads().to_string());
-        // These are the outputs of the last `cargo xtask infra`, if it has run.
-        if infra::outputs().is_dir() {
-            test.env("WAFER_TEST_TERRAFORM", infra::outputs());
-        }
-        test
-    };
-    spawn(&mut test(&WITHOUT_AWS))?;
+    spawn(&mut cargo_test(&WITHOUT_AWS)?)?;
     stock(&["test", "--release"])?;
     binary(&AWS)?;
     let servers = Servers::start()?;
@@ -200,9 +186,28 @@ fn test() -> Result {
         &["--lib", "--bins", "--test", "aws"][..],
         &[&["--test", "behaviour", "--"], &ON_AWS[..]].concat(),
     ] {
-        spawn(on_aws(&mut test(&[&AWS[..], targets].concat()), &servers))?;
+        spawn(&mut tests_on_aws(targets, &servers)?)?;
     }
     Ok(())
+}
+
+/// Returns the command that runs the tests of some packages, with what the tests need of this
+/// machine.
+fn cargo_test(packages: &[&str]) -> Result<Command> {
+    let oracle = python("oracle", "tests/oracle/requirements.txt")?;
+    let clients = python("clients", "tests/clients/requirements.txt")?;
+    let mut tests = Command::new("cargo");
+    tests
+        .args(["test", "--release"])
+        .args(packages)
+        .env("WAFER_ORACLE_PYTHON", &oracle)
+        .env("WAFER_CLIENTS_PYTHON", &clients)
+        .env("RUST_TEST_THREADS", threads().to_string());
+    // These are the outputs of the last `cargo xtask infra`, if it has run.
+    if infra::outputs().is_dir() {
+        tests.env("WAFER_TEST_TERRAFORM", infra::outputs());
+    }
+    Ok(tests)
 }
 
 /// Returns how many tests run at the same time: half as many again as there are processors, because
@@ -211,12 +216,16 @@ fn threads() -> usize {
     std::thread::available_parallelism().map_or(2, |processors| processors.get() * 3 / 2)
 }
 
-/// Lets a test run on the stores of local servers that speak the protocols of AWS.
-fn on_aws<'a>(test: &'a mut Command, servers: &Servers) -> &'a mut Command {
-    test.env_remove("AWS_PROFILE")
+/// Returns the command that runs tests of the packages for AWS on the stores of local servers that
+/// speak the protocols of AWS.
+fn tests_on_aws(arguments: &[&str], servers: &Servers) -> Result<Command> {
+    let mut tests = cargo_test(&[&AWS[..], arguments].concat())?;
+    tests
+        .env_remove("AWS_PROFILE")
         .env_remove("AWS_SESSION_TOKEN")
         .envs(servers.environment())
-        .env("WAFER_TEST_STORES", "aws")
+        .env("WAFER_TEST_STORES", "aws");
+    Ok(tests)
 }
 
 /// Runs the slow tests: all behaviours on the stores on AWS; the stores, and several processes at
@@ -226,15 +235,10 @@ fn slow() -> Result {
     let wafer = &binary(&AWS)?;
     run(wafer, &["doctor", "--fix"])?;
     let servers = Servers::start()?;
-    let tests = |more: &[&str]| {
-        let mut tests = Command::new("cargo");
-        tests.args(["test", "--release"]).args(AWS).args(more);
-        on_aws(&mut tests, &servers);
-        tests
-    };
-    spawn(&mut tests(&["--test", "behaviour"]))?;
+    let tests = |arguments: &[&str]| tests_on_aws(arguments, &servers);
+    spawn(&mut tests(&["--test", "behaviour"])?)?;
     let ceph = Ceph::start()?;
-    spawn(tests(&["--test", "aws"]).envs(ceph.environment()))?;
+    spawn(tests(&["--test", "aws"])?.envs(ceph.environment()))?;
     let several = [
         "--test",
         "behaviour",
@@ -249,7 +253,7 @@ fn slow() -> Result {
         "pipelines::versions::",
         "pipelines::chains::",
     ];
-    spawn(tests(&several).envs(ceph.environment()))?;
+    spawn(tests(&several)?.envs(ceph.environment()))?;
     drop(ceph);
     deny()?;
     fuzz::fuzz(&[])?;
@@ -262,7 +266,7 @@ fn slow() -> Result {
     let bootstrap = folder.join("bootstrap").display().to_string();
     run(Path::new("chmod"), &["+x", &bootstrap])?;
     let lambda = ["--test", "behaviour", "--", "aws::lambda::"];
-    spawn(tests(&lambda).env("WAFER_TEST_BOOTSTRAP", &bootstrap))
+    spawn(tests(&lambda)?.env("WAFER_TEST_BOOTSTRAP", &bootstrap))
 }
 
 /// The version of cargo-deny that `deny.toml` is written for.
