@@ -12,14 +12,7 @@ seconds="${SECONDS_EACH:-10}"
 # A connection is an open file, of wrk and of the server.
 ulimit -n 8192
 work=$(mktemp -d)
-"$wafer" -C functions/flights serve --listen 127.0.0.1:0 --clock 2013-12-31T12:00:00Z,0 2> "$work/log" &
-server=$!
-trap 'kill "$server"; wait "$server" || true; rm -rf "$work"' EXIT
-url=
-while [ -z "$url" ]; do
-    sleep 0.1
-    url=$(sed -n 's/^serving .* on //p' "$work/log")
-done
+. benches/flights_server.sh
 cat > "$work/one.lua" <<'LUA'
 wrk.method = "POST"
 wrk.headers["Content-Type"] = "application/json"

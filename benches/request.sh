@@ -9,14 +9,7 @@ cd "$(dirname "$0")/.."
 wafer="${WAFER:-${CARGO_TARGET_DIR:-target}/release/wafer}"
 seconds="${SECONDS_EACH:-10}"
 work=$(mktemp -d)
-"$wafer" -C functions/flights serve --listen 127.0.0.1:0 --clock 2013-12-31T12:00:00Z,0 2> "$work/log" &
-server=$!
-trap 'kill "$server"; wait "$server" || true; rm -rf "$work"' EXIT
-url=
-while [ -z "$url" ]; do
-    sleep 0.1
-    url=$(sed -n 's/^serving .* on //p' "$work/log")
-done
+. benches/flights_server.sh
 for rows in 1 100; do
     awk -v rows="$rows" 'BEGIN {
         split("N14228 N24211 N619AA N804JB N668DN N39463 N516JB N829AS N593JB N3ALAA", tail, " ");

@@ -10,14 +10,7 @@ wafer="${WAFER:-${CARGO_TARGET_DIR:-target}/release/wafer}"
 work=$(mktemp -d)
 export WAFER_STORE_PATH="$work/store"
 "$wafer" -C functions/flights apply --no-build > /dev/null
-"$wafer" -C functions/flights serve --listen 127.0.0.1:0 --clock 2013-12-31T12:00:00Z,0 2> "$work/log" &
-server=$!
-trap 'kill "$server"; wait "$server" || true; rm -rf "$work"' EXIT
-url=
-while [ -z "$url" ]; do
-    sleep 0.1
-    url=$(sed -n 's/^serving .* on //p' "$work/log")
-done
+. benches/flights_server.sh
 # The same flight again and again, each with a number of its own: 1 event, 6 rows.
 for batch in 1 100; do
     awk -v batch="$batch" 'BEGIN {
