@@ -189,7 +189,17 @@ fn files_with_the_same_rows_in_two_partitions_are_different_rows() {
 #[test]
 fn files_in_folders_that_are_no_partitions_are_not_read_and_named_in_a_warning() {
     let project = project(COLUMNS, "path = \"in\"");
-    let warned = || text(&project.command(&["plan"]).output().unwrap());
+    let commands = [
+        &["plan"][..],
+        &["check"],
+        &["run", "g"],
+        &["run", "g", "--dry-run"],
+    ];
+    let said = |command: &[&str]| {
+        let output = project.command(command).output().unwrap();
+        assert!(output.status.success(), "{command:?}: {}", text(&output));
+        text(&output)
+    };
     for folder in ["in/day=1/part", "in/notes", "in/_old"] {
         std::fs::create_dir_all(project.path().join(folder)).unwrap();
     }
@@ -197,12 +207,19 @@ fn files_in_folders_that_are_no_partitions_are_not_read_and_named_in_a_warning()
     for file in ["in/a.csv", "in/_old/a.csv", "in/notes/readme.md"] {
         project.write(file, rows);
     }
-    let said = warned();
-    assert!(!said.contains("sources.s.path"), "{said}");
+    for command in commands {
+        let said = said(command);
+        assert!(!said.contains("sources.s.path"), "{command:?}: {said}");
+    }
     project.write("in/day=1/part/a.csv", rows);
-    let said = warned();
-    assert!(said.contains("in/day=1/part are not read"), "{said}");
-    assert!(said.contains("in/**/*"), "{said}");
+    for command in commands {
+        let said = said(command);
+        assert!(
+            said.contains("in/day=1/part are not read"),
+            "{command:?}: {said}"
+        );
+        assert!(said.contains("in/**/*"), "{command:?}: {said}");
+    }
 }
 
 #[test]

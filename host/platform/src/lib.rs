@@ -54,7 +54,7 @@ pub use wafer_pipelines::{
     BackfillReport, BackfillRequest, CompactReport, Delivery, DistributedRun, Division, DryRun,
     EventResult, HealReport, IncomingEvent, IngestReport, Inspected, Materialized, PastEvent,
     Pipelines, ProtectedFiles, RequestedRun, RunRequest, ScheduleState, ScheduleStatus,
-    SourceReader, TableStatus, inspect, typed_columns,
+    SourceReader, TableStatus, inspect, typed_columns, unread_files,
 };
 pub use wafer_registry::{ModelSummary, NewVersion, Origin, Registry, ViewOfRelease};
 pub use wafer_serving::{

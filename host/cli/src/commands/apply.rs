@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use wafer_config::{Project, SourceColumns, resolve, source_def, untyped_sources};
 use wafer_core::escaped;
-use wafer_platform::{Definitions, GoLive, Platform, typed_columns};
+use wafer_platform::{Definitions, GoLive, Platform, typed_columns, unread_files};
 
 use super::Context;
 use crate::output::say;
@@ -114,6 +114,20 @@ pub(crate) fn warn(warnings: &[String]) {
     for warning in warnings {
         say(format!("warning: {warning}"));
     }
+}
+
+/// Warns of files on this machine that are in the folder of a source and not read: of the sources
+/// of all pipelines, or of that of one.
+///
+/// # Errors
+/// Returns an error when the process is stopping.
+pub(crate) async fn warn_of_unread_files(
+    definitions: Arc<Definitions>,
+    pipeline: Option<String>,
+) -> Result<()> {
+    let find = move || unread_files(&definitions, pipeline.as_deref());
+    warn(&tokio::task::spawn_blocking(find).await?);
+    Ok(())
 }
 
 /// Explains what to do with new versions of groups that are not live yet.

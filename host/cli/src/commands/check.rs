@@ -13,6 +13,7 @@ use wafer_platform::{
 };
 
 use super::Context;
+use super::apply::{columns_of_files, warn_of_unread_files};
 use crate::output::{say, table, thousands};
 use crate::{app, build};
 
@@ -54,10 +55,11 @@ impl Check {
         let scratch = temporary_folder()?;
         let platform = scratch_platform(&project, scratch.path()).await?;
         let functions = platform.register(complete_specs(&project).await?).await?;
-        let columns = super::apply::columns_of_files(&project, &platform).await?;
+        let columns = columns_of_files(&project, &platform).await?;
         let live = platform.context().definitions();
         let definitions = resolve(&project, functions, &columns, &live)?;
         platform.apply(definitions.clone(), GoLive::AtOnce).await?;
+        warn_of_unread_files(platform.context().definitions(), None).await?;
 
         let mut checked = Vec::new();
         for name in definitions.functions.keys() {

@@ -11,6 +11,7 @@ use wafer_platform::{
 };
 
 use super::Context;
+use super::apply::warn_of_unread_files;
 use crate::app::{self, ClockOption};
 use crate::output::{Bar, say, thousands};
 use crate::partitions;
@@ -95,6 +96,8 @@ impl Run {
         app::share_memory_pools();
         let project = context.project()?;
         let platform = app::open(&project, self.clock).await?;
+        let definitions = platform.context().definitions();
+        warn_of_unread_files(definitions, Some(self.pipeline.clone())).await?;
         let request = RunRequest {
             pipeline: self.pipeline,
             interval,

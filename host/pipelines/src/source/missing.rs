@@ -13,33 +13,69 @@ use crate::source::find::{matching_files, skipped_folder};
 /// has none, or whose Delta table is not there, or whose folder has folders with files that are
 /// not read. Files elsewhere are not looked for. This reads folders.
 pub fn missing_files(definitions: &Definitions) -> Vec<String> {
-    let sources: BTreeSet<&String> = definitions
-        .pipelines
-        .values()
-        .map(|pipeline| &pipeline.source)
-        .collect();
     let mut warnings = Vec::new();
-    for name in sources {
-        let Some(source) = definitions.sources.get(name) else {
-            continue;
-        };
-        let Some(Location::Here(path)) = &source.files else {
-            continue;
-        };
-        let (missing, skipped) = match &source.kind {
-            SourceKind::Delta { .. } => (missing_table(path), None),
-            SourceKind::Files | SourceKind::Table { .. } | SourceKind::Stream { .. } => {
-                let error = matching_files(path).err();
-                let is_listed = error.as_ref().is_none_or(|e| e.kind() == Kind::NotFound);
-                let skipped = is_listed.then(|| skipped_files(path, source)).flatten();
-                (error.map(|e| e.to_string()), skipped)
-            }
-        };
+    for (name, remarks) in remarks(definitions, None) {
+        let missing = remarks.missing;
         let missing = missing.map(|what| format!("{what}; runs that read it fail until it exists"));
-        let found = missing.into_iter().chain(skipped);
-        warnings.extend(found.map(|what| format!("sources.{name}.path: {what}")));
+        let found = missing.into_iter().chain(remarks.unread);
+        warnings.extend(found.map(|what| warning(name, &what)));
     }
     warnings
+}
+
+/// Returns a warning for each source whose folder on this machine has folders with files that are
+/// not read: of the sources of all pipelines, or of that of one. This reads folders.
+pub fn unread_files(definitions: &Definitions, pipeline: Option<&str>) -> Vec<String> {
+    let remarks = remarks(definitions, pipeline).into_iter();
+    let unread = remarks.filter_map(|(name, remarks)| Some(warning(name, &remarks.unread?)));
+    unread.collect()
+}
+
+fn warning(source: &str, what: &str) -> String {
+    format!("sources.{source}.path: {what}")
+}
+
+/// What there is to say of the files of a source.
+#[derive(Default)]
+struct Remarks {
+    /// What is not there.
+    missing: Option<String>,
+    /// What is there and not read.
+    unread: Option<String>,
+}
+
+/// Looks for the files on this machine of the sources that pipelines read, or that one of them
+/// reads.
+fn remarks<'a>(definitions: &'a Definitions, pipeline: Option<&str>) -> Vec<(&'a str, Remarks)> {
+    let pipelines = definitions.pipelines.iter();
+    let read = pipelines.filter(|(name, _)| pipeline.is_none_or(|one| one == name.as_str()));
+    let sources: BTreeSet<&String> = read.map(|(_, pipeline)| &pipeline.source).collect();
+    let remarks = sources.into_iter().filter_map(|name| {
+        let source = definitions.sources.get(name)?;
+        let Some(Location::Here(path)) = &source.files else {
+            return None;
+        };
+        Some((name.as_str(), remarks_of(source, path)))
+    });
+    remarks.collect()
+}
+
+fn remarks_of(source: &SourceDef, path: &Path) -> Remarks {
+    match &source.kind {
+        SourceKind::Delta { .. } => Remarks {
+            missing: missing_table(path),
+            ..Remarks::default()
+        },
+        SourceKind::Files | SourceKind::Table { .. } | SourceKind::Stream { .. } => {
+            let error = matching_files(path).err();
+            // What cannot be listed is not looked through once more.
+            let is_listed = error.as_ref().is_none_or(|e| e.kind() == Kind::NotFound);
+            Remarks {
+                missing: error.map(|e| e.to_string()),
+                unread: is_listed.then(|| skipped_files(path, source)).flatten(),
+            }
+        }
+    }
 }
 
 /// Returns which files in folders of a source's folder are not read although they have its format.
