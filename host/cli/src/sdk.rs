@@ -52,6 +52,7 @@ const STOCK: &[(&str, &str)] = files![
     "functions/stock/Cargo.toml",
     "functions/stock/fit-preprocess/Cargo.toml",
     "functions/stock/fit-preprocess/src/lib.rs",
+    "functions/stock/fit-preprocess/src/moments.rs",
     "functions/stock/lightgbm/Cargo.toml",
     "functions/stock/lightgbm/src/lib.rs",
     "functions/stock/linear/Cargo.toml",

@@ -13,10 +13,14 @@
 //! and `COLUMN_mean`. Values whose names would be the same, because they differ only in characters
 //! that names cannot have, are numbered: `COLUMN_is_VALUE_2`.
 
+mod moments;
+
 use std::collections::BTreeMap;
 
 use stock_preprocess::{Fitted, Rule, Step};
 use wafer::{Column, DataType, Field, Init, Labels, Level, Role, Table, Trained, Trainer};
+
+use crate::moments::Moments;
 
 /// Maximum number of output columns, and maximum length of their names in bytes.
 const MAX_COLUMNS: usize = 1_024;
@@ -37,29 +41,6 @@ pub struct Fit {
     most: usize,
     smoothing: f64,
     labels: Moments,
-}
-
-/// Count, mean and sum of squared deviations of some numbers, by Welford's method: B. P. Welford,
-/// "Note on a method for calculating corrected sums of squares and products", Technometrics 4
-/// (1962).
-#[derive(Clone, Copy, Debug, Default)]
-struct Moments {
-    count: u64,
-    mean: f64,
-    squares: f64,
-}
-
-impl Moments {
-    fn add(&mut self, value: f64) {
-        self.count += 1;
-        let deviation = value - self.mean;
-        self.mean += deviation / self.count as f64;
-        self.squares += deviation * (value - self.mean);
-    }
-
-    fn stddev(&self) -> f64 {
-        (self.squares / self.count as f64).sqrt()
-    }
 }
 
 #[wafer::trainer]
@@ -222,7 +203,7 @@ impl Fit {
     /// The values of a column, sorted. If there are too many, those of most rows.
     fn values(&self, name: &str) -> Vec<String> {
         let mut values: Vec<_> = self.seen(name).iter().collect();
-        values.sort_by_key(|(text, moments)| (std::cmp::Reverse(moments.count), *text));
+        values.sort_by_key(|(text, moments)| (std::cmp::Reverse(moments.count()), *text));
         values.truncate(self.most);
         let mut names: Vec<String> = values.into_iter().map(|(text, _)| text.clone()).collect();
         names.sort();
@@ -230,11 +211,10 @@ impl Fit {
     }
 
     fn means(&self, name: &str) -> Rule {
-        let other = self.labels.mean;
+        let other = self.labels.mean();
         let values = self.seen(name).iter().map(|(text, moments)| {
-            let rows = moments.count as f64;
-            let mean = (moments.mean * rows + other * self.smoothing) / (rows + self.smoothing);
-            (text.clone(), mean)
+            let (mean, rows) = (moments.mean(), moments.count() as f64);
+            (text.clone(), weighted(mean, rows, other, self.smoothing))
         });
         Rule::Mean {
             values: values.collect(),
@@ -243,15 +223,28 @@ impl Fit {
     }
 }
 
+/// The mean of so many rows with one mean, and of so many others with another one.
+fn weighted(mean: f64, rows: f64, other: f64, others: f64) -> f64 {
+    let all = rows + others;
+    let weighted = (mean * rows + other * others) / all;
+    if weighted.is_finite() {
+        return weighted;
+    }
+    // The sums are beyond the range of floats. The result is not, because it is between the means.
+    let weighted = mean * (rows / all) + other * (others / all);
+    weighted.clamp(mean.min(other), mean.max(other))
+}
+
 /// How a column is scaled. One that has the same number everywhere is only moved to 0.
 fn scale(name: &str, moments: &Moments) -> Result<Rule, String> {
-    if moments.count == 0 {
+    if moments.count() == 0 {
         return Err(format!(
             "`{name}` has no finite number in the training rows: take it out of `scale`"
         ));
     }
-    let (mean, stddev) = (moments.mean, moments.stddev());
-    if !stddev.is_finite() || !mean.is_finite() {
+    let (mean, stddev) = (moments.mean(), moments.stddev());
+    // A deviation that is nearly the greatest float may have been rounded up.
+    if !stddev.is_finite() {
         return Err(format!("`{name}` has values too large to be scaled"));
     }
     if stddev > 0.0 {
@@ -375,13 +368,35 @@ mod tests {
             (vec![Some(1.0), Some(3.0)], Ok((2.0, 1.0))),
             (vec![None, None], Err("no finite number")),
             (vec![Some(f64::INFINITY)], Err("no finite number")),
-            (vec![Some(f64::MAX), Some(f64::MIN)], Err("too large")),
+            (vec![Some(f64::MAX), Some(f64::MIN)], Ok((0.0, f64::MAX))),
+            (vec![Some(1e300); 3], Ok((1e300, 1.0))),
+            (
+                vec![Some(f64::MIN_POSITIVE), Some(3.0 * f64::MIN_POSITIVE)],
+                Ok((2.0 * f64::MIN_POSITIVE, f64::MIN_POSITIVE)),
+            ),
         ] {
             match (fit(values), wanted) {
                 (Ok(found), Ok((mean, stddev))) => assert_eq!(found, Rule::Scale { mean, stddev }),
                 (Err(message), Err(wanted)) => assert!(message.contains(wanted), "{message}"),
                 (found, wanted) => panic!("{found:?} instead of {wanted:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn means_are_drawn_towards_the_other_mean_whatever_their_size() {
+        let max = f64::MAX;
+        for (mean, rows, other, others, wanted) in [
+            (1.0, 1.0, 0.5, 1.0, 0.75),
+            (0.0, 2.0, 0.5, 1.0, 0.5 / 3.0),
+            (0.3, 7.0, 0.5, 0.0, 0.3 * 7.0 / 7.0),
+            (max, 3.0, max, 20.0, max),
+            (max, 2.0, -max, 2.0, 0.0),
+            (-max, 2.0, max / 2.0, 2.0, -max / 4.0),
+            (1.0, 5.0, 10.0, max, 10.0),
+        ] {
+            let found = weighted(mean, rows, other, others);
+            assert_eq!(found, wanted, "{mean} {rows} {other} {others}");
         }
     }
 

@@ -76,7 +76,7 @@ impl Rule {
 
     fn number(&self, value: f64) -> f64 {
         match self {
-            Self::Scale { mean, stddev } => (value - mean) / stddev,
+            Self::Scale { mean, stddev } => scaled(value, *mean, *stddev),
             Self::Ordinal(_) | Self::Is(_) | Self::Mean { .. } => value,
         }
     }
@@ -94,6 +94,16 @@ impl Rule {
             }
             Self::Scale { .. } => None,
         }
+    }
+}
+
+/// `(value - mean) / stddev`. The difference of finite numbers may be beyond the range of floats;
+/// halves of all three have the same quotient.
+fn scaled(value: f64, mean: f64, stddev: f64) -> f64 {
+    let difference = value - mean;
+    match difference.is_infinite() && value.is_finite() {
+        false => difference / stddev,
+        true => (value / 2.0 - mean / 2.0) / (stddev / 2.0),
     }
 }
 
@@ -239,6 +249,23 @@ mod tests {
             let column: Column<Option<f64>> = out.take(name).unwrap();
             let read: Vec<_> = (0..3).map(|row| column.get(row).unwrap()).collect();
             assert_eq!(read, wanted, "{name}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_scaled_whatever_their_size() {
+        let (max, inf) = (f64::MAX, f64::INFINITY);
+        for (value, mean, stddev, wanted) in [
+            (3.0, 1.0, 2.0, 1.0),
+            (0.3, 0.1, 0.7, (0.3 - 0.1) / 0.7),
+            (max, -max, max, 2.0),
+            (-max, max / 2.0, max / 2.0, -3.0),
+            (max, 0.0, 0.5, inf),
+            (inf, 0.0, 1.0, inf),
+            (-inf, max, max, -inf),
+        ] {
+            let found = scaled(value, mean, stddev);
+            assert_eq!(found, wanted, "{value} {mean} {stddev}");
         }
     }
 
