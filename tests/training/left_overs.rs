@@ -107,6 +107,7 @@ fn files_of_sources_are_not_overwritten_by_training_sets_and_exports() {
     project.write("labels.csv", labels);
     let path = |name: &str| project.path().join(name);
     std::os::unix::fs::symlink(path("entries.ndjson"), path("link.csv")).unwrap();
+    std::fs::hard_link(path("entries.ndjson"), path("hard.csv")).unwrap();
     let check_refused = |out: &str| {
         let (labels, out) = (project.at("labels.csv"), project.at(out));
         let set = ["training-set", "account", "--labels", &labels];
@@ -121,10 +122,27 @@ fn files_of_sources_are_not_overwritten_by_training_sets_and_exports() {
     };
     check_refused("entries.ndjson");
     check_refused("link.csv");
+    check_refused("hard.csv");
     project.replace("\"entries.ndjson\"", "\"*.ndjson\"");
     check_refused("entries.ndjson");
     project.ok(&["export", "last_entry_v1", "--out", &project.at("rows.csv")]);
     project.training_set("account", "labels.csv", "rows.csv");
+}
+
+#[test]
+fn files_of_applied_sources_are_not_overwritten_until_the_project_file_is_applied() {
+    let project = filled();
+    let content = || std::fs::read_to_string(project.path().join("entries.ndjson")).unwrap();
+    let out = project.at("entries.ndjson");
+    let export = ["export", "last_entry_v1", "--out", &out];
+    project.replace("\"entries.ndjson\"", "\"elsewhere/*.ndjson\"");
+    let said = project.fails(&export);
+    let wanted = "is a file that the applied source `entries` reads: name another file";
+    assert!(said.contains(wanted), "{said}");
+    assert_eq!(content(), three_entries());
+    project.ok(&["apply"]);
+    project.ok(&export);
+    assert_ne!(content(), three_entries());
 }
 
 /// Sources, a function and a model with files of their own. The files of `nowhere` do not exist.

@@ -258,6 +258,21 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_is_replaced_keeps_its_content_under_its_other_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, other) = (folder.path().join("a.csv"), folder.path().join("b.csv"));
+        std::fs::write(&file, "old").unwrap();
+        std::fs::hard_link(&file, &other).unwrap();
+        assert!(is_same_file(&file, &other));
+        let partial = PartialFile::create(&other).unwrap();
+        partial.file().write_all(b"new").unwrap();
+        partial.complete().unwrap();
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "old");
+        assert_eq!(std::fs::read_to_string(&other).unwrap(), "new");
+        assert!(!is_same_file(&file, &other));
+    }
+
+    #[test]
     fn a_link_to_nothing_is_refused_and_what_is_no_file_stays() {
         let folder = tempfile::tempdir().unwrap();
         let link = folder.path().join("link");

@@ -36,7 +36,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use wafer_config::{AssetSource, FunctionSource, Project, source_def};
-use wafer_platform::ProtectedFiles;
+use wafer_platform::{Platform, ProtectedFiles, SourceDef};
 
 use crate::output::Format;
 use crate::partitions::RunPartitions;
@@ -164,17 +164,32 @@ enum Labels {
 ///
 /// # Errors
 /// Returns an error that says what the file is if it is one of these.
-fn check_output(project: &Project, out: &Path, labels: Labels) -> Result<()> {
-    let sources = project.sources.keys();
-    let sources = sources.map(|name| (name.clone(), source_def(project, name)));
+fn check_output(project: &Project, platform: &Platform, out: &Path, labels: Labels) -> Result<()> {
     let store = &project.store;
     let protected = ProtectedFiles {
         // With stores elsewhere, the folder holds nothing but copies.
         store: store.cloud.is_none().then(|| store.path.clone()),
         files: project_files(project, labels),
-        sources: sources.collect(),
+        sources: read_sources(project, platform),
     };
     Ok(protected.check(out)?)
+}
+
+/// Returns the sources of the project file, and those that runs read until it is applied, each with
+/// what it is called.
+fn read_sources(project: &Project, platform: &Platform) -> Vec<(String, SourceDef)> {
+    let names = project.sources.keys();
+    let written = names.map(|name| (format!("source `{name}`"), source_def(project, name)));
+    let mut sources: Vec<(String, SourceDef)> = written.collect();
+    let applied = platform.context().applied();
+    let applied = [Some(&applied.live), applied.staged.as_ref()];
+    for (name, source) in applied.into_iter().flatten().flat_map(|all| &all.sources) {
+        let is_there = sources.iter().any(|(_, known)| known == source);
+        if !is_there {
+            sources.push((format!("the applied source `{name}`"), source.clone()));
+        }
+    }
+    sources
 }
 
 /// Returns the files that a project names beside those of its sources, and what each is.

@@ -324,7 +324,7 @@ impl Models {
                 artifact,
                 out,
             } => {
-                check_output(&project, &out, Labels::Kept)?;
+                check_output(&project, &platform, &out, Labels::Kept)?;
                 let path = platform.registry().artifact(&version, &artifact).await?;
                 let content = std::fs::File::open(&path)
                     .with_context(|| format!("cannot read {}", path.display()))?;

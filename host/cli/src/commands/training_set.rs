@@ -88,8 +88,8 @@ impl MakeTrainingSet {
     pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
         app::share_memory_pools();
         let project = context.project()?;
-        check_output(&project, &self.out, Labels::Kept)?;
         let platform = app::open(&project, None).await?;
+        check_output(&project, &platform, &self.out, Labels::Kept)?;
         let bar = Arc::new(Bar::new(self.view.as_deref().unwrap_or("training set")));
         let progress = Arc::clone(&bar) as Arc<dyn Progress>;
         let training = platform.training();

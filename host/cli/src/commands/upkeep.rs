@@ -97,11 +97,11 @@ impl Export {
         let is_standard = out.as_os_str() == "-";
         let to = export_to(&out, self.format)?;
         let project = context.project()?;
+        let platform = app::open_to_read(&project, None).await?;
         if !is_standard {
             // Labels are made by exports, again and again.
-            check_output(&project, &out, Labels::Replaced)?;
+            check_output(&project, &platform, &out, Labels::Replaced)?;
         }
-        let platform = app::open_to_read(&project, None).await?;
         let request = ExportRequest {
             table: self.table.clone(),
             columns: self.columns,

@@ -1,7 +1,13 @@
 //! Files that a command must not write over, because the project reads them or keeps its data in
 //! them.
+//!
+//! A file that is listed is found under all of its names, as files are compared by their device and
+//! number. What is inside the store or a Delta table is found through symbolic links, and not by
+//! the name of a hard link elsewhere, for which all files of these folders would have to be looked
+//! at. Such a name loses nothing: an output takes its place, and the file keeps its content under
+//! the other one. Not protected are files that only earlier definitions or other projects read, and
+//! those that become one of these after the check.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use wafer_catalog::{Location, SourceDef, SourceKind, is_same_file};
@@ -17,9 +23,10 @@ pub struct ProtectedFiles {
     pub store: Option<PathBuf>,
     /// Files that the project reads, each with what it is, such as `the project file`.
     pub files: Vec<(PathBuf, String)>,
-    /// The sources, by name. Protected are the files that they read, the folders of Delta tables,
-    /// and the places where their folder or pattern would find a new file.
-    pub sources: BTreeMap<String, SourceDef>,
+    /// The sources, each with what it is called, such as ``source `rides` ``. Protected are the
+    /// files that they read, the folders of Delta tables, and the places where their folder or
+    /// pattern would find a new file.
+    pub sources: Vec<(String, SourceDef)>,
 }
 
 impl ProtectedFiles {
@@ -57,9 +64,9 @@ impl ProtectedFiles {
         if let Some((_, what)) = files.find(|(file, _)| is_same_file(file, out)) {
             return Ok(Some(format!("is {what}")));
         }
-        for (name, source) in &self.sources {
+        for (reader, source) in &self.sources {
             if let Some(Location::Here(path)) = &source.files
-                && let Some(what) = read_as(name, &source.kind, path, out, &place)?
+                && let Some(what) = read_as(reader, &source.kind, path, out, &place)?
             {
                 return Ok(Some(what));
             }
@@ -70,7 +77,7 @@ impl ProtectedFiles {
 
 /// Returns what a file is to a source that reads files at `path`, if it is one of them or would be.
 fn read_as(
-    name: &str,
+    reader: &str,
     kind: &SourceKind,
     path: &Path,
     out: &Path,
@@ -82,21 +89,21 @@ fn read_as(
             true => "is a file of the table",
             false => "is inside the folder of the table",
         };
-        return Ok(is_inside(place, path).then(|| format!("{what} that source `{name}` reads")));
+        return Ok(is_inside(place, path).then(|| format!("{what} that {reader} reads")));
     }
     if !exists {
         let is_found = would_find(path, place);
-        return Ok(is_found.then(|| format!("would be a file that source `{name}` reads")));
+        return Ok(is_found.then(|| format!("would be a file that {reader} reads")));
     }
     let files = existing_files(path).map_err(|error| {
         let message = format!(
-            "the files of source `{name}` cannot be listed, and {} may be one of them",
+            "the files of {reader} cannot be listed, and {} may be one of them",
             out.display()
         );
         Error::caused(error.kind(), message, error)
     })?;
     let is_read = files.iter().any(|file| is_same_file(file, out));
-    Ok(is_read.then(|| format!("is a file that source `{name}` reads")))
+    Ok(is_read.then(|| format!("is a file that {reader} reads")))
 }
 
 /// Returns where a file is or would be, without links. `None` means that its folder does not exist.
