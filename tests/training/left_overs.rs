@@ -145,7 +145,7 @@ fn files_of_applied_sources_are_not_overwritten_until_the_project_file_is_applie
     assert_ne!(content(), three_entries());
 }
 
-/// Sources, a function and a model with files of their own. The files of `nowhere` do not exist.
+/// Sources, a function and models with files of their own. The files of `nowhere` do not exist.
 const MORE: &str = r#"
 [sources.lake]
 type = "files"
@@ -170,6 +170,11 @@ component = "other.wasm"
 view = "account"
 function = "other"
 training = { labels = "training.csv" }
+
+[models.again]
+view = "account"
+function = "other"
+training = { labels = "in/labels.csv" }
 "#;
 
 #[test]
@@ -186,6 +191,7 @@ fn what_the_project_reads_and_keeps_is_not_overwritten_by_training_sets_and_expo
         "other.wasm",
         "training.csv",
         "in/a/b.csv",
+        "in/labels.csv",
         "dl/day=1/a.csv",
         "dl/day=1/_b.csv",
     ] {
@@ -224,7 +230,9 @@ fn what_the_project_reads_and_keeps_is_not_overwritten_by_training_sets_and_expo
     }
     let wanted = "is the file of the labels of model `guess`";
     check_refused(&set, "training.csv", wanted);
-    // Labels are made by exports.
+    // Labels are made by exports, unless a source reads them.
+    let wanted = "is a file that source `pattern` reads";
+    check_refused(&export, "in/labels.csv", wanted);
     for out in ["training.csv", "in/c.ndjson", "out.csv", "out.csv"] {
         project.ok(&["export", "last_entry_v1", "--out", &project.at(out)]);
     }

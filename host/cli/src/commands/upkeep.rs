@@ -99,7 +99,7 @@ impl Export {
         let project = context.project()?;
         let platform = app::open_to_read(&project, None).await?;
         if !is_standard {
-            // Labels are made by exports, again and again.
+            // Labels are made by exports, again and again. Those that a source reads as well stay.
             check_output(&project, &platform, &out, Labels::Replaced)?;
         }
         let request = ExportRequest {
