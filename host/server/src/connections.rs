@@ -262,7 +262,8 @@ fn last_answer(error: &hyper::Error, unread: &[u8]) -> Option<&'static [u8]> {
         return Some(OTHER_VERSION);
     }
     if error.is_parse() {
-        // hyper has answered: 400, 414 or 431.
+        // hyper has answered, without a body: 400 or 431. Of a target for which it answers 414, the
+        // head is larger than it may be.
         return Some(b"");
     }
     // An idle connection is closed without an answer.
