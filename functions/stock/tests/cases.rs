@@ -22,7 +22,9 @@ struct Case {
 }
 
 fn cases(folder: &Path) -> Vec<Case> {
-    let text = std::fs::read_to_string(folder.join("models.jsonl")).unwrap();
+    let path = folder.join("models.jsonl");
+    let text = std::fs::read_to_string(&path);
+    let text = text.unwrap_or_else(|e| panic!("{} cannot be read: {e}", path.display()));
     let lists = |json: &Json| -> BTreeMap<String, Vec<Json>> {
         let columns = json.as_object().unwrap().iter();
         let list = |values: &Json| values.as_array().unwrap().clone();
@@ -47,14 +49,19 @@ fn cases(folder: &Path) -> Vec<Case> {
     text.lines().map(case).collect()
 }
 
-/// Checks the models of a folder, whose files end in `ending`.
+/// Checks all models of a folder, whose files end in `ending`, and returns their number.
 pub(crate) fn check<M: Describe>(
     folder: &Path,
     ending: &str,
     load: impl Fn(&Init) -> Result<M, String>,
     predict: impl Fn(Table, &M) -> Result<Table, String>,
-) {
+) -> usize {
     let cases = cases(folder);
+    let unnamed = unnamed(folder, ending, &cases);
+    assert!(
+        unnamed.is_empty(),
+        "models.jsonl has no line for {unnamed:?}"
+    );
     let check = |case: &Case| {
         let file = folder.join(format!("{}{ending}", case.name));
         let parameters = case.parameters.iter();
@@ -71,6 +78,18 @@ pub(crate) fn check<M: Describe>(
     assert!(!cases.is_empty());
     let (count, of) = (failed.len(), cases.len());
     assert!(failed.is_empty(), "{count} of {of}:\n{}", failed.join("\n"));
+    of
+}
+
+/// The files of models of a folder that are no case, and would not be tested.
+fn unnamed(folder: &Path, ending: &str, cases: &[Case]) -> Vec<String> {
+    let is_unnamed = |file: &String| {
+        let name = file.strip_suffix(ending);
+        name.is_some_and(|name| cases.iter().all(|case| case.name != name))
+    };
+    let files = std::fs::read_dir(folder).unwrap();
+    let files = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    files.filter(is_unnamed).collect()
 }
 
 impl Case {
