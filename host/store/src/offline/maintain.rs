@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow_array::{BooleanArray, RecordBatch};
-use arrow_ord::sort::{SortColumn, lexsort_to_indices};
+use arrow_array::{ArrayRef, BooleanArray, RecordBatch, UInt32Array};
+use arrow_row::{RowConverter, SortField};
+use arrow_schema::{ArrowError, Schema};
 use arrow_select::concat::concat_batches;
 use arrow_select::filter::filter_record_batch;
 use arrow_select::take::take_record_batch;
@@ -343,23 +344,63 @@ fn sorted(table: &str, batches: &[RecordBatch], sort_by: &[String]) -> Result<Re
     let schema = match batches.first() {
         Some(batch) => batch.schema(),
         None => {
-            return Ok(RecordBatch::new_empty(Arc::new(
-                arrow_schema::Schema::empty(),
-            )));
+            return Ok(RecordBatch::new_empty(Arc::new(Schema::empty())));
         }
     };
     let all = concat_batches(&schema, batches).map_err(wrong)?;
-    let columns: Vec<SortColumn> = sort_by
+    let columns: Vec<ArrayRef> = sort_by
         .iter()
-        .filter_map(|name| all.column_by_name(name))
-        .map(|values| SortColumn {
-            values: Arc::clone(values),
-            options: None,
-        })
+        .filter_map(|name| all.column_by_name(name).cloned())
         .collect();
     if columns.is_empty() {
         return Ok(all);
     }
-    let order = lexsort_to_indices(&columns, None).map_err(wrong)?;
+    let order = sorted_rows(&columns).map_err(wrong)?;
     take_record_batch(&all, &order).map_err(wrong)
+}
+
+/// Returns the numbers of the rows in ascending order of their values in these columns, the first
+/// column first. Nulls come first. Rows of equal values keep their order.
+fn sorted_rows(columns: &[ArrayRef]) -> std::result::Result<UInt32Array, ArrowError> {
+    let fields = columns
+        .iter()
+        .map(|c| SortField::new(c.data_type().clone()));
+    let rows = RowConverter::new(fields.collect())?.convert_columns(columns)?;
+    let count = u32::try_from(rows.num_rows());
+    let count = count.map_err(|e| ArrowError::ExternalError(Box::new(e)))?;
+    let mut order: Vec<u32> = (0..count).collect();
+    order.sort_by(|a, b| rows.row(*a as usize).cmp(&rows.row(*b as usize)));
+    Ok(order.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::{Float64Array, Int64Array, StringArray};
+
+    use super::*;
+
+    #[test]
+    fn rows_are_sorted_by_all_columns_and_equal_ones_keep_their_order() {
+        let texts = StringArray::from(vec![
+            Some("b"),
+            Some("a"),
+            None,
+            Some("b"),
+            Some("a"),
+            Some(""),
+            Some("b"),
+        ]);
+        let numbers = Int64Array::from(vec![2, -1, 7, -3, -1, 0, 2]);
+        let columns: [ArrayRef; 2] = [Arc::new(texts), Arc::new(numbers)];
+        for (columns, wanted) in [
+            (&columns[..], [2, 5, 1, 4, 3, 0, 6]),
+            (&columns[..1], [2, 5, 1, 4, 0, 3, 6]),
+            (&columns[1..], [3, 1, 4, 5, 0, 6, 2]),
+        ] {
+            assert_eq!(sorted_rows(columns).unwrap().values().to_vec(), wanted);
+        }
+        let floats = Float64Array::from(vec![Some(f64::NAN), Some(0.5), None, Some(-1e300)]);
+        let order = sorted_rows(&[Arc::new(floats)]).unwrap();
+        assert_eq!(order.values().to_vec(), [2, 3, 1, 0]);
+    }
 }
