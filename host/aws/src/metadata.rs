@@ -101,6 +101,11 @@ impl MetadataStore for Dynamo {
         item.map(|item| self.versioned(&item)).transpose()
     }
 
+    async fn get_eventual(&self, name: &str) -> Result<Option<Versioned>> {
+        let item = self.table.get_eventual(&key(name)).await?;
+        item.map(|item| self.versioned(&item)).transpose()
+    }
+
     async fn put(&self, name: &str, value: Bytes, expect: Expect) -> Result<u64> {
         check_object(name, &value)?;
         if let Some(condition) = condition(expect) {

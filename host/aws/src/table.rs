@@ -296,13 +296,22 @@ impl Table {
 
     /// Reads one item with strong consistency.
     pub(crate) async fn get(&self, key: &Key) -> Result<Option<Item>> {
+        self.get_one(key, true).await
+    }
+
+    /// Reads one item for half the cost. Writes of about the last second may be missing.
+    pub(crate) async fn get_eventual(&self, key: &Key) -> Result<Option<Item>> {
+        self.get_one(key, false).await
+    }
+
+    async fn get_one(&self, key: &Key, consistent: bool) -> Result<Option<Item>> {
         let operation = self.operation("dynamodb:GetItem");
         let attempt = || {
             self.client
                 .get_item()
                 .table_name(&self.name)
                 .set_key(Some(key.item()))
-                .consistent_read(true)
+                .consistent_read(consistent)
                 .return_consumed_capacity(ReturnConsumedCapacity::Total)
                 .send()
         };

@@ -529,6 +529,7 @@ async fn concurrent_commits_all_succeed(store: &dyn EventStore) {
 /// Tests the contract of [`MetadataStore`], and leases on it.
 pub async fn metadata(store: &dyn MetadataStore) {
     objects_are_versioned(store).await;
+    eventual_reads_return_what_was_written(store).await;
     list_returns_objects_of_prefix_sorted(store).await;
     one_of_many_concurrent_writers_wins(store).await;
     limits_on_names_and_objects_are_enforced(store).await;
@@ -567,6 +568,25 @@ async fn objects_are_versioned(store: &dyn MetadataStore) {
     store.delete("a", Expect::Version(3)).await.unwrap();
     store.delete("a", Expect::Anything).await.unwrap();
     assert_eq!(store.get("a").await.unwrap(), None);
+}
+
+async fn eventual_reads_return_what_was_written(store: &dyn MetadataStore) {
+    let read = async || store.get_eventual("eventual").await.unwrap();
+    assert_eq!(read().await, None);
+    for version in 1_u64..=2 {
+        let value = Bytes::from(version.to_string());
+        let put = store.put("eventual", value.clone(), Expect::Anything).await;
+        assert_eq!(put.unwrap(), version);
+        // The write may be missing at first, but not for ever.
+        let stored = loop {
+            if let Some(stored) = read().await
+                && stored.version == version
+            {
+                break stored;
+            }
+        };
+        assert_eq!(stored.value, value);
+    }
 }
 
 async fn list_returns_objects_of_prefix_sorted(store: &dyn MetadataStore) {

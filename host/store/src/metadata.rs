@@ -1,5 +1,5 @@
-//! The metadata store: definitions, runs and leases, as small objects that are written one by
-//! one.
+//! The metadata store: runs, leases and the pointer to the applied definitions, as small objects
+//! that are written one by one.
 
 use std::fmt::{Debug, Display};
 
@@ -39,6 +39,13 @@ pub enum Expect {
 pub trait MetadataStore: Debug + Display + Send + Sync + 'static {
     /// Returns an object, or `None` if there is no object of that name.
     async fn get(&self, name: &str) -> Result<Option<Versioned>>;
+
+    /// Returns an object like [`get`](Self::get), but possibly as it was about a second ago: writes
+    /// of that time may be missing, and a later call may return an earlier version than this one. A
+    /// store whose reads are paid for charges less for it. The default is [`get`](Self::get).
+    async fn get_eventual(&self, name: &str) -> Result<Option<Versioned>> {
+        self.get(name).await
+    }
 
     /// Writes an object atomically and durably, and returns its new version.
     ///
