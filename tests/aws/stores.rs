@@ -49,7 +49,8 @@ fn sources_are_read_from_s3() {
 }
 
 /// Artifacts from S3 are compared with the digest in their name. Damaged code is compiled again
-/// where there is a compiler, and refused where there is none.
+/// where there is a compiler, and refused where there is none. Damaged components and definitions
+/// are refused.
 #[test]
 fn damaged_artifacts_are_not_used() {
     if !are_on_aws() {
@@ -59,12 +60,16 @@ fn damaged_artifacts_are_not_used() {
     let project = ledger("").applied_with("entries.ndjson", &content);
     let forget_copies =
         || std::fs::remove_dir_all(project.path().join(".wafer/artifacts")).unwrap();
-    let damage = |folder: &str| {
-        for key in project.objects(folder) {
+    let damage = |keys: Vec<String>| {
+        for key in keys {
             project.write_object(&key, "x");
         }
     };
-    damage("project/artifacts/compiled/");
+    let code = || project.objects("project/artifacts/compiled/");
+    let blobs = project.objects("project/artifacts/blobs/").into_iter();
+    let is_component = |key: &String| project.read_object(key).starts_with(b"\0asm");
+    let (components, definitions): (Vec<_>, Vec<_>) = blobs.partition(is_component);
+    damage(code());
     let lambda = Lambda::start(&project, &[]);
     let event = entry("b", "2020-01-01T00:00:00Z", 1, 1.0, "x").to_string();
     let push = || lambda.ok(request_v2("POST", "/v1/sources/entries/events", &event));
@@ -72,14 +77,19 @@ fn damaged_artifacts_are_not_used() {
     assert_eq!(answer["statusCode"], 500, "{answer}");
     forget_copies();
     project.ok(&["run", "sums"]);
-    damage("project/artifacts/compiled/");
-    damage("project/artifacts/blobs/");
+    damage(code());
+    damage(components);
     forget_copies();
-    let said = project.fails(&["run", "last_entry"]);
-    assert!(
-        said.contains("is damaged: it is not what its name says"),
-        "{said}"
-    );
+    let refused = |what: &str| {
+        let said = project.fails(&["run", "last_entry"]);
+        for part in [what, "is damaged: it is not what its name says"] {
+            assert!(said.contains(part), "{said}");
+        }
+    };
+    refused("artifact");
+    damage(definitions);
+    forget_copies();
+    refused("generation 1 of the definitions of `ledger`");
 }
 
 #[test]

@@ -120,6 +120,13 @@ impl Project {
         format!("s3://{bucket}/{key}")
     }
 
+    /// Returns the content of an object in the project's bucket.
+    pub(crate) fn read_object(&self, key: &str) -> Vec<u8> {
+        let url = format!("{}/{}/{key}", endpoint("S3"), self.bucket());
+        let mut found = agent().get(url).call().unwrap();
+        found.body_mut().read_to_vec().unwrap()
+    }
+
     /// Returns the keys of the objects below a folder of the project's bucket.
     pub(crate) fn objects(&self, prefix: &str) -> Vec<String> {
         let bucket = self.bucket();

@@ -1,5 +1,6 @@
 //! A store that an earlier binary wrote.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value as Json, json};
@@ -25,6 +26,22 @@ fn old_project() -> Project {
         .unwrap();
     assert!(unpacked.success());
     project
+}
+
+/// Returns the number of generations of definitions among the artifacts: files of Zstandard.
+fn generations(project: &Project) -> usize {
+    let blobs = project.path().join(".wafer/artifacts/blobs");
+    let entries = |folder: &Path| {
+        std::fs::read_dir(folder)
+            .unwrap()
+            .map(|e| e.unwrap().path())
+    };
+    let files = entries(&blobs).flat_map(|folder| entries(&folder));
+    let is_compressed = |path: &PathBuf| {
+        let content = std::fs::read(path).unwrap();
+        content.starts_with(&[0x28, 0xb5, 0x2f, 0xfd])
+    };
+    files.filter(is_compressed).count()
 }
 
 #[test]
@@ -55,8 +72,11 @@ fn a_store_of_an_earlier_binary_opens_with_its_values() {
     let again = again.to_str().unwrap();
     project.ok(&["training-set", "--recreate", id, "--out", again]);
 
-    // What was applied under another path is applied again, and nothing else changes.
+    // What was applied under another path is applied again, and nothing else changes. It was an
+    // object for each definition, and is one artifact.
+    assert_eq!(generations(&project), 0);
     project.ok(&["apply"]);
+    assert_eq!(generations(&project), 1);
     let server = project.serve(&["--clock", "2020-01-13T01:00:00Z,0"]);
     let (status, answer) = infer(&server, "line", &request(&["a", "b"]));
     assert_eq!(status, 200, "{answer}");

@@ -2,13 +2,13 @@
 //! definitions and the loaded functions.
 //!
 //! A service asks the context for the definitions and for the functions that it needs.
-//! [`Context::refresh`] reads definitions that another process has applied; long-running processes
+//! [`Context::poll`] reads definitions that another process has applied; long-running processes
 //! call it regularly. [`Context::load_function`] keeps loaded functions, so that their code is
 //! mapped or compiled once in a process.
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use wafer_core::{Clock, Digest, Timestamp};
 use wafer_runtime::{Function, Guests, Runtime};
@@ -49,7 +49,7 @@ pub struct Context {
     /// store's outbox.
     store_id: String,
     components: Components,
-    applied: RwLock<Arc<Applied>>,
+    known: RwLock<Known>,
     functions: RwLock<HashMap<(String, Digest), LoadedFunction>>,
     lease_numbers: LeaseNumbers,
 }
@@ -58,6 +58,42 @@ pub struct Context {
 /// that two tasks of one process exclude each other.
 #[derive(Debug, Default)]
 pub(crate) struct LeaseNumbers(pub(crate) AtomicU64);
+
+/// What was read last of what is applied.
+#[derive(Debug)]
+struct Known {
+    applied: Arc<Applied>,
+    /// The version of the pointer that was read last. Since `applied` was read, the pointer may
+    /// have counted changes of endpoints.
+    version: u64,
+    /// The number of changes of endpoints that this pointer has.
+    endpoints: u64,
+}
+
+impl Known {
+    fn new(applied: Applied) -> Self {
+        Self {
+            version: applied.version,
+            endpoints: applied.pointer.endpoints,
+            applied: Arc::new(applied),
+        }
+    }
+
+    /// Takes over what was read, unless something newer was read meanwhile. Returns whether other
+    /// definitions are applied than before.
+    fn learn(&mut self, read: Applied) -> bool {
+        if read.version < self.version {
+            return false;
+        }
+        self.version = read.version;
+        self.endpoints = read.pointer.endpoints;
+        let is_other = !read.pointer.has_definitions_of(&self.applied.pointer);
+        if is_other {
+            self.applied = Arc::new(read);
+        }
+        is_other
+    }
+}
 
 #[derive(Debug)]
 struct LoadedFunction {
@@ -69,14 +105,14 @@ impl Context {
     /// Opens a project by reading the definitions that were applied to it.
     ///
     /// # Errors
-    /// Returns the errors of the metadata store.
+    /// Returns the errors of the stores.
     pub async fn open(project: &str, components: Components) -> Result<Self> {
-        let applied = generations::read(components.stores.metadata.as_ref(), project).await?;
+        let applied = generations::read(&components.stores, project, &Applied::default()).await?;
         Ok(Self {
             project: project.to_owned(),
             store_id: store_id(project, &components).await?,
             components,
-            applied: RwLock::new(Arc::new(applied)),
+            known: RwLock::new(Known::new(applied)),
             functions: RwLock::default(),
             lease_numbers: LeaseNumbers::default(),
         })
@@ -105,7 +141,11 @@ impl Context {
     /// Returns the live and the staged definitions, as last read. The same `Arc` means the same
     /// definitions, so caches compare it by pointer.
     pub fn applied(&self) -> Arc<Applied> {
-        Arc::clone(&self.applied.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.known().applied)
+    }
+
+    fn known(&self) -> RwLockReadGuard<'_, Known> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the live definitions, as last read.
@@ -119,23 +159,47 @@ impl Context {
         self.applied().staged.clone()
     }
 
-    /// Reads the applied definitions again if another process has applied the project since.
-    /// Returns whether they changed.
-    ///
-    /// # Errors
-    /// Returns the errors of the metadata store.
-    pub async fn refresh(&self) -> Result<bool> {
-        let metadata = self.components.stores.metadata.as_ref();
-        if generations::is_current(metadata, &self.project, &self.applied()).await? {
-            return Ok(false);
-        }
-        self.replace_applied(generations::read(metadata, &self.project).await?);
-        Ok(true)
+    /// Returns the number of changes of endpoints, as last read. If it rises, endpoints have to be
+    /// read again.
+    pub fn endpoint_changes(&self) -> u64 {
+        self.known().endpoints
     }
 
-    pub(crate) fn replace_applied(&self, applied: Applied) {
-        let mut current = self.applied.write().unwrap_or_else(PoisonError::into_inner);
-        *current = Arc::new(applied);
+    /// Reads the pointer, and the applied definitions if another process has applied others since.
+    /// Returns whether they changed. It is for work that depends on the present definitions.
+    ///
+    /// # Errors
+    /// Returns the errors of the stores.
+    pub async fn refresh(&self) -> Result<bool> {
+        self.read_applied().await
+    }
+
+    /// Looks whether another process has changed what is applied, and only then reads it, as
+    /// [`refresh`](Self::refresh) does. Returns whether the definitions changed.
+    ///
+    /// It is for processes that look again and again. Between two looks they do not know of a
+    /// change, so the look may be an eventually consistent read, which costs half: what it misses
+    /// is found by the next one.
+    ///
+    /// # Errors
+    /// Returns the errors of the stores.
+    pub async fn poll(&self) -> Result<bool> {
+        let name = format!("{}/{}", self.project, generations::POINTER);
+        let metadata = &self.components.stores.metadata;
+        let found = metadata.get_eventual(&name).await?;
+        let version = found.map_or(0, |found| found.version);
+        // Such a read may also find an earlier version than the one before did.
+        if version <= self.known().version {
+            return Ok(false);
+        }
+        self.read_applied().await
+    }
+
+    pub(crate) async fn read_applied(&self) -> Result<bool> {
+        let before = self.applied();
+        let read = generations::read(&self.components.stores, &self.project, &before).await?;
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        Ok(known.learn(read))
     }
 
     /// Returns the current time of the clock of requests, events and schedules.
@@ -224,18 +288,57 @@ async fn store_id(project: &str, components: &Components) -> Result<String> {
     } = components;
     let metadata = &stores.metadata;
     let name = format!("{project}/store_id");
-    if metadata.get(&name).await?.is_none() {
+    let mut stored = metadata.get(&name).await?;
+    if stored.is_none() {
         let id = Digest::of(format!("{holder} {}", machine_clock.now()).as_bytes()).short();
         match metadata.put(&name, id.into(), Expect::Absent).await {
             // Another process opened the store at the same time, and its id counts.
             Err(e) if e.kind() == Kind::Conflict => {}
             other => drop(other?),
         }
+        stored = metadata.get(&name).await?;
     }
-    let stored = metadata.get(&name).await?;
     let id = stored.and_then(|stored| String::from_utf8(stored.value.to_vec()).ok());
     id.ok_or_else(|| {
         let message = format!("stored object `{name}` cannot be read: it is damaged");
         Error::new(Kind::Corrupt, message)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generations::{Generation, Pointer};
+
+    fn applied(version: u64, live: u64, endpoints: u64) -> Applied {
+        let live = Generation {
+            number: live,
+            artifact: None,
+        };
+        let pointer = Pointer {
+            live,
+            endpoints,
+            ..Pointer::default()
+        };
+        Applied {
+            pointer,
+            version,
+            ..Applied::default()
+        }
+    }
+
+    #[test]
+    fn what_is_known_changes_only_with_the_definitions_and_never_back() {
+        let mut known = Known::new(applied(3, 1, 0));
+        let first = Arc::clone(&known.applied);
+        // A change of endpoints keeps the definitions, and what was cached by them.
+        assert!(!known.learn(applied(4, 1, 1)));
+        assert_eq!((known.version, known.endpoints), (4, 1));
+        assert!(Arc::ptr_eq(&known.applied, &first));
+        assert!(known.learn(applied(5, 2, 1)));
+        assert_eq!(known.applied.pointer.live.number, 2);
+        // Another task began to read before, and ended later.
+        assert!(!known.learn(applied(4, 1, 1)));
+        assert_eq!((known.version, known.applied.version), (5, 5));
+    }
 }

@@ -1,4 +1,4 @@
-//! The definitions of a project with everything resolved. Each is stored as an object by itself.
+//! The definitions of a project with everything resolved. All of them are stored together.
 //!
 //! The crate `wafer-config` makes them from `wafer.toml` and the signatures of the registered
 //! functions. Their JSON is stored, so a field that is added later needs a default value.
@@ -34,10 +34,12 @@ pub use view::{LookupDef, OnDemandDef, ViewDef, feature_name};
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use wafer_core::Field;
 
-/// Everything that a project defines.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// Everything that a project defines. Kinds that stored definitions lack are empty.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Definitions {
     /// The sources, by name.
     pub sources: BTreeMap<String, SourceDef>,

@@ -1,23 +1,36 @@
-//! Applied definitions in the metadata store.
+//! Applied definitions.
 //!
-//! Every apply writes a whole generation of definitions under `PROJECT/definitions/N/…`, one
-//! object for each definition. One small object, `PROJECT/applied`, is the pointer: it says which
-//! generation is live and which one is staged. A process that reads definitions compares the
-//! version of the pointer before and after, so that it never mixes two generations. `applied.rs`
-//! writes what this module reads.
+//! Every apply writes all definitions of the project as one artifact, a generation, which is never
+//! changed and never removed ([`artifact`]). One small object of the metadata store,
+//! `PROJECT/applied`, is the pointer: it says which generation is live and which one is staged.
+//! Whoever holds a pointer, also an old one, finds its generations, so no two generations are ever
+//! mixed. `applied.rs` writes what this module reads.
+//!
+//! Processes look at the pointer again and again. It also counts the changes of endpoints, so that
+//! one look at one small object tells whether anything was changed.
+//!
+//! Earlier versions of Wafer wrote an object for each definition ([`earlier`]). They are read until
+//! the next apply, which writes an artifact and removes them.
+
+pub(crate) mod artifact;
+pub(crate) mod earlier;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use wafer_core::Digest;
 use wafer_core::rules::Interval;
-use wafer_store::{Error, Kind, MetadataStore, Result};
+use wafer_store::{Error, Kind, MetadataStore, Result, Stores};
 
 use crate::definitions::Definitions;
+use crate::stored;
 
-/// The kinds of definitions, as they appear in the names of their objects.
+/// The kinds of definitions, as people read them.
 pub(crate) const KINDS: [&str; 6] = ["source", "function", "group", "pipeline", "view", "model"];
+
+/// The name of the pointer's object, below that of the project.
+pub(crate) const POINTER: &str = "applied";
 
 /// Returns definitions as JSON objects, by the position of their kind in [`KINDS`] and their name.
 pub(crate) fn objects(definitions: &Definitions) -> BTreeMap<(usize, String), serde_json::Value> {
@@ -41,6 +54,77 @@ pub(crate) fn objects(definitions: &Definitions) -> BTreeMap<(usize, String), se
     all
 }
 
+/// A generation of definitions, as the pointer names it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "StoredGeneration", into = "StoredGeneration")]
+pub struct Generation {
+    /// The number of the generation, from 1; 0 if nothing has been applied yet.
+    pub number: u64,
+    /// The digest of the artifact that holds the definitions. `None` if nothing has been applied
+    /// yet, or if an earlier version of Wafer wrote them as objects.
+    pub artifact: Option<Digest>,
+}
+
+impl Generation {
+    /// Returns whether an earlier version of Wafer wrote the definitions, as objects.
+    pub(crate) fn is_in_objects(self) -> bool {
+        self.number > 0 && self.artifact.is_none()
+    }
+}
+
+/// What is stored of a generation. An earlier version of Wafer, which would look for objects,
+/// expects a number: it refuses a pointer to an artifact, and does not take the project for an
+/// empty one.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum StoredGeneration {
+    InObjects(u64),
+    InArtifact { number: u64, artifact: Digest },
+}
+
+impl From<StoredGeneration> for Generation {
+    fn from(stored: StoredGeneration) -> Self {
+        let (number, artifact) = match stored {
+            StoredGeneration::InObjects(number) => (number, None),
+            StoredGeneration::InArtifact { number, artifact } => (number, Some(artifact)),
+        };
+        Self { number, artifact }
+    }
+}
+
+impl From<Generation> for StoredGeneration {
+    fn from(Generation { number, artifact }: Generation) -> Self {
+        match artifact {
+            None => Self::InObjects(number),
+            Some(artifact) => Self::InArtifact { number, artifact },
+        }
+    }
+}
+
+/// Which generations of definitions count. It is one small object that is written at once, so that
+/// all definitions of a project change together.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pointer {
+    /// The live generation.
+    pub live: Generation,
+    /// The staged generation.
+    pub staged: Option<Generation>,
+    /// For each table that the staged generation fills, the event times that the previous version
+    /// had when the new one was staged. Later events are written to both versions.
+    #[serde(default)]
+    pub spans: BTreeMap<String, Interval>,
+    /// The number of changes of endpoints since the first version of Wafer that counted them.
+    #[serde(default)]
+    pub endpoints: u64,
+}
+
+impl Pointer {
+    /// Returns whether the same definitions are live and staged by another pointer.
+    pub(crate) fn has_definitions_of(&self, other: &Self) -> bool {
+        (self.live, self.staged, &self.spans) == (other.live, other.staged, &other.spans)
+    }
+}
+
 /// The definitions that are applied to a project.
 #[derive(Clone, Debug, Default)]
 pub struct Applied {
@@ -48,114 +132,100 @@ pub struct Applied {
     pub live: Arc<Definitions>,
     /// The definitions that become live once their new group versions are filled.
     pub staged: Option<Arc<Definitions>>,
-    /// The numbers of these generations.
+    /// The pointer that these definitions were read by. Endpoints may have been changed since.
     pub pointer: Pointer,
-    /// The version of the pointer's object; 0 if nothing has been applied yet.
+    /// The version of the pointer's object then; 0 if nothing has been applied yet.
     pub version: u64,
 }
 
-/// Which generations of definitions count. It is one small object that is written at once, so that
-/// all definitions of a project change together.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pointer {
-    /// The number of the live generation, from 1; 0 if nothing has been applied yet.
-    pub live: u64,
-    /// The number of the staged generation.
-    pub staged: Option<u64>,
-    /// For each table that the staged generation fills, the event times that the previous version
-    /// had when the new one was staged. Later events are written to both versions.
-    #[serde(default)]
-    pub spans: BTreeMap<String, Interval>,
-}
+impl Applied {
+    /// Returns whether applying definitions would change nothing: they are live, no others are
+    /// staged, and they are stored as the present version of Wafer stores them.
+    pub fn is_only(&self, wanted: &Definitions) -> bool {
+        let is_live = self.pointer.live.number > 0 && *self.live == *wanted;
+        is_live && self.staged.is_none() && !self.is_in_objects()
+    }
 
-/// Returns the name of the pointer's object.
-pub(crate) fn pointer_name(project: &str) -> String {
-    format!("{project}/applied")
+    /// Returns whether an earlier version of Wafer wrote some of these definitions, as objects.
+    pub(crate) fn is_in_objects(&self) -> bool {
+        let staged = self.pointer.staged;
+        self.pointer.live.is_in_objects() || staged.is_some_and(Generation::is_in_objects)
+    }
+
+    /// Returns the definitions of a generation, if it is one of these.
+    pub(crate) fn definitions_of(&self, generation: Generation) -> Option<Arc<Definitions>> {
+        if generation == self.pointer.live {
+            Some(Arc::clone(&self.live))
+        } else if Some(generation) == self.pointer.staged {
+            self.staged.clone()
+        } else {
+            None
+        }
+    }
 }
 
 /// Reads the pointer and the version of its object. Without one, nothing has been applied yet.
-async fn read_pointer(store: &dyn MetadataStore, project: &str) -> Result<(Pointer, u64)> {
-    let name = pointer_name(project);
-    let Some(stored) = store.get(&name).await? else {
-        return Ok((Pointer::default(), 0));
-    };
-    let pointer = serde_json::from_slice(&stored.value).map_err(|e| {
-        let message = format!("stored object `{name}` cannot be read; apply the project again");
-        Error::caused(Kind::Corrupt, message, e)
-    })?;
-    Ok((pointer, stored.version))
-}
-
-/// Returns whether the pointer has not moved since these definitions were read.
-pub(crate) async fn is_current(
-    store: &dyn MetadataStore,
+pub(crate) async fn read_pointer(
+    metadata: &dyn MetadataStore,
     project: &str,
-    applied: &Applied,
-) -> Result<bool> {
-    let stored = store.get(&pointer_name(project)).await?;
-    Ok(stored.map_or(0, |stored| stored.version) == applied.version)
+) -> Result<(Pointer, u64)> {
+    let name = format!("{project}/{POINTER}");
+    match metadata.get(&name).await? {
+        None => Ok((Pointer::default(), 0)),
+        Some(stored) => Ok((stored::read(&name, &stored.value)?, stored.version)),
+    }
 }
 
-/// Reads the definitions that are applied to a project.
-pub(crate) async fn read(store: &dyn MetadataStore, project: &str) -> Result<Applied> {
+/// Reads the definitions that are applied to a project. Those that are `known` already are not read
+/// again.
+pub(crate) async fn read(stores: &Stores, project: &str, known: &Applied) -> Result<Applied> {
+    let metadata = stores.metadata.as_ref();
     loop {
-        let (pointer, version) = read_pointer(store, project).await?;
-        let live = read_generation(store, project, pointer.live).await?;
+        let (pointer, version) = read_pointer(metadata, project).await?;
+        let live = read_generation(stores, project, pointer.live, known).await?;
         let staged = match pointer.staged {
             None => None,
-            Some(staged) => Some(Arc::new(read_generation(store, project, staged).await?)),
+            Some(staged) => Some(read_generation(stores, project, staged, known).await?),
         };
         let applied = Applied {
-            live: Arc::new(live),
+            live,
             staged,
             pointer,
             version,
         };
-        // Old generations are removed when the pointer moves. What was read while it moved may be
-        // incomplete, so it is read again.
-        if is_current(store, project, &applied).await? {
+        // Artifacts stay. Objects are removed when the pointer moves: what was read of them while
+        // it moved may be incomplete, so it is read again.
+        if !applied.is_in_objects() || read_pointer(metadata, project).await?.1 == version {
             return Ok(applied);
         }
     }
 }
 
-/// Returns the prefix of the names of a generation's objects.
-pub(crate) fn generation_prefix(project: &str, generation: u64) -> String {
-    format!("{project}/definitions/{generation:08}/")
-}
-
 async fn read_generation(
-    store: &dyn MetadataStore,
+    stores: &Stores,
     project: &str,
-    generation: u64,
-) -> Result<Definitions> {
-    let prefix = generation_prefix(project, generation);
-    Ok(Definitions {
-        sources: read_kind(store, &prefix, "source").await?,
-        functions: read_kind(store, &prefix, "function").await?,
-        groups: read_kind(store, &prefix, "group").await?,
-        pipelines: read_kind(store, &prefix, "pipeline").await?,
-        views: read_kind(store, &prefix, "view").await?,
-        models: read_kind(store, &prefix, "model").await?,
-    })
+    generation: Generation,
+    known: &Applied,
+) -> Result<Arc<Definitions>> {
+    if let Some(definitions) = known.definitions_of(generation) {
+        return Ok(definitions);
+    }
+    let Generation { number, artifact } = generation;
+    let read = match artifact {
+        Some(digest) => artifact::read(stores.artifacts.as_ref(), digest).await,
+        None => earlier::read(stores.metadata.as_ref(), project, number).await,
+    };
+    let definitions = read.map_err(|e| {
+        let kind = match e.kind() {
+            // It is not what the caller asked for that is missing.
+            Kind::NotFound => Kind::Corrupt,
+            kind => kind,
+        };
+        let message = format!("generation {number} of the definitions of `{project}`");
+        Error::caused(kind, message, e)
+    })?;
+    Ok(Arc::new(definitions))
 }
 
-async fn read_kind<T: DeserializeOwned>(
-    store: &dyn MetadataStore,
-    generation: &str,
-    kind: &str,
-) -> Result<BTreeMap<String, T>> {
-    let prefix = format!("{generation}{kind}/");
-    let stored = store.list(&prefix).await?;
-    stored
-        .into_iter()
-        .map(|(name, object)| {
-            let definition = serde_json::from_slice(&object.value).map_err(|e| {
-                let message =
-                    format!("stored definition `{name}` cannot be read; apply the project again");
-                Error::caused(Kind::Corrupt, message, e)
-            })?;
-            Ok((name[prefix.len()..].to_owned(), definition))
-        })
-        .collect()
-}
+#[cfg(test)]
+mod tests;

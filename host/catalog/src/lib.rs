@@ -1,7 +1,7 @@
 //! The catalog: what a project defines, which of it is applied, and what was done with it.
 //!
 //! [`Definitions`] holds what `wafer.toml` means once the project's functions have described
-//! themselves. Applying writes them as a generation and moves a [`Pointer`] to it, so that all
+//! themselves. Applying writes them as a [`Generation`] and moves a [`Pointer`] to it, so that all
 //! definitions of a project change at once. Records ([`RunRecord`], [`TrainingSet`],
 //! [`ModelVersion`], [`Release`]) say what was done with the definitions. [`Context`] holds what
 //! all services share: the stores, the sandbox, the clocks, the applied definitions and the loaded
@@ -33,6 +33,7 @@ mod plan;
 mod progress;
 mod recipe;
 mod records;
+mod stored;
 mod task;
 
 pub use check::{CHECK_ROWS, CheckReport, check_function, check_predictions};
@@ -47,11 +48,10 @@ pub use definitions::{
     ViewDef, Which, definition, feature_name, fingerprint, is_alias, predicted,
 };
 pub use functions::{ProjectFunction, ProjectFunctions};
-pub use generations::{Applied, Pointer};
+pub use generations::{Applied, Generation, Pointer};
 pub use lease::{LEASE, RenewedLease};
 pub use names::{get, is_name, meant, nearest};
 pub use native_code::TARGETS;
-pub use objects::read;
 pub use on_demand::{Readable, call, nulled, of_good_rows, readable};
 pub use partial::{PartialFile, is_same_file};
 pub use plan::{Change, ChangeKind, Plan};
@@ -61,6 +61,7 @@ pub use records::{
     Artifact, ColumnStatistics, INPUTS_VERSION, Lineage, MAX_DISTINCT, ModelNote, ModelVersion,
     Reject, Release, RunRecord, RunState, Split, SplitBy, TrainingSet, Upstream, prediction,
 };
+pub use stored::read;
 pub use task::{
     BoundedFile, DiskRoom, TemporaryFolder, blocking, ended, keep_temporary_files_in,
     remove_abandoned_folders, temporary_file, temporary_folder,

@@ -6,9 +6,10 @@ use serde::de::DeserializeOwned;
 use wafer_store::{Error, Expect, Kind, Result};
 
 use crate::context::Context;
+use crate::stored::read;
 
 /// How often a change is tried again when other processes write the object at the same time.
-const ATTEMPTS: usize = 50;
+pub(crate) const ATTEMPTS: usize = 50;
 
 impl Context {
     /// Reads an object and its version, or returns `None` if there is no object of that name.
@@ -116,17 +117,4 @@ impl Context {
         let message = format!("`{name}` is changed by too many processes at once; try again");
         Err(Error::new(Kind::Unavailable, message))
     }
-}
-
-/// Decodes the stored object of the given name.
-///
-/// # Errors
-/// Returns [`Kind::Corrupt`] when it cannot be decoded.
-pub fn read<T: DeserializeOwned>(name: &str, value: &[u8]) -> Result<T> {
-    serde_json::from_slice(value).map_err(|e| {
-        let message = format!(
-            "stored object `{name}` cannot be read: it is damaged, or a later version of wafer wrote it"
-        );
-        Error::caused(Kind::Corrupt, message, e)
-    })
 }

@@ -154,7 +154,7 @@ impl Pipelines {
             live: generation,
             ..Pointer::default()
         };
-        self.context.point(pointer, applied.version).await?;
+        self.context.point(pointer, &applied).await?;
         Ok(true)
     }
 }

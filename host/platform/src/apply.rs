@@ -76,7 +76,8 @@ impl Platform {
     ///
     /// The generation is staged if groups have new versions that must be filled first, which the
     /// plan then names, and `go_live` waits for them. Otherwise it is live at once. Definitions
-    /// that are applied already are not written again.
+    /// that are applied already are not written again, unless an earlier version of Wafer wrote
+    /// them, in another form.
     ///
     /// # Errors
     /// Returns the errors of [`plan`](Self::plan) and of the stores, and [`Kind::Conflict`] when
@@ -103,16 +104,14 @@ impl Platform {
         };
         plan.staged = Vec::new();
         let applied = self.context.applied();
-        let is_same = *applied.live == wanted && applied.pointer.live > 0;
-        if is_same && applied.staged.is_none() {
+        if applied.is_only(&wanted) {
             return Ok(plan);
         }
         if !to_fill.is_empty() && applied.staged.as_deref() == Some(&wanted) {
             plan.staged = to_fill;
             return Ok(plan);
         }
-        let generation = self.context.next_generation().await?;
-        self.context.write_generation(generation, &wanted).await?;
+        let generation = self.context.write_generation(&wanted).await?;
         let pointer = if to_fill.is_empty() {
             Pointer {
                 live: generation,
@@ -123,9 +122,10 @@ impl Platform {
                 live: applied.pointer.live,
                 staged: Some(generation),
                 spans: self.pipelines.spans(&wanted).await?,
+                ..Pointer::default()
             }
         };
-        self.context.point(pointer, applied.version).await?;
+        self.context.point(pointer, &applied).await?;
         plan.staged = to_fill;
         Ok(plan)
     }

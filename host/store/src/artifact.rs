@@ -1,5 +1,5 @@
-//! The artifact store: components, compiled code and assets, as immutable bytes that are named
-//! by their content.
+//! The artifact store: components, compiled code, assets and definitions, as immutable bytes that
+//! are named by their content.
 
 use std::fmt::{Debug, Display};
 use std::io::Read as _;

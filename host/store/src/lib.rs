@@ -3,9 +3,9 @@
 //! - [`OnlineStore`]: the latest row of each entity, and the commits of events.
 //! - [`Outbox`]: rows that were acknowledged and are not in the offline tables yet.
 //! - [`Upkeep`]: what a store wants done from time to time; [`Metered`]: what its calls cost.
-//! - [`MetadataStore`]: definitions, runs and leases, as small objects that are written one
-//!   by one.
-//! - [`ArtifactStore`]: components, compiled code and assets, named by their content.
+//! - [`MetadataStore`]: runs, leases and the pointer to the applied definitions, as small objects
+//!   that are written one by one.
+//! - [`ArtifactStore`]: components, compiled code, assets and definitions, named by their content.
 //!   [`CheckedCode`] compares compiled code with its digest in the metadata store.
 //! - [`OfflineTables`]: all rows, as Delta tables of Parquet files.
 //!

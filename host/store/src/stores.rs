@@ -15,9 +15,9 @@ pub struct Stores {
     pub upkeep: Arc<dyn Upkeep>,
     /// What the calls of the online and of the metadata store cost.
     pub metered: Arc<dyn Metered>,
-    /// Definitions, runs and leases.
+    /// Runs, leases, and the pointer to the applied definitions.
     pub metadata: Arc<dyn MetadataStore>,
-    /// Components, compiled code, assets and models.
+    /// Components, compiled code, assets, models and definitions.
     pub artifacts: Arc<dyn ArtifactStore>,
     /// All rows, as Delta tables.
     pub offline: OfflineTables,

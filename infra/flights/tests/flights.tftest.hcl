@@ -59,7 +59,7 @@ run "everything" {
       } == {
       requests = tolist(["Code", "Key", "List", "Logs", "Outbox", "Probe", "Settings", "Table"])
       events   = tolist(["Code", "Key", "List", "Logs", "Outbox", "Probe", "Queues", "Settings", "Table"])
-      flush    = tolist(["Key", "List", "Logs", "Outbox", "Probe", "Queues", "Settings", "Table", "Tables"])
+      flush    = tolist(["Definitions", "Key", "List", "Logs", "Outbox", "Probe", "Queues", "Settings", "Table", "Tables"])
       runs     = tolist(["Code", "Key", "List", "Logs", "Outbox", "Probe", "SetAside", "Settings", "Sources", "Table", "Tables"])
     }
     error_message = "A function may do something else than what it is for."

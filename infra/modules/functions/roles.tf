@@ -72,6 +72,17 @@ data "aws_iam_policy_document" "this" {
     }
   }
 
+  # Who runs no code still reads the definitions, which are an artifact.
+  dynamic "statement" {
+    for_each = each.key == "flush" ? [1] : []
+
+    content {
+      sid       = "Definitions"
+      actions   = ["s3:GetObject"]
+      resources = ["${local.object}artifacts/blobs/*"]
+    }
+  }
+
   statement {
     sid       = "List"
     actions   = ["s3:ListBucket"]

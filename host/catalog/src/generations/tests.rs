@@ -1,0 +1,358 @@
+//! Applying and reading on a store in memory.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde_json::json;
+use wafer_store::{ArtifactFolder, Expect, MemoryStore, OfflineTables, Versioned, blob_name};
+
+use super::*;
+use crate::applied::move_pointer;
+use crate::definitions::ViewDef;
+
+/// The stores of a project, and the folder of its artifacts.
+struct Project {
+    stores: Stores,
+    folder: tempfile::TempDir,
+}
+
+impl Project {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let artifacts = ArtifactFolder::open(folder.path().join("artifacts")).unwrap();
+        let offline = OfflineTables::in_folder(&folder.path().join("offline")).unwrap();
+        let store: Arc<MemoryStore> = Arc::default();
+        Self {
+            stores: Stores::new(store, Arc::new(artifacts), offline),
+            folder,
+        }
+    }
+
+    async fn read(&self) -> Result<Applied> {
+        read(&self.stores, "p", &Applied::default()).await
+    }
+
+    /// Writes definitions as a generation with this number.
+    async fn write(&self, number: u64, definitions: &Definitions) -> Generation {
+        let definitions = Arc::new(definitions.clone());
+        let digest = artifact::write(self.stores.artifacts.as_ref(), definitions).await;
+        Generation {
+            number,
+            artifact: Some(digest.unwrap()),
+        }
+    }
+
+    async fn point(&self, pointer: Pointer, based_on: &Applied) -> Result<()> {
+        move_pointer(&self.stores, "p", pointer, based_on).await
+    }
+
+    /// Makes definitions live, as a generation with this number.
+    async fn make_live(&self, number: u64, definitions: &Definitions) {
+        let live = self.write(number, definitions).await;
+        let based_on = self.read().await.unwrap();
+        let pointer = Pointer {
+            live,
+            ..Pointer::default()
+        };
+        self.point(pointer, &based_on).await.unwrap();
+    }
+
+    async fn put(&self, name: &str, json: &serde_json::Value) {
+        let value = Bytes::from(json.to_string());
+        let put = self.stores.metadata.put(name, value, Expect::Anything);
+        put.await.unwrap();
+    }
+
+    /// Writes views as an earlier version of Wafer did.
+    async fn put_objects(&self, generation: u64, definitions: &Definitions) {
+        for (name, view) in &definitions.views {
+            let name = format!("p/definitions/{generation:08}/view/{name}");
+            self.put(&name, &json!(view)).await;
+        }
+    }
+
+    async fn names(&self) -> Vec<String> {
+        let stored = self.stores.metadata.list("p/").await.unwrap();
+        stored.into_iter().map(|(name, _)| name).collect()
+    }
+
+    fn artifact_path(&self, generation: Generation) -> std::path::PathBuf {
+        let name = blob_name(generation.artifact.unwrap());
+        self.folder.path().join("artifacts").join(name)
+    }
+}
+
+/// Returns definitions of one view.
+fn view(name: &str) -> Definitions {
+    let view = ViewDef {
+        inputs: Vec::new(),
+        lookups: Vec::new(),
+        functions: Vec::new(),
+        doc: format!("the view {name}"),
+    };
+    Definitions {
+        views: BTreeMap::from([(name.to_owned(), view)]),
+        ..Definitions::default()
+    }
+}
+
+#[test]
+fn stored_pointers_keep_their_bytes_and_earlier_versions_refuse_those_to_artifacts() {
+    /// What an earlier version of Wafer reads.
+    #[derive(Deserialize)]
+    struct EarlierPointer {
+        live: u64,
+        staged: Option<u64>,
+    }
+    let digest = Digest::of(b"");
+    let in_artifact = |number| Generation {
+        number,
+        artifact: Some(digest),
+    };
+    let in_objects = |number| Generation {
+        number,
+        artifact: None,
+    };
+    let stored = format!(
+        r#"{{"live":{{"number":7,"artifact":"{digest}"}},"staged":{{"number":8,"artifact":"{digest}"}},"spans":{{}},"endpoints":3}}"#
+    );
+    let pointer = Pointer {
+        live: in_artifact(7),
+        staged: Some(in_artifact(8)),
+        spans: BTreeMap::new(),
+        endpoints: 3,
+    };
+    assert_eq!(serde_json::to_string(&pointer).unwrap(), stored);
+    assert_eq!(serde_json::from_str::<Pointer>(&stored).unwrap(), pointer);
+    assert!(serde_json::from_str::<EarlierPointer>(&stored).is_err());
+
+    // Earlier versions wrote this, and read it also when it counts changes of endpoints.
+    for stored in [
+        r#"{"live":3,"staged":4,"spans":{}}"#,
+        r#"{"live":3,"staged":4,"spans":{},"endpoints":1}"#,
+    ] {
+        let read: Pointer = serde_json::from_str(stored).unwrap();
+        assert_eq!(
+            (read.live, read.staged),
+            (in_objects(3), Some(in_objects(4)))
+        );
+        let again = serde_json::to_string(&read).unwrap();
+        let earlier: EarlierPointer = serde_json::from_str(&again).unwrap();
+        assert_eq!((earlier.live, earlier.staged), (3, Some(4)));
+    }
+}
+
+#[tokio::test]
+async fn applied_definitions_are_read_and_known_ones_not_again() {
+    let project = Project::new();
+    let nothing = project.read().await.unwrap();
+    assert!(!nothing.is_only(&Definitions::default()));
+    assert_eq!(
+        (nothing.version, &*nothing.live),
+        (0, &Definitions::default())
+    );
+    project.make_live(1, &view("a")).await;
+    let first = project.read().await.unwrap();
+    assert_eq!((first.pointer.live.number, &*first.live), (1, &view("a")));
+    assert!(first.is_only(&view("a")) && !first.is_only(&view("b")));
+    assert_eq!(project.names().await, ["p/applied"]);
+
+    let staged = project.write(2, &view("b")).await;
+    let pointer = Pointer {
+        staged: Some(staged),
+        ..first.pointer.clone()
+    };
+    project.point(pointer, &first).await.unwrap();
+    // Without the artifact, what is live is found only by those who know it.
+    std::fs::remove_file(project.artifact_path(first.pointer.live)).unwrap();
+    let second = read(&project.stores, "p", &first).await.unwrap();
+    assert!(Arc::ptr_eq(&first.live, &second.live));
+    assert_eq!(second.staged.as_deref(), Some(&view("b")));
+    assert!(!second.is_only(&view("a")));
+    assert!(project.read().await.is_err());
+
+    // What was staged becomes live, and is known.
+    let pointer = Pointer {
+        live: staged,
+        ..Pointer::default()
+    };
+    project.point(pointer, &second).await.unwrap();
+    let third = read(&project.stores, "p", &second).await.unwrap();
+    assert!(Arc::ptr_eq(second.staged.as_ref().unwrap(), &third.live));
+    assert!(third.staged.is_none());
+}
+
+/// A process with a pointer that has moved since still finds what it names.
+#[tokio::test]
+async fn earlier_generations_stay() {
+    let project = Project::new();
+    project.make_live(1, &view("a")).await;
+    let first = project.read().await.unwrap().pointer.live;
+    project.make_live(2, &view("b")).await;
+    let artifacts = project.stores.artifacts.as_ref();
+    let read = artifact::read(artifacts, first.artifact.unwrap()).await;
+    assert_eq!(read.unwrap(), view("a"));
+}
+
+#[tokio::test]
+async fn damaged_or_missing_artifacts_are_errors_that_name_them() {
+    let project = Project::new();
+    project.make_live(7, &view("a")).await;
+    let live = project.read().await.unwrap().pointer.live;
+    let path = project.artifact_path(live);
+    let digest = live.artifact.unwrap().to_string();
+    let error = async || {
+        let error = project.read().await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Corrupt);
+        let said = error.chain();
+        for part in ["generation 7 of the definitions of `p`", &*digest] {
+            assert!(said.contains(part), "{said}");
+        }
+        said
+    };
+    std::fs::write(&path, "something else").unwrap();
+    assert!(error().await.contains("is damaged"));
+    std::fs::remove_file(&path).unwrap();
+    assert!(error().await.contains("has no artifact"));
+
+    // An artifact that is whole, but not one of definitions.
+    let other = Bytes::from_static(b"a component");
+    let digest = Digest::of(&other);
+    let name = blob_name(digest);
+    project.stores.artifacts.put(&name, other).await.unwrap();
+    let live = json!({"number": 8, "artifact": digest});
+    project
+        .put("p/applied", &json!({"live": live, "staged": null}))
+        .await;
+    let said = project.read().await.unwrap_err().chain();
+    for part in ["generation 8", &*digest.to_string(), "how many bytes"] {
+        assert!(said.contains(part), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn definitions_of_earlier_versions_are_read_until_the_next_apply_removes_them() {
+    let project = Project::new();
+    project.put_objects(3, &view("a")).await;
+    project.put_objects(4, &view("b")).await;
+    let pointer = json!({"live": 3, "staged": 4, "spans": {}});
+    project.put("p/applied", &pointer).await;
+    let before = project.read().await.unwrap();
+    assert!(before.is_in_objects());
+    assert_eq!(*before.live, view("a"));
+    assert_eq!(before.staged.as_deref(), Some(&view("b")));
+
+    // What stays live is written as an artifact too.
+    let staged = project.write(5, &view("c")).await;
+    let pointer = Pointer {
+        staged: Some(staged),
+        ..before.pointer.clone()
+    };
+    project.point(pointer, &before).await.unwrap();
+    let after = project.read().await.unwrap();
+    assert!(!after.is_in_objects());
+    assert_eq!((after.pointer.live.number, &*after.live), (3, &view("a")));
+    assert_eq!(after.staged.as_deref(), Some(&view("c")));
+    assert_eq!(project.names().await, ["p/applied"]);
+}
+
+#[tokio::test]
+async fn definitions_of_earlier_versions_are_written_anew_by_an_apply_that_changes_nothing() {
+    let project = Project::new();
+    project.put_objects(3, &view("a")).await;
+    let pointer = json!({"live": 3, "staged": null, "spans": {}});
+    project.put("p/applied", &pointer).await;
+    assert!(!project.read().await.unwrap().is_only(&view("a")));
+    project.make_live(4, &view("a")).await;
+    assert!(project.read().await.unwrap().is_only(&view("a")));
+    assert_eq!(project.names().await, ["p/applied"]);
+}
+
+#[tokio::test]
+async fn of_two_applies_one_fails_but_changes_of_endpoints_do_not_matter() {
+    let project = Project::new();
+    project.make_live(1, &view("a")).await;
+    let based_on = project.read().await.unwrap();
+    let mut counted = based_on.pointer.clone();
+    counted.endpoints += 1;
+    project.put("p/applied", &json!(counted)).await;
+
+    let pointer = |live| Pointer {
+        live,
+        ..Pointer::default()
+    };
+    let second = pointer(project.write(2, &view("b")).await);
+    project.point(second, &based_on).await.unwrap();
+    let applied = project.read().await.unwrap();
+    assert_eq!((&*applied.live, applied.pointer.endpoints), (&view("b"), 1));
+
+    let third = pointer(project.write(3, &view("c")).await);
+    let error = project.point(third, &based_on).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Conflict);
+    assert!(error.to_string().contains("at the same time"), "{error}");
+    assert_eq!(*project.read().await.unwrap().live, view("b"));
+}
+
+/// A store whose pointer moves, once, between two reads of objects, and whose objects are removed
+/// then.
+#[derive(Debug)]
+struct MovingStore {
+    inner: Arc<dyn MetadataStore>,
+    lists: AtomicU64,
+}
+
+impl std::fmt::Display for MovingStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("moving")
+    }
+}
+
+#[async_trait]
+impl MetadataStore for MovingStore {
+    async fn get(&self, name: &str) -> Result<Option<Versioned>> {
+        self.inner.get(name).await
+    }
+
+    async fn put(&self, name: &str, value: Bytes, expect: Expect) -> Result<u64> {
+        self.inner.put(name, value, expect).await
+    }
+
+    async fn delete(&self, name: &str, expect: Expect) -> Result<()> {
+        self.inner.delete(name, expect).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<(String, Versioned)>> {
+        // The views are listed after sources, functions, groups and pipelines.
+        if self.lists.fetch_add(1, Ordering::Relaxed) == 3 {
+            let pointer = Bytes::from_static(br#"{"live":2,"staged":null}"#);
+            self.put("p/applied", pointer, Expect::Anything).await?;
+            for (name, _) in self.inner.list("p/definitions/00000001/").await? {
+                self.delete(&name, Expect::Anything).await?;
+            }
+        }
+        self.inner.list(prefix).await
+    }
+}
+
+#[tokio::test]
+async fn objects_that_are_removed_while_they_are_read_are_read_again() {
+    let project = Project::new();
+    project.put_objects(1, &view("a")).await;
+    project.put_objects(2, &view("b")).await;
+    let pointer = json!({"live": 1, "staged": null, "spans": {}});
+    project.put("p/applied", &pointer).await;
+    let moving = MovingStore {
+        inner: Arc::clone(&project.stores.metadata),
+        lists: AtomicU64::new(0),
+    };
+    let stores = Stores {
+        metadata: Arc::new(moving),
+        ..project.stores
+    };
+    let applied = read(&stores, "p", &Applied::default()).await.unwrap();
+    assert_eq!(
+        (applied.pointer.live.number, &*applied.live),
+        (2, &view("b"))
+    );
+}
