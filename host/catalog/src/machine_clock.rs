@@ -20,12 +20,25 @@ fn object_name(project: &str) -> String {
     format!("{project}/clock")
 }
 
-/// Returns the latest time that the project has seen.
-async fn read_latest(metadata: &dyn MetadataStore, project: &str) -> Result<Option<Timestamp>> {
-    let stored = metadata.get(&object_name(project)).await?;
-    // An unreadable object counts as missing. It is replaced by the next write.
-    let text = stored.and_then(|stored| String::from_utf8(stored.value.to_vec()).ok());
-    Ok(text.and_then(|text| text.parse().ok()))
+/// The latest time that the project has seen, and what a write of a later one expects.
+struct Latest {
+    /// The time. An unreadable object counts as missing, and is replaced by the next write.
+    time: Option<Timestamp>,
+    expect: Expect,
+}
+
+async fn read_latest(metadata: &dyn MetadataStore, project: &str) -> Result<Latest> {
+    let Some(stored) = metadata.get(&object_name(project)).await? else {
+        return Ok(Latest {
+            time: None,
+            expect: Expect::Absent,
+        });
+    };
+    let text = std::str::from_utf8(&stored.value).ok();
+    Ok(Latest {
+        time: text.and_then(|text| text.parse().ok()),
+        expect: Expect::Version(stored.version),
+    })
 }
 
 /// Checks that the clock is not behind the latest time of the project, and returns that time.
@@ -33,13 +46,9 @@ async fn read_latest(metadata: &dyn MetadataStore, project: &str) -> Result<Opti
 ///
 /// # Errors
 /// Returns [`Kind::Invalid`] with both times when the clock is behind by more than the tolerance.
-async fn compare(
-    metadata: &dyn MetadataStore,
-    project: &str,
-    now: Timestamp,
-) -> Result<Option<Timestamp>> {
-    let latest = read_latest(metadata, project).await?;
-    if let Some(latest) = latest
+async fn compare(metadata: &dyn MetadataStore, project: &str, now: Timestamp) -> Result<Latest> {
+    let found = read_latest(metadata, project).await?;
+    if let Some(latest) = found.time
         && now.plus(TOLERANCE) < latest
     {
         let behind = latest.since(now);
@@ -52,16 +61,21 @@ async fn compare(
             ),
         ));
     }
-    Ok(latest)
+    Ok(found)
 }
 
 /// Checks the clock like [`compare`], and stores the present as the latest time if that is old.
 async fn check(metadata: &dyn MetadataStore, project: &str, now: Timestamp) -> Result<()> {
-    let latest = compare(metadata, project, now).await?;
-    if latest.is_none_or(|latest| latest.plus(PERIOD) <= now) {
-        accept(metadata, project, now).await?;
+    let Latest { time, expect } = compare(metadata, project, now).await?;
+    if time.is_some_and(|latest| now < latest.plus(PERIOD)) {
+        return Ok(());
     }
-    Ok(())
+    let value = Bytes::from(now.to_string());
+    match metadata.put(&object_name(project), value, expect).await {
+        // Of many processes that start at the same time, one is enough.
+        Err(e) if e.kind() == Kind::Conflict => Ok(()),
+        stored => stored.map(drop),
+    }
 }
 
 /// Stores a time as the latest time of the project, also if it is earlier than the stored one.
@@ -75,7 +89,7 @@ async fn accept(metadata: &dyn MetadataStore, project: &str, now: Timestamp) -> 
 
 impl Context {
     /// Checks that the machine's clock was not set back since the project was last used, and stores
-    /// the present as the time of its last use.
+    /// the present as the time of its last use, unless that was stored within the last minute.
     ///
     /// # Errors
     /// Returns [`Kind::Invalid`] when it was, and the errors of the metadata store.
@@ -146,6 +160,13 @@ mod tests {
         }
         // A later time is accepted, and stored as the new latest time.
         check("2026-01-01T13:00:00Z").await.unwrap();
+        // Within a minute, no time is stored again.
+        let version = async || store.get(&object_name("p")).await.unwrap().unwrap().version;
+        let before = version().await;
+        check("2026-01-01T13:00:59Z").await.unwrap();
+        assert_eq!(version().await, before);
+        check("2026-01-01T13:01:00Z").await.unwrap();
+        assert_eq!(version().await, before + 1);
         // Comparing stores nothing, so a reader with a wrong clock does not stop the others.
         let wrong = at("2036-01-01T13:00:00Z");
         assert!(compare(&store, "p", wrong).await.is_ok());

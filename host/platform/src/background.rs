@@ -6,6 +6,7 @@
 //! ([`Background::run_at`]); the other tasks are started there by events of their own.
 
 mod abandoned;
+mod clock;
 mod definitions;
 mod due_rows;
 mod endpoints;
@@ -84,9 +85,10 @@ impl Background {
     /// Creates all background tasks of a project. Opening the project counts as their last round,
     /// because it reads the applied definitions.
     pub fn new(platform: Arc<Platform>) -> Self {
-        let tasks: [Box<dyn BackgroundTask>; 7] = [
+        let tasks: [Box<dyn BackgroundTask>; 8] = [
             Box::new(definitions::ReadDefinitions),
             Box::new(endpoints::ReadEndpoints),
+            Box::new(clock::CheckClock),
             Box::new(due_rows::ApplyDueRows),
             Box::new(triggers::RunTriggers::default()),
             Box::new(request_log::WriteRequestLog),

@@ -1,9 +1,11 @@
 //! Endpoints: stable names that route requests to releases by weight.
 //!
 //! The routing of an endpoint is one metadata object, `endpoint/NAME`, which also holds the
-//! earlier routings for a rollback. Processes that answer requests look for changes and make the
-//! new releases ready (module `refresh`). A request uses the routing that was ready when it came
-//! in, to its end. So no request sees the features of one release and the model of another.
+//! earlier routings for a rollback. Each change is counted in the pointer to the applied
+//! definitions. Processes that answer requests look at the pointer anyway, and make the new
+//! releases ready when it has counted one (module `refresh`). A request uses the routing that was
+//! ready when it came in, to its end. So no request sees the features of one release and the model
+//! of another.
 
 use std::collections::BTreeMap;
 
@@ -72,9 +74,7 @@ impl Serving {
         self.check_routing(name, &routing).await?;
         let now = self.context.machine_now();
         let set = |before: Option<Endpoint>| Ok(Endpoint::switched(before, routing.clone(), now));
-        self.context
-            .change_object(&endpoint_object(name), set)
-            .await
+        self.change(name, set).await
     }
 
     /// Restores the routing that an endpoint had before the present one.
@@ -98,9 +98,20 @@ impl Serving {
                 Error::new(Kind::Conflict, message)
             })
         };
-        self.context
-            .change_object(&endpoint_object(name), back)
-            .await
+        self.change(name, back).await
+    }
+
+    /// Changes an endpoint, and lets all processes know. If that fails, repeating the command is
+    /// enough.
+    async fn change(
+        &self,
+        name: &str,
+        change: impl FnMut(Option<Endpoint>) -> Result<Endpoint>,
+    ) -> Result<Endpoint> {
+        let object = endpoint_object(name);
+        let changed = self.context.change_object(&object, change).await?;
+        self.context.count_endpoint_change().await?;
+        Ok(changed)
     }
 
     /// Removes an endpoint. Its logs stay.
@@ -120,6 +131,7 @@ impl Serving {
         self.context
             .delete_object(&endpoint_object(name), version)
             .await?;
+        self.context.count_endpoint_change().await?;
         self.refresh_endpoints().await
     }
 

@@ -138,9 +138,23 @@ impl EndpointServing {
     }
 }
 
-/// The endpoints that could not be made ready, by name.
+/// What the last refresh of the endpoints found.
 #[derive(Debug, Default)]
-pub(crate) struct FailedEndpoints(pub(crate) BTreeMap<String, FailedEndpoint>);
+pub(crate) struct LastRefresh {
+    /// The number of changes of endpoints that was known before they were read. `None` if they were
+    /// not read yet.
+    pub(crate) changes: Option<u64>,
+    /// The endpoints that could not be made ready, by name.
+    pub(crate) failed: BTreeMap<String, FailedEndpoint>,
+}
+
+impl LastRefresh {
+    /// Returns whether endpoints must be read again: if some were changed since, or if one that
+    /// could not be made ready is to be tried again.
+    pub(crate) fn is_outdated(&self, changes: u64, now: Timestamp) -> bool {
+        self.changes != Some(changes) || self.failed.values().any(|failed| failed.next <= now)
+    }
+}
 
 /// An endpoint that could not be made ready.
 #[derive(Debug)]
@@ -169,6 +183,24 @@ pub(crate) fn common_keys<'a>(mut lists: impl Iterator<Item = &'a [String]>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn endpoints_are_read_again_when_they_change_and_while_one_fails() {
+        let at = Timestamp::from_micros;
+        let mut last = LastRefresh::default();
+        assert!(last.is_outdated(0, at(0)));
+        last.changes = Some(3);
+        assert!(!last.is_outdated(3, at(0)));
+        assert!(last.is_outdated(4, at(0)));
+        let failed = FailedEndpoint {
+            routing: Routing::default(),
+            message: String::new(),
+            next: at(10),
+        };
+        last.failed.insert("line".to_owned(), failed);
+        assert!(!last.is_outdated(3, at(9)));
+        assert!(last.is_outdated(3, at(10)));
+    }
 
     #[test]
     fn rows_are_sampled_by_the_keys_that_all_releases_have() {

@@ -1,7 +1,8 @@
 //! Making endpoints ready to answer after their routing changed.
 //!
-//! [`Serving::refresh_endpoints`] is called again and again: by a loop of a server, and before
-//! requests by the Lambda program. It lists the endpoints in the metadata store, loads the
+//! [`Serving::refresh_changed_endpoints`] is called again and again: by a loop of a server, and
+//! before requests by the Lambda program. When the pointer to the applied definitions has counted a
+//! change of endpoints, [`Serving::refresh_endpoints`] lists them in the metadata store, loads the
 //! releases of those that changed, one after the other, and then replaces all endpoints at once.
 //! An endpoint that cannot be made ready stays as it was, and is tried again after a pause.
 
@@ -12,13 +13,29 @@ use futures::future::BoxFuture;
 use wafer_store::{Error, Kind, Result};
 
 use crate::endpoints::Endpoint;
-use crate::ready::{EndpointServing, FailedEndpoint, RETRY_PAUSE, ReadyRelease, common_keys};
+use crate::ready::{
+    EndpointServing, FailedEndpoint, LastRefresh, RETRY_PAUSE, ReadyRelease, common_keys,
+};
 use crate::request_log::table::LogTable;
 use crate::routing::Routing;
 use crate::served_view::ServedView;
 use crate::service::Serving;
 
 impl Serving {
+    /// Reads the endpoints if some were changed since they were read last, as far as the context
+    /// knows, or if one is to be tried again. Makes ready those whose routing changed.
+    ///
+    /// # Errors
+    /// Returns the errors of the metadata store.
+    pub async fn refresh_changed_endpoints(&self) -> Result<()> {
+        let (changes, now) = (self.context.endpoint_changes(), self.context.machine_now());
+        let is_outdated = self.last_refresh.lock().await.is_outdated(changes, now);
+        match is_outdated {
+            true => self.refresh_endpoints().await,
+            false => Ok(()),
+        }
+    }
+
     /// Reads all endpoints and makes ready those whose routing changed.
     ///
     /// An endpoint that cannot be made ready stays as it was; the reason is logged, and it is
@@ -29,7 +46,9 @@ impl Serving {
     pub async fn refresh_endpoints(&self) -> Result<()> {
         // The lock makes refreshes run one after the other. Otherwise endpoints that were read
         // earlier could replace endpoints that were read later.
-        let mut failures = self.failed_endpoints.lock().await;
+        let mut last = self.last_refresh.lock().await;
+        // A change is counted after it was written: what is listed now has these changes.
+        let changes = self.context.endpoint_changes();
         let prefix = format!("{}/endpoint/", self.context.project());
         let stored = self
             .context
@@ -56,7 +75,7 @@ impl Serving {
                 after.insert(name.to_owned(), Arc::clone(known));
                 continue;
             }
-            let earlier = failures.0.remove(name).filter(|f| f.routing == routing);
+            let earlier = last.failed.remove(name).filter(|f| f.routing == routing);
             match self.try_make_ready(name, routing, known, earlier).await {
                 Ok(ready) => {
                     after.insert(name.to_owned(), Arc::new(ready));
@@ -67,7 +86,10 @@ impl Serving {
                 }
             }
         }
-        failures.0 = failed;
+        *last = LastRefresh {
+            changes: Some(changes),
+            failed,
+        };
         self.replace_endpoints(after);
         Ok(())
     }
@@ -173,9 +195,11 @@ impl Serving {
         if let Some(ready) = self.ready_endpoints().get(name) {
             return Ok(Arc::clone(ready));
         }
-        let failures = self.failed_endpoints.lock().await;
-        let failure = failures.0.get(name);
-        let reason = failure.map(|failure| failure.message.as_str());
+        let last = self.last_refresh.lock().await;
+        let reason = last
+            .failed
+            .get(name)
+            .map(|failure| failure.message.as_str());
         let reason = reason.unwrap_or("it was removed a moment ago");
         let message = format!("endpoint `{name}` is not ready: {reason}");
         Err(Error::new(Kind::Unavailable, message))

@@ -7,8 +7,7 @@ use wafer_catalog::Context;
 use wafer_registry::Registry;
 use wafer_tables::Tables;
 
-use crate::ready::EndpointServing;
-use crate::ready::FailedEndpoints;
+use crate::ready::{EndpointServing, LastRefresh};
 use crate::request_log::queue::RequestLog;
 use crate::served_view::ViewCache;
 
@@ -23,9 +22,9 @@ pub struct Serving {
     pub(crate) views: ViewCache,
     /// The endpoints that are ready to answer. The map is replaced as a whole.
     pub(crate) endpoints: RwLock<Arc<BTreeMap<String, Arc<EndpointServing>>>>,
-    /// The endpoints that could not be made ready. The lock is held while endpoints are made
+    /// What the last refresh of the endpoints found. The lock is held while endpoints are made
     /// ready.
-    pub(crate) failed_endpoints: tokio::sync::Mutex<FailedEndpoints>,
+    pub(crate) last_refresh: tokio::sync::Mutex<LastRefresh>,
     /// The answers that wait to be logged.
     pub(crate) request_log: RequestLog,
 }
@@ -39,7 +38,7 @@ impl Serving {
             registry,
             views: ViewCache::default(),
             endpoints: RwLock::default(),
-            failed_endpoints: tokio::sync::Mutex::default(),
+            last_refresh: tokio::sync::Mutex::default(),
             request_log: RequestLog::default(),
         }
     }

@@ -1,4 +1,5 @@
-//! The task that reads the definitions that any process applied since.
+//! The task that reads the definitions that any process applied since, and finds out whether
+//! endpoints were changed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +28,7 @@ impl BackgroundTask for ReadDefinitions {
     }
 
     async fn run(&self, platform: &Arc<Platform>) -> Result<()> {
-        if platform.context().refresh().await? {
+        if platform.context().poll().await? {
             tracing::info!("definitions were applied anew");
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! The task that applies early rows online when they are due, and checks the machine's clock.
+//! The task that applies early rows online when they are due.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,12 +24,6 @@ impl BackgroundTask for ApplyDueRows {
 
     async fn run(&self, platform: &Arc<Platform>) -> Result<()> {
         let context = platform.context();
-        // The clock of this process stands still when the machine's clock is set back, so this is
-        // only a warning here. The check also records the time, by which the next process refuses
-        // a clock that was set back.
-        if let Err(error) = context.check_clock().await {
-            tracing::warn!("{error}");
-        }
         let upkeep = &context.components().stores.upkeep;
         upkeep.apply_due(context.due_until()).await
     }

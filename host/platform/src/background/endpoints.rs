@@ -1,5 +1,5 @@
-//! The task that makes endpoints ready after their routing changed. It is separate from the task
-//! that reads definitions, because loading a large model takes long.
+//! The task that makes endpoints ready after their routing changed. The task that reads definitions
+//! finds out that it did. They are separate, because loading a large model takes long.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +30,6 @@ impl BackgroundTask for ReadEndpoints {
     }
 
     async fn run(&self, platform: &Arc<Platform>) -> Result<()> {
-        platform.serving().refresh_endpoints().await
+        platform.serving().refresh_changed_endpoints().await
     }
 }
