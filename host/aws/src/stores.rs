@@ -42,19 +42,31 @@ impl Backend for Aws {
     /// bucket; when the table belongs to another project; and when the bucket's server does not
     /// honour `If-None-Match: *`.
     async fn open(&self, location: &StoreLocation) -> Result<Stores> {
+        let Options { region, .. } = Options::of(&location.online)?;
+        let account = Account::from_environment(region).await?;
+        self.open_as(&account, location).await
+    }
+}
+
+impl Aws {
+    /// Opens the stores with the credentials, the region and the endpoints of an account.
+    ///
+    /// # Errors
+    /// Fails when there is no such table or bucket; when the table belongs to another project; and
+    /// when the bucket's server does not honour `If-None-Match: *`.
+    pub async fn open_as(&self, account: &Account, location: &StoreLocation) -> Result<Stores> {
         let StoreLocation {
             project, online, ..
         } = location;
-        let Options { region, consistent } = Options::of(online)?;
-        let account = Account::from_environment(region).await?;
-        let bucket = Bucket::open(&account, &location.objects)?;
+        let Options { consistent, .. } = Options::of(online)?;
+        let bucket = Bucket::open(account, &location.objects)?;
         let table = online.host_str().unwrap_or_default();
         let config = DynamoConfig {
             consistent,
             ..DynamoConfig::new(table, project, self.seed)
         };
         let clock = &self.machine_clock;
-        let dynamo = Dynamo::open(&account, config, bucket.folder(), Arc::clone(clock)).await?;
+        let dynamo = Dynamo::open(account, config, bucket.folder(), Arc::clone(clock)).await?;
         bucket.check(&dynamo, project, clock.as_ref()).await?;
         let artifacts = Artifacts::open(bucket.clone(), location.local.join("artifacts"))?;
         let artifacts = match &self.shipped {

@@ -8,8 +8,10 @@
     reason = "tests"
 )]
 
+mod capacity;
 mod contract;
 mod faults;
 mod local;
+mod meter;
 mod objects;
 mod proxy;

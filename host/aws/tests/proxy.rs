@@ -136,7 +136,8 @@ fn relay(
     Ok(())
 }
 
-fn read(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<Call>> {
+/// Reads the next call of a connection. Returns `None` at its end.
+pub(crate) fn read(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<Call>> {
     let mut first = String::new();
     if reader.read_line(&mut first)? == 0 {
         return Ok(None);
@@ -170,7 +171,8 @@ fn read(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<Call>> {
     }))
 }
 
-fn forward(server: &str, call: &Call, without: Option<&str>) -> std::io::Result<Vec<u8>> {
+/// Returns a call as it is sent on, over a connection that is kept or not.
+pub(crate) fn request(call: &Call, without: Option<&str>, is_kept: bool) -> Vec<u8> {
     let method = match call.headers.iter().any(|(name, _)| name == "x-amz-target") {
         true => "POST",
         false => &call.action,
@@ -181,13 +183,22 @@ fn forward(server: &str, call: &Call, without: Option<&str>) -> std::io::Result<
             text += &format!("{name}: {value}\r\n");
         }
     }
+    let connection = if is_kept { "keep-alive" } else { "close" };
     text += &format!(
-        "content-length: {}\r\nconnection: close\r\n\r\n",
+        "content-length: {}\r\nconnection: {connection}\r\n\r\n",
         call.body.len()
     );
+    [text.as_bytes(), &call.body].concat()
+}
+
+/// Sends a call to a server, and returns its whole response.
+pub(crate) fn forward(
+    server: &str,
+    call: &Call,
+    without: Option<&str>,
+) -> std::io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(server)?;
-    stream.write_all(text.as_bytes())?;
-    stream.write_all(&call.body)?;
+    stream.write_all(&request(call, without, false))?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     Ok(answer)
