@@ -9,6 +9,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use tokio::time::Instant;
 use wafer_store::{Error, Kind, Result};
 
+use crate::bulk::{Pacer, is_bulk};
 use crate::random::Random;
 
 /// Upper bound of the first wait before a retry. It doubles with each further wait ("full
@@ -30,11 +31,26 @@ const RETRYABLE_CODES: [&str; 9] = [
     "TransactionConflictException",
 ];
 
+/// Codes of DynamoDB errors for calls that exceed the throughput of the table or of the account.
+const THROTTLE_CODES: [&str; 3] = [
+    "ProvisionedThroughputExceededException",
+    "RequestLimitExceeded",
+    "ThrottlingException",
+];
+
+/// How many times as long as another write a write of a bulk load is retried, without progress of
+/// the load.
+const BULK_PATIENCE: u32 = 6;
+
 /// Exponential backoff with full jitter, until a deadline.
 #[derive(Debug)]
 pub(crate) struct Backoff<'a> {
     random: &'a Random,
-    /// The deadline.
+    /// The pacer that is told how a write went; `None` for reads.
+    pacer: Option<&'a Pacer>,
+    /// How long the call is retried.
+    lasts: Duration,
+    /// The deadline, unless a bulk load makes progress.
     until: Instant,
     /// Upper bound of the next wait.
     wait: Duration,
@@ -43,12 +59,27 @@ pub(crate) struct Backoff<'a> {
 }
 
 impl<'a> Backoff<'a> {
-    pub(crate) fn new(random: &'a Random, lasts: Duration) -> Self {
+    /// Creates the backoff of a read.
+    pub(crate) fn of_read(random: &'a Random, lasts: Duration) -> Self {
         Self {
             random,
+            pacer: None,
+            lasts,
             until: Instant::now() + lasts,
             wait: FIRST_WAIT,
             attempts: 0,
+        }
+    }
+
+    /// Creates the backoff of a write.
+    pub(crate) fn of_write(random: &'a Random, lasts: Duration, pacer: &'a Pacer) -> Self {
+        let lasts = match is_bulk() {
+            true => lasts * BULK_PATIENCE,
+            false => lasts,
+        };
+        Self {
+            pacer: Some(pacer),
+            ..Self::of_read(random, lasts)
         }
     }
 
@@ -62,11 +93,27 @@ impl<'a> Backoff<'a> {
         let most = u64::try_from(self.wait.as_micros()).unwrap_or(u64::MAX);
         let wait = Duration::from_micros(self.random.below(most + 1));
         self.wait = (self.wait * 2).min(LONGEST_WAIT);
-        if Instant::now() + wait >= self.until {
+        if Instant::now() + wait >= self.deadline() {
             return false;
         }
         tokio::time::sleep(wait).await;
         true
+    }
+
+    /// Returns the deadline. A bulk load does not fail as long as the table answers its writes.
+    fn deadline(&self) -> Instant {
+        let progress = self.pacer.filter(|_| is_bulk()).map(Pacer::last_progress);
+        progress.map_or(self.until, |last| self.until.max(last + self.lasts))
+    }
+
+    /// Tells the pacer how an attempt went.
+    fn note<T, E: ProvideErrorMetadata>(&self, done: &Result<T, SdkError<E, HttpResponse>>) {
+        let Some(pacer) = self.pacer else { return };
+        match done {
+            Err(error) if is_throttled(error) => pacer.throttled(),
+            Err(error) if is_retryable(error) => {}
+            Ok(_) | Err(_) => pacer.answered(),
+        }
     }
 }
 
@@ -113,7 +160,9 @@ where
 {
     loop {
         backoff.attempts += 1;
-        let error = match attempt().await {
+        let done = attempt().await;
+        backoff.note(&done);
+        let error = match done {
             Ok(answer) => return Ok(answer),
             Err(error) => error,
         };
@@ -148,6 +197,12 @@ fn is_retryable<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> b
         }
         _ => false,
     }
+}
+
+/// Returns whether a call exceeded the throughput of the table or of the account.
+fn is_throttled<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
+    let code = error.code();
+    code.is_some_and(|code| THROTTLE_CODES.contains(&code))
 }
 
 /// Returns the error for a service that could not be reached, was too busy, or did not answer in
@@ -233,4 +288,30 @@ where
 /// Returns an IAM policy statement that allows an action on a resource.
 pub(crate) fn statement(action: &str, resource: &str) -> String {
     format!(r#"{{"Effect": "Allow", "Action": "{action}", "Resource": "{resource}"}}"#)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bulk::in_bulk;
+
+    #[tokio::test]
+    async fn write_of_a_bulk_load_is_retried_as_long_as_the_load_makes_progress() {
+        let (random, pacer) = (Random::new(1), Pacer::new(1_000.0));
+        let lasts = Duration::from_secs(10);
+        let began = Instant::now();
+        let of_event = Backoff::of_write(&random, lasts, &pacer);
+        in_bulk(async {
+            let of_load = Backoff::of_write(&random, lasts, &pacer);
+            let deadline = of_load.deadline();
+            assert!(deadline >= began + lasts * BULK_PATIENCE);
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            assert_eq!(of_load.deadline(), deadline);
+            pacer.answered();
+            assert!(of_load.deadline() > deadline);
+        })
+        .await;
+        assert_eq!(of_event.deadline(), of_event.until);
+        assert!(of_event.until < began + lasts * BULK_PATIENCE);
+    }
 }

@@ -13,32 +13,38 @@
 //! If the process dies, the next process that finds a commit without a record does the remaining
 //! steps: a flusher after the grace period
 //! ([`DynamoConfig::grace`](crate::DynamoConfig::grace)), or a writer whose event belongs to the
-//! commit. After the grace period, the owner also checks before it writes an item whether the
-//! commit still has to be finished. An item that cannot be written, because it is damaged or too
-//! large, stays as it is, and stops neither the other items nor the offline tables.
+//! commit. The grace period of a commit of a run begins when it is expected to be complete, because
+//! its writes wait for their turns (`bulk.rs`). After the grace period, the owner also checks
+//! before it writes an item whether the commit still has to be finished. An item that cannot be
+//! written, because it is damaged or too large, stays as it is, and stops neither the other items
+//! nor the offline tables.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use futures::FutureExt as _;
-use wafer_core::Timestamp;
 use wafer_core::aggregate::is_item;
+use wafer_core::{Duration, Timestamp};
 use wafer_store::{
     EarlyWrite, Error, EventCommit, EventOutcome, Kind, OnlineKey, OnlineRow, OnlineWrite, Result,
 };
 
 use crate::Dynamo;
+use crate::bulk::{in_bulk, is_bulk};
 use crate::item::{Mark, Stored, too_large, value_bytes, version_bytes, version_of};
 use crate::layout::place;
 use crate::outbox::{Commit, CommitName, MAX_ROWS, Record, minute, put_record, records};
 use crate::table::{
     Condition, Item, Key, MAX_VALUE, Written, bytes, bytes_of, number, run_concurrently, text,
-    text_of,
+    text_of, write_units,
 };
 
 /// Approximate maximum number of online rows of one commit, as many as can be written within a
 /// few seconds.
 const MAX_COMMIT_WRITES: usize = 5_000;
+/// Maximum time that a commit of a run is expected to take. An invocation of Lambda takes no
+/// longer.
+const MAX_EXPECTED: Duration = Duration::from_mins(15);
 /// Maximum number of parts of one item.
 const MAX_PARTS: usize = 16;
 /// How much longer the parts of an item live than the item, in seconds. DynamoDB deletes expired
@@ -130,7 +136,11 @@ impl Dynamo {
         }
         let mut outcomes = Vec::with_capacity(events.len());
         for events in split_commits(events) {
-            outcomes.extend(self.commit_some(events, now).await?);
+            let committed = match is_of_run(&events) {
+                true => in_bulk(self.commit_some(events, now)).await,
+                false => self.commit_some(events, now).await,
+            };
+            outcomes.extend(committed?);
         }
         Ok(outcomes)
     }
@@ -143,7 +153,9 @@ impl Dynamo {
         let commit = Commit { events, now };
         let writer = self.writer();
         let name = CommitName {
-            begun: self.machine_clock.now(),
+            // To other processes, a commit that takes long is that of a writer whose clock is
+            // ahead.
+            begun: self.machine_clock.now().plus(self.expected_time(&commit)),
             writer: writer.name,
             number: writer.number,
         };
@@ -168,6 +180,22 @@ impl Dynamo {
             false => EventOutcome::Duplicate,
         };
         Ok(record.won.iter().zip(older).map(outcome).collect())
+    }
+
+    /// Returns the time that a commit of a run is expected to take at the pace of bulk loads, or
+    /// no time for other commits.
+    fn expected_time(&self, commit: &Commit) -> Duration {
+        if !is_bulk() {
+            return Duration::ZERO;
+        }
+        let writes = commit.events.iter().flat_map(|event| {
+            let early = event.early.iter().map(|early| &early.write);
+            event.writes.iter().chain(early)
+        });
+        let units = writes.map(|write| write_units(write.row.values.len()));
+        let time = self.table.pacer.time_for(units.sum());
+        let time = i64::try_from(time.as_micros()).map_or(MAX_EXPECTED, Duration::from_micros);
+        time.min(MAX_EXPECTED)
     }
 
     /// Claims the events of a commit by their identities. Returns a record of the events that
@@ -273,9 +301,11 @@ impl Dynamo {
                     if self.is_past_grace(name) && !self.is_unfinished(name).await? {
                         return Ok(None);
                     }
+                    // The mark must stay until the commit is known to be removed, which goes by its
+                    // name.
                     let mark = Mark {
                         alone,
-                        ..name.mark(self.machine_clock.now())
+                        ..name.mark(self.machine_clock.now().max(name.begun))
                     };
                     let older = match self
                         .change(&place, changes, mark, settled, commit.now)
@@ -590,6 +620,13 @@ impl Dynamo {
         let at = self.machine_clock.now().plus(until.since(now));
         Some(at.as_micros().div_euclid(1_000_000) + 1)
     }
+}
+
+/// Returns whether events are rows that a run writes online. They are in the offline tables
+/// already, while an event that writes something online has rows for these as well.
+fn is_of_run(events: &[EventCommit]) -> bool {
+    let has_writes = |event: &EventCommit| !event.writes.is_empty() || !event.early.is_empty();
+    events.iter().all(|event| event.outbox.is_empty()) && events.iter().any(has_writes)
 }
 
 /// Returns whether an error is permanent, so that a retry cannot succeed.

@@ -11,6 +11,7 @@
 
 mod account;
 mod artifacts;
+mod bulk;
 mod call;
 mod commit;
 mod files;
@@ -22,6 +23,7 @@ mod metadata;
 mod objects;
 mod online;
 mod outbox;
+mod pace;
 mod random;
 mod s3;
 mod stores;
@@ -44,6 +46,7 @@ pub use machine::StateMachine;
 pub use objects::Bucket;
 pub use stores::Aws;
 
+use bulk::Pacer;
 use commit::Writers;
 use layout::Layouts;
 use outbox::Outbox;
@@ -63,8 +66,12 @@ pub struct DynamoConfig {
     pub consistent: bool,
     /// How long a read is retried while the table is busy. Default 2 s.
     pub read_patience: Duration,
-    /// How long a write is retried while the table is busy. Default 10 s.
+    /// How long a write is retried while the table is busy. Default 10 s. A write of a bulk load is
+    /// retried until the table has answered none of the load for six times as long.
     pub write_patience: Duration,
+    /// The write units a second at which a bulk load begins that no other process shares. The pace
+    /// is adapted to what the table takes. Default 2,000, half of what a new table takes.
+    pub first_write_units: f64,
     /// How long a process uses the table's layout (which epoch each group is in) before it
     /// reads it again. Default 1 s.
     pub layout_age: Duration,
@@ -85,6 +92,7 @@ impl DynamoConfig {
             consistent: true,
             read_patience: Duration::from_secs(2),
             write_patience: Duration::from_secs(10),
+            first_write_units: 2_000.0,
             layout_age: Duration::from_secs(1),
             grace: Duration::from_secs(30),
             seed,
@@ -130,6 +138,7 @@ impl Dynamo {
             usage: usage::Usage::default(),
             consistent: config.consistent,
             retry_for: (config.read_patience, config.write_patience),
+            pacer: Pacer::new(config.first_write_units),
         };
         let age = config.layout_age;
         let layouts =

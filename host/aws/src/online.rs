@@ -14,6 +14,7 @@ use wafer_store::{
 };
 
 use crate::Dynamo;
+use crate::bulk::in_bulk;
 use crate::commit::{by_entity, is_permanent};
 use crate::item::{Mark, Parts, Stored};
 use crate::layout::{BUCKETS, Epochs, TableEpochs, partition, place};
@@ -250,7 +251,7 @@ impl Dynamo {
             }
             let mark = Mark {
                 alone: true,
-                ..name.mark(self.machine_clock.now())
+                ..name.mark(self.machine_clock.now().max(name.begun))
             };
             let mut calls = Vec::with_capacity(changes.len());
             for (key, changes) in &changes {
@@ -419,7 +420,7 @@ impl OnlineStore for Dynamo {
         self.complete_commits().await?;
         let begin = |layout: &mut TableEpochs| layout.begin(group);
         let epoch = self.layouts.change(table, begin).await?;
-        self.load(epoch, &content).await?;
+        in_bulk(self.load(epoch, &content)).await?;
         // From here on, all processes write to the new epoch as well.
         self.change_epochs(group, |epochs| epochs.filling = Some(epoch))
             .await?;
@@ -461,7 +462,7 @@ impl OnlineStore for Dynamo {
         self.wait_for_layout_refresh().await;
         // This includes epochs of replacements that were not completed.
         for old in &obsolete {
-            self.clear(group, *old).await?;
+            in_bulk(self.clear(group, *old)).await?;
         }
         self.change_epochs(group, |epochs| {
             epochs.obsolete.retain(|old| !obsolete.contains(old));

@@ -29,6 +29,7 @@ use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use wafer_store::{Error, Kind, Result};
 
+use crate::bulk::Pacer;
 use crate::call::{Backoff, Failure, Operation, call};
 use crate::random::Random;
 use crate::usage::Usage;
@@ -184,8 +185,18 @@ fn batches(requests: Vec<WriteRequest>) -> Vec<Vec<WriteRequest>> {
 /// Estimates the size of a write request in bytes, by its binary attributes.
 fn size_of_request(request: &WriteRequest) -> usize {
     let item = request.put_request().map(|put| put.item().values());
+    item.map_or(0, size_of_values)
+}
+
+fn size_of_values<'a>(values: impl Iterator<Item = &'a AttributeValue>) -> usize {
     let bytes = |value: &AttributeValue| value.as_b().map_or(16, |bytes| bytes.as_ref().len());
-    item.map_or(0, |values| values.map(bytes).sum())
+    values.map(bytes).sum()
+}
+
+/// Estimates the write units of an item by its size in bytes: one for each KiB that is begun
+/// (<https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/on-demand-capacity-mode.html>).
+pub(crate) fn write_units(bytes: usize) -> f64 {
+    bytes.div_ceil(1 << 10).max(1) as f64
 }
 
 /// A DynamoDB table.
@@ -200,6 +211,7 @@ pub(crate) struct Table {
     pub(crate) consistent: bool,
     /// How long reads and writes are retried.
     pub(crate) retry_for: (Duration, Duration),
+    pub(crate) pacer: Pacer,
 }
 
 impl Table {
@@ -212,11 +224,11 @@ impl Table {
     }
 
     pub(crate) fn read_backoff(&self) -> Backoff<'_> {
-        Backoff::new(&self.random, self.retry_for.0)
+        Backoff::of_read(&self.random, self.retry_for.0)
     }
 
     pub(crate) fn write_backoff(&self) -> Backoff<'_> {
-        Backoff::new(&self.random, self.retry_for.1)
+        Backoff::of_write(&self.random, self.retry_for.1, &self.pacer)
     }
 
     fn used(&self, action: &'static str, capacity: Option<&ConsumedCapacity>) {
@@ -324,6 +336,8 @@ impl Table {
 
     /// Writes an item if a condition holds.
     pub(crate) async fn put(&self, item: &Item, condition: Option<&Condition>) -> Result<Written> {
+        let units = write_units(size_of_values(item.values()));
+        self.pacer.wait(units).await;
         let operation = self.operation("dynamodb:PutItem");
         let mut backoff = self.write_backoff();
         let attempt = || {
@@ -368,6 +382,8 @@ impl Table {
         condition: &Condition,
         values: &[(&'static str, AttributeValue)],
     ) -> Result<Written> {
+        let units = write_units(size_of_values(values.iter().map(|(_, value)| value)));
+        self.pacer.wait(units).await;
         let operation = self.operation("dynamodb:UpdateItem");
         let mut backoff = self.write_backoff();
         let attempt = || {
@@ -407,6 +423,7 @@ impl Table {
 
     /// Deletes an item if a condition holds.
     pub(crate) async fn delete(&self, key: &Key, condition: Option<&Condition>) -> Result<Written> {
+        self.pacer.wait(write_units(0)).await;
         let operation = self.operation("dynamodb:DeleteItem");
         let mut backoff = self.write_backoff();
         let attempt = || {
@@ -570,6 +587,10 @@ impl Table {
     }
 
     async fn write_batch(&self, requests: Vec<WriteRequest>) -> Result<()> {
+        let units = requests
+            .iter()
+            .map(|request| write_units(size_of_request(request)));
+        self.pacer.wait(units.sum()).await;
         let mut waiting = requests;
         let mut backoff = self.write_backoff();
         let operation = self.operation("dynamodb:BatchWriteItem");
@@ -592,6 +613,7 @@ impl Table {
             if rest.is_empty() {
                 return Ok(());
             }
+            self.pacer.throttled();
             if rest.len() < waiting.len() {
                 // DynamoDB makes progress, so start the retry time anew.
                 backoff = self.write_backoff();

@@ -37,6 +37,7 @@ mod online;
 mod outbox;
 mod private;
 mod remote;
+mod sharing;
 mod stores;
 mod upkeep;
 mod usage;
@@ -61,6 +62,7 @@ pub use online::{
 pub use outbox::{Outbox, OutboxEntry, OutboxRow, Waiting};
 pub use private::make_private_folder;
 pub use remote::{RemoteFile, RemoteFiles, RemoteFilesExt, UnreachableFiles};
+pub use sharing::{sharing, sharing_processes};
 pub use stores::Stores;
 pub use upkeep::Upkeep;
 pub use usage::{Consumed, Metered, for_work, work_label};

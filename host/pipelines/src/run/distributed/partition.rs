@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use wafer_catalog::{Progress, RunRecord};
 use wafer_core::expect::RunValues;
-use wafer_store::{Error, Expect, Kind, Result, for_work};
+use wafer_store::{Error, Expect, Kind, Result, for_work, sharing};
 
 use super::DistributedRun;
 use super::objects::partition_object;
@@ -137,7 +137,8 @@ impl Pipelines {
         })?;
         let files = result.written.rows.data_files();
         let work = format!("pipeline/{}", job.name);
-        let counts = for_work(work, self.add_files(&job, &run.record, number, files)).await?;
+        let added = self.add_files(&job, &run.record, number, files);
+        let counts = for_work(work, sharing(run.partitions, added)).await?;
         let name = format!("{folder}/{}", partition_object("online", number));
         self.write(&name, &counts, Expect::Anything).await
     }
