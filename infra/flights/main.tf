@@ -26,6 +26,7 @@ module "storage" {
   bucket              = var.bucket
   folder              = var.folder
   deletion_protection = var.deletion_protection
+  warm_throughput     = var.warm_throughput
   tags                = local.tags
 }
 

@@ -155,6 +155,24 @@ run "functions" {
   }
 }
 
+# The table is not there yet.
+run "warm_storage" {
+  command = plan
+
+  module {
+    source = "../modules/storage"
+  }
+
+  variables {
+    warm_throughput = { read_units_per_second = 12000, write_units_per_second = 40000 }
+  }
+
+  assert {
+    condition     = aws_dynamodb_table.this.warm_throughput[0].read_units_per_second == 12000 && aws_dynamodb_table.this.warm_throughput[0].write_units_per_second == 40000
+    error_message = "The table takes a bulk load from the moment it is made."
+  }
+}
+
 run "storage" {
   command = apply
 
@@ -173,6 +191,11 @@ run "storage" {
   }
 
   assert {
+    condition     = length(aws_dynamodb_table.this.warm_throughput) == 0
+    error_message = "A table is not warmed unless it is asked for, as that is charged."
+  }
+
+  assert {
     condition     = aws_s3_bucket_public_access_block.this.block_public_acls && aws_s3_bucket_public_access_block.this.block_public_policy && aws_s3_bucket_public_access_block.this.ignore_public_acls && aws_s3_bucket_public_access_block.this.restrict_public_buckets
     error_message = "Nobody else sees the bucket."
   }
@@ -181,6 +204,38 @@ run "storage" {
     condition     = strcontains(data.aws_iam_policy_document.bucket.json, "aws:SecureTransport")
     error_message = "Requests without TLS are refused."
   }
+}
+
+# AWS raises the throughput of a table that is used. What is written here must not make it anew.
+run "later_warm_throughput" {
+  command = plan
+
+  module {
+    source = "../modules/storage"
+  }
+
+  variables {
+    warm_throughput = { read_units_per_second = 12000, write_units_per_second = 40000 }
+  }
+
+  assert {
+    condition     = length(aws_dynamodb_table.this.warm_throughput) == 0
+    error_message = "The throughput of a table that is there is left alone."
+  }
+}
+
+run "too_little_warm_throughput" {
+  command = plan
+
+  module {
+    source = "../modules/storage"
+  }
+
+  variables {
+    warm_throughput = { read_units_per_second = 12000, write_units_per_second = 3999 }
+  }
+
+  expect_failures = [var.warm_throughput]
 }
 
 run "wrong_architecture" {

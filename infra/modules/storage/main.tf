@@ -120,6 +120,22 @@ resource "aws_dynamodb_table" "this" {
     enabled     = true
     kms_key_arn = aws_kms_key.this.arn
   }
+
+  dynamic "warm_throughput" {
+    for_each = var.warm_throughput == null ? [] : [var.warm_throughput]
+
+    content {
+      read_units_per_second  = warm_throughput.value.read_units_per_second
+      write_units_per_second = warm_throughput.value.write_units_per_second
+    }
+  }
+
+  lifecycle {
+    # It grows with the traffic, and AWS never lowers it. Versions of the provider would make the
+    # table anew when it is larger than what is written here:
+    # https://github.com/hashicorp/terraform-provider-aws/pull/49032
+    ignore_changes = [warm_throughput]
+  }
 }
 
 resource "aws_s3_bucket" "this" {

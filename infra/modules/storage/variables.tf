@@ -40,6 +40,20 @@ variable "deletion_protection" {
   description = "Whether `terraform destroy` refuses to remove the table and a bucket that is not empty."
 }
 
+variable "warm_throughput" {
+  type = object({
+    read_units_per_second  = number
+    write_units_per_second = number
+  })
+  default     = null
+  description = "Units a second that the table takes from the moment it is made, charged once; null: 12,000 and 4,000, which cost nothing. Later changes here do nothing: it is raised by `aws dynamodb update-table --warm-throughput`."
+
+  validation {
+    condition     = var.warm_throughput == null ? true : var.warm_throughput.read_units_per_second >= 12000 && var.warm_throughput.write_units_per_second >= 4000
+    error_message = "warm_throughput: at least 12,000 read and 4,000 write units, which every table has."
+  }
+}
+
 variable "noncurrent_days" {
   type        = number
   default     = 7
