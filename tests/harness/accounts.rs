@@ -200,10 +200,12 @@ function = "trees"
     project
 }
 
-/// Routes the endpoint `line` to releases, and logs all of its requests.
+/// Routes the endpoint `line` to releases, and logs all of its requests. Their rows do not wait,
+/// whatever the stores are.
 pub(crate) fn route_and_log(project: &Project, routes: &[&str]) {
     let fixed = ["endpoints", "set", "line"];
-    project.ok(&[&fixed[..], routes, &["--log", "100"]].concat());
+    let logged = ["--log", "100", "--log-within", "0s"];
+    project.ok(&[&fixed[..], routes, &logged].concat());
 }
 
 /// Makes the project with the first versions of the model `line`, releases them, routes the

@@ -127,8 +127,15 @@ impl Project {
         found.body_mut().read_to_vec().unwrap()
     }
 
-    /// Returns the keys of the objects below a folder of the project's bucket.
+    /// Returns the keys of the objects below a folder of the project's bucket, which has some.
     pub(crate) fn objects(&self, prefix: &str) -> Vec<String> {
+        let keys = self.keys(prefix);
+        assert!(!keys.is_empty(), "there is nothing below {prefix}");
+        keys
+    }
+
+    /// Returns the keys of the objects below a folder of the project's bucket, if there are any.
+    pub(crate) fn keys(&self, prefix: &str) -> Vec<String> {
         let bucket = self.bucket();
         let s3 = endpoint("S3");
         let list = format!("{s3}/{bucket}?list-type=2&prefix={prefix}");
@@ -136,9 +143,7 @@ impl Project {
         let listed = listed.body_mut().read_to_string().unwrap();
         let keys = listed.split("<Key>").skip(1);
         let keys = keys.filter_map(|rest| rest.split("</Key>").next());
-        let keys: Vec<String> = keys.map(str::to_owned).collect();
-        assert!(!keys.is_empty(), "{listed}");
-        keys
+        keys.map(str::to_owned).collect()
     }
 
     /// Removes the code that this version compiled, as if only another version had been used.

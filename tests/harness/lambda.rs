@@ -95,6 +95,16 @@ impl Lambda {
         answer
     }
 
+    /// Ends the environment, as Lambda does when it does not need it any longer, and waits for the
+    /// end of the program.
+    pub(crate) fn end(mut self) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-TERM", &pid]).status();
+        assert!(sent.unwrap().success());
+        let status = self.child.wait().unwrap();
+        assert!(status.success(), "{status}");
+    }
+
     /// Invokes the function with a task, such as a part of a run. It must succeed.
     pub(crate) fn task(&self, name: &str, task: Json) -> Json {
         self.ok(json!({"wafer": {name: task}}))
@@ -116,7 +126,16 @@ fn serve(client: TcpStream, next: &Mutex<Receiver<Json>>, answered: &Sender<(Str
             .unwrap_or_default()
             .to_owned();
         let body = body(&mut reader);
-        let answer = if target.ends_with("/invocation/next") {
+        let answer = if target.ends_with("/extension/register") {
+            assert_eq!(body, br#"{"events":[]}"#);
+            "HTTP/1.1 200 OK\r\nLambda-Extension-Identifier: 1\r\nContent-Length: 2\r\n\r\n{}"
+                .to_owned()
+        } else if target.ends_with("/extension/event/next") {
+            // There never is one.
+            loop {
+                std::thread::park();
+            }
+        } else if target.ends_with("/invocation/next") {
             let Ok(event) = next.lock().unwrap().recv() else {
                 return;
             };

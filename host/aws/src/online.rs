@@ -543,6 +543,10 @@ impl wafer_store::Outbox for Dynamo {
 }
 
 impl Metered for Dynamo {
+    fn is_charged(&self) -> bool {
+        true
+    }
+
     fn consumed(&self) -> Vec<Consumed> {
         self.table.usage.counts()
     }

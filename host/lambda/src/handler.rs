@@ -13,7 +13,8 @@
 //! A *task* (`task.rs`) is sent by a schedule, a state machine or an operator.
 //!
 //! An environment of Lambda has no threads that run between invocations. The background work of the
-//! platform is done instead before an invocation, before a request, and after an answer was sent.
+//! platform is done instead before an invocation, before a request, after an answer was sent, and
+//! when the environment ends (`end.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -154,6 +155,13 @@ impl Handler {
     /// Does the background work that is due after an answer was sent. Errors are only logged.
     pub(crate) async fn after_answer(&self) {
         if let Err(error) = self.background.run_at(Moment::AfterAnswer).await {
+            tracing::warn!("{}", error.chain());
+        }
+    }
+
+    /// Does the background work that is left when the environment ends. Errors are only logged.
+    pub(crate) async fn finish(&self) {
+        if let Err(error) = self.background.finish().await {
             tracing::warn!("{}", error.chain());
         }
     }

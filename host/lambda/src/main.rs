@@ -20,6 +20,7 @@
 //! | `WAFER_EVENT_SOURCES` | The source of the events of each queue and stream: `ARN=SOURCE`, separated by `;`; default: none |
 //! | `WAFER_COPIES` | Folder for local copies of artifacts, in `artifacts` below it; default: `/tmp/wafer` |
 //! | `TMPDIR` | Folder for temporary files; default: `/tmp` |
+//! | `AWS_LAMBDA_RUNTIME_API` | Address of Lambda's API, set by Lambda |
 //! | `LAMBDA_TASK_ROOT` | Folder of the package, set by Lambda; its folder `artifacts` may contain compiled code |
 //! | `WAFER_LOG` | Filter of the log, such as `info` or `debug,hyper=info`; default: `info` |
 #![allow(
@@ -28,6 +29,7 @@
 )]
 
 mod app;
+mod end;
 mod failure;
 mod handler;
 mod records;
@@ -66,6 +68,10 @@ async fn handle_invocations() -> Result<(), Error> {
     // An error here is an error of the deployment. It ends the program before the first
     // invocation, which Lambda reports as a failed initialisation.
     let handler = Arc::new(app::open().await?);
+    let api = std::env::var("AWS_LAMBDA_RUNTIME_API").unwrap_or_default();
+    if let Err(error) = end::prepare(&api, Arc::clone(&handler)).await {
+        tracing::warn!("what waits is lost when the environment ends: {error:#}");
+    }
     let handle = |event: LambdaEvent<Json>| {
         let handler = Arc::clone(&handler);
         async move { handler.handle(event).await }

@@ -3,7 +3,8 @@
 //! Each [`BackgroundTask`] is one file of this folder and one row of [`Background::new`]. A server
 //! runs every task in a loop ([`Background::start`]). A process that is frozen between two
 //! invocations, as on Lambda, runs the tasks that belong to a [`Moment`] of an invocation
-//! ([`Background::run_at`]); the other tasks are started there by events of their own.
+//! ([`Background::run_at`]), and finishes them before it ends ([`Background::finish`]); the other
+//! tasks are started there by events of their own.
 
 mod abandoned;
 mod clock;
@@ -43,16 +44,20 @@ pub trait BackgroundTask: Debug + Send + Sync + 'static {
         None
     }
 
-    /// Returns whether the task is run once more when a server stops, after the last request.
-    fn is_last(&self) -> bool {
-        false
-    }
-
     /// Runs the task once.
     ///
     /// # Errors
     /// Returns an error when the round failed. The next round tries again.
     async fn run(&self, platform: &Arc<Platform>) -> Result<()>;
+
+    /// Does what is left for the task when the process ends, after the last request. That is
+    /// nothing by default.
+    ///
+    /// # Errors
+    /// Returns an error when that failed.
+    async fn finish(&self, _platform: &Arc<Platform>) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// A moment of an invocation at which background tasks are run.
@@ -119,12 +124,7 @@ impl Background {
         RunningBackground {
             loops: loops.collect(),
             stopping,
-            last: self
-                .tasks
-                .iter()
-                .filter(|t| t.task.is_last())
-                .cloned()
-                .collect(),
+            tasks: self.tasks.clone(),
             platform: Arc::clone(&self.platform),
         }
     }
@@ -141,6 +141,20 @@ impl Background {
             }
             if moment == Moment::AfterAnswer || tracked.is_stale(&self.platform) {
                 tracked.task.run(&self.platform).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Finishes the tasks that belong to moments of invocations, before a process without loops
+    /// ends.
+    ///
+    /// # Errors
+    /// Returns the first error of a task. The tasks after it are not finished.
+    pub async fn finish(&self) -> Result<()> {
+        for tracked in &self.tasks {
+            if tracked.task.moment().is_some() {
+                tracked.task.finish(&self.platform).await?;
             }
         }
         Ok(())
@@ -167,22 +181,21 @@ pub struct RunningBackground {
     platform: Arc<Platform>,
     loops: Vec<tokio::task::JoinHandle<()>>,
     stopping: watch::Sender<bool>,
-    /// The tasks that are run once more when the loops have stopped.
-    last: Vec<Arc<TrackedTask>>,
+    tasks: Vec<Arc<TrackedTask>>,
 }
 
 impl RunningBackground {
-    /// Stops the loops, each of which finishes its round, and runs the last tasks once more.
+    /// Stops the loops, each of which ends its round, and finishes the tasks.
     ///
     /// # Errors
-    /// Returns the first error of these last rounds.
+    /// Returns the first error of a task. The tasks after it are not finished.
     pub async fn stop(self) -> Result<()> {
         let _ = self.stopping.send(true);
         for running in self.loops {
             let _ = running.await;
         }
-        for tracked in self.last {
-            tracked.task.run(&self.platform).await?;
+        for tracked in self.tasks {
+            tracked.task.finish(&self.platform).await?;
         }
         Ok(())
     }

@@ -59,7 +59,8 @@ pub use wafer_pipelines::{
 pub use wafer_registry::{ModelSummary, NewVersion, Origin, Registry, ViewOfRelease};
 pub use wafer_serving::{
     Endpoint, EndpointInfo, EndpointServing, FeatureRow, FoundMemory, InferRequest, Inference,
-    MAX_FOUND_BYTES, Routing, Serving, Status, Vectors, WHOLE, parse_percent,
+    LOG_WITHIN, MAX_FOUND_BYTES, Routing, Serving, Status, Vectors, WHOLE, parse_log_within,
+    parse_percent,
 };
 pub use wafer_store::{Error, Kind, Result};
 pub use wafer_tables::{Deletion, FlushReport, Tables};

@@ -9,7 +9,7 @@
 //! 3. On the same guest thread, the model is called last ([`predict`]). A row that an on-demand
 //!    function failed on has no prediction.
 //! 4. The answers of the releases are put together in the order of the request's rows.
-//! 5. The sampled rows, and the shadows to ask, are put into the queue of the request log (module
+//! 5. The sampled rows, and the shadows to ask, are put into the queues of the request log (module
 //!    `request_log`). The client does not wait for them.
 
 use std::collections::HashMap;
@@ -92,7 +92,7 @@ impl Serving {
     }
 
     /// Puts the sampled rows of the answers, and the shadows to ask for these rows, into the
-    /// queue of the request log.
+    /// queues of the request log.
     fn log_parts(
         &self,
         serving: &EndpointServing,
@@ -101,6 +101,7 @@ impl Serving {
         shadows: Vec<Arc<ReadyRelease>>,
     ) {
         let log = &self.request_log;
+        let due = self.log_due(&serving.routing);
         let mut logged = Vec::new();
         for Part {
             ready,
@@ -120,6 +121,7 @@ impl Serving {
                 part: rows,
                 rows: positions,
                 answer,
+                due,
             });
         }
         if logged.is_empty() {
@@ -131,6 +133,7 @@ impl Serving {
                 ready,
                 call: Arc::clone(call),
                 rows: logged.clone(),
+                due,
             });
         }
     }

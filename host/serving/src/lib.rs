@@ -27,7 +27,7 @@ pub use found::FoundMemory;
 pub use infer::{Inference, predict};
 pub use ready::{EndpointInfo, EndpointServing};
 pub use request_log::table::{LogTable, is_log_of};
-pub use routing::{Routing, WHOLE, parse_percent};
+pub use routing::{LOG_WITHIN, Routing, WHOLE, parse_log_within, parse_percent};
 pub use service::Serving;
 pub use vectors::{FeatureRow, Status, Vectors};
 pub use wafer_catalog::MAX_FOUND_BYTES;

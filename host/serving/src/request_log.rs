@@ -4,12 +4,15 @@
 //! - When an answer is ready, its sampled rows are put into a bounded queue (`queue`), as columns
 //!   and stored rows that are shared with the answer. If the queue is full, they are dropped and
 //!   counted. The client never waits for the log.
-//! - [`Serving::write_log`] empties the queue. A server calls it in a loop, and the Lambda program
-//!   after an answer was sent and before it asks for the next invocation. The rows go into the
-//!   outbox, as those of events do, and from there into one offline table for each endpoint and
-//!   set of columns (`table`).
-//! - Shadow releases are asked from the same queue, as of the time of the request, because their
-//!   answers are only logged.
+//! - [`Serving::write_log`] empties the queue if its rows are due. A server calls it in a loop, and
+//!   the Lambda program after an answer was sent and before it asks for the next invocation. The
+//!   rows go into the outbox, as those of events do, and from there into one offline table for each
+//!   endpoint and set of columns (`table`).
+//! - Where each commit is charged for, rows are due [`Routing::log_within`] after they were queued,
+//!   and sooner if many wait. Elsewhere they are due at once. [`Serving::write_whole_log`] writes
+//!   what is left when a process ends. A process that is killed loses what waits.
+//! - Shadow releases are asked from a queue beside it, as of the time of the request, because their
+//!   answers are only logged. They do not wait, so that they find what the request found.
 //!
 //! Rows are sampled by a hash of the key that rows are routed by or, without one, of the join keys
 //! that all releases have. So all rows of a key are logged, or none.
@@ -25,15 +28,15 @@ use std::time;
 use arrow_array::ArrayRef;
 use futures::StreamExt as _;
 use wafer_catalog::blocking;
-use wafer_core::Duration;
+use wafer_core::{Duration, Timestamp};
 use wafer_store::{EventCommit, OutboxRow, Result, for_work};
 
 use crate::call::InferCall;
 use crate::found::FoundMemory;
 use crate::ready::{EndpointServing, ReadyRelease};
-use crate::request_log::queue::{Answered, Entry, Shadow};
+use crate::request_log::queue::{Answered, Shadow};
 use crate::request_log::rows::logged_rows;
-use crate::routing::{WHOLE, encoded_row, point};
+use crate::routing::{Routing, WHOLE, encoded_row, point};
 use crate::service::Serving;
 
 /// The number of rows that are written in one commit, about.
@@ -86,37 +89,79 @@ pub(crate) fn sampled_rows(
 }
 
 impl Serving {
-    /// Asks the shadows that wait in the queue, and writes the answers that wait to be logged.
+    /// Asks the shadows that wait, and writes the answers that wait to be logged if one of them is
+    /// due, or many wait.
     ///
-    /// Every process that answers requests calls this again and again, and once more before it
-    /// ends. Rows that cannot be written are counted, and the reason is traced.
+    /// Every process that answers requests calls this again and again, and
+    /// [`write_whole_log`](Self::write_whole_log) before it ends. Rows that cannot be written are
+    /// counted, and the reason is traced.
     pub async fn write_log(&self) {
         let log = &self.request_log;
         let _alone = log.writing.lock().await;
-        // Entries that are queued from now on are left for the next call. Otherwise this call
-        // would write them a few rows at a time, and wait for the disk each time.
-        let mut waiting = log.queue().entries.len();
+        self.ask_shadows().await;
+        let is_due = log.answers().is_due(self.context.machine_now());
+        if is_due {
+            self.write_waiting().await;
+        }
+    }
+
+    /// Asks the shadows that wait, and writes all answers that wait to be logged.
+    pub async fn write_whole_log(&self) {
+        let _alone = self.request_log.writing.lock().await;
+        self.ask_shadows().await;
+        self.write_waiting().await;
+    }
+
+    /// Returns the time at which a row that is logged now is written at the latest.
+    pub(crate) fn log_due(&self, routing: &Routing) -> Timestamp {
+        match self.context.components().stores.metered.is_charged() {
+            true => self.context.machine_now().plus(routing.log_within),
+            false => Timestamp::MIN,
+        }
+    }
+
+    /// Asks the shadows that wait, and queues their answers.
+    async fn ask_shadows(&self) {
+        let log = &self.request_log;
+        // Those that are queued from now on are left for the next call.
+        let mut waiting = log.shadows().len();
         while waiting > 0 {
-            let entries = log.queue().take(COMMIT_ROWS);
-            waiting = waiting.saturating_sub(entries.len());
-            let (mut answers, mut shadows) = (Vec::new(), Vec::new());
-            for entry in entries {
-                match entry {
-                    Entry::Answered(answered) => answers.push(answered),
-                    Entry::Shadow(shadow) => shadows.push(shadow),
-                }
-            }
+            let shadows = log.shadows().take(COMMIT_ROWS);
+            waiting = waiting.saturating_sub(shadows.len());
             let asked = futures::stream::iter(shadows).map(|shadow| self.ask_shadow(shadow));
             let asked: Vec<Option<Answered>> =
                 asked.buffer_unordered(CONCURRENT_SHADOWS).collect().await;
-            answers.extend(asked.into_iter().flatten());
+            for answered in asked.into_iter().flatten() {
+                log.push_answered(answered);
+            }
+            let has_enough = log.answers().has_enough();
+            if has_enough {
+                self.write_waiting().await;
+            }
+        }
+    }
+
+    /// Writes the answers that wait.
+    async fn write_waiting(&self) {
+        let log = &self.request_log;
+        // Answers that are queued from now on are left for the next call. Otherwise this call
+        // would write them a few rows at a time, and wait for the disk each time.
+        let mut waiting = log.answers().len();
+        while waiting > 0 {
+            let answers = log.answers().take(COMMIT_ROWS);
+            waiting = waiting.saturating_sub(answers.len());
             self.write_answers(answers).await;
         }
     }
 
     /// Asks a shadow release. Returns its answer, or `None` if it failed, which is counted.
     async fn ask_shadow(&self, shadow: Shadow) -> Option<Answered> {
-        let Shadow { ready, call, rows } = shadow;
+        let Shadow {
+            ready,
+            call,
+            rows,
+            due,
+        } = shadow;
         let endpoint = ready.endpoint.clone();
         let memory = FoundMemory::default();
         match self.ask(&ready, &call, &rows, memory).await {
@@ -127,6 +172,7 @@ impl Serving {
                 ready,
                 call,
                 answer,
+                due,
             }),
             Err(error) => {
                 let release = &ready.release.name;
@@ -143,15 +189,12 @@ impl Serving {
         for answered in &answers {
             *counts.entry(answered.ready.endpoint.clone()).or_default() += answered.rows.len();
         }
-        let Some(id) = answers.first().map(|first| first.call.unique_id.clone()) else {
-            return;
-        };
         let packed = blocking(move || {
             let rows = answers.iter().map(logged_rows);
             rows.flatten().collect::<Vec<_>>()
         });
         let written = match packed.await {
-            Ok(rows) => self.commit_log(id, rows).await,
+            Ok(rows) => self.commit_log(rows).await,
             Err(error) => Err(error),
         };
         let outcome = match written {
@@ -168,7 +211,12 @@ impl Serving {
 
     /// Commits rows to the outbox. A commit that fails is tried again under the same id, so the
     /// rows are not written twice if it succeeded nevertheless.
-    async fn commit_log(&self, id: String, rows: Vec<OutboxRow>) -> Result<()> {
+    async fn commit_log(&self, rows: Vec<OutboxRow>) -> Result<()> {
+        // Parts of one request may be in two commits, which must not be taken for the same one. No
+        // row is in two.
+        let Some(id) = rows.first().map(|row| row.event_id.clone()) else {
+            return Ok(());
+        };
         let now = self.context.now();
         let commit = EventCommit {
             source: SOURCE.to_owned(),

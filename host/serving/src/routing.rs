@@ -11,11 +11,17 @@ use std::hash::Hasher as _;
 use arrow_array::ArrayRef;
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash64;
-use wafer_core::encode_row;
+use wafer_core::{Duration, encode_row};
 use wafer_store::Result;
 
 /// The sum of all weights: 100 %, in hundredths of a percent.
 pub const WHOLE: u32 = 10_000;
+
+/// [`Routing::log_within`] of an endpoint that was not told otherwise.
+pub const LOG_WITHIN: Duration = Duration::from_secs(60);
+
+/// The longest [`Routing::log_within`].
+const MOST_LOG_WITHIN: Duration = Duration::from_hours(1);
 
 /// The routing of an endpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,11 +36,21 @@ pub struct Routing {
     pub key: Option<String>,
     /// The share of rows that is logged, in hundredths of a percent.
     pub log: u32,
+    /// How long rows to log may wait in the memory of a process, so that many are written at once,
+    /// where each write is charged for (stores on AWS). If the process is killed, the rows of this
+    /// time are lost at most. Where writes cost nothing, rows are written at once.
+    #[serde(default = "log_within")]
+    pub log_within: Duration,
+}
+
+/// Returns the value of endpoints that were set before there was this field.
+fn log_within() -> Duration {
+    LOG_WITHIN
 }
 
 impl Routing {
     /// Parses routes such as `r1=90` and `r2=10`, with weights in percent. The only route may be
-    /// written without a weight.
+    /// written without a weight. Rows to log wait for [`LOG_WITHIN`].
     ///
     /// # Errors
     /// Returns a message when a weight is missing or is not a percentage, the weights do not add
@@ -55,6 +71,7 @@ impl Routing {
             shadow,
             key,
             log,
+            log_within: LOG_WITHIN,
         };
         let sum: u64 = routing
             .routes
@@ -120,6 +137,18 @@ pub fn parse_percent(text: &str) -> Result<u32, String> {
     Ok(rounded as u32)
 }
 
+/// Parses how long rows to log may wait, such as `60s`.
+///
+/// # Errors
+/// Returns a message when the text is not a duration, or is longer than an hour.
+pub fn parse_log_within(text: &str) -> Result<Duration, String> {
+    let within = text.parse::<Duration>().map_err(|e| e.to_string())?;
+    match within <= MOST_LOG_WITHIN {
+        true => Ok(within),
+        false => Err(format!("`{text}` is more than {MOST_LOG_WITHIN}")),
+    }
+}
+
 /// Hashes a value to a point from 0, included, to [`WHOLE`], excluded.
 ///
 /// `purpose` and `endpoint` are part of the hash, so that, for example, the rows that are logged
@@ -174,6 +203,32 @@ mod tests {
             let message = parse(routes, shadow).unwrap_err();
             assert!(message.contains(wanted), "{message}");
         }
+    }
+
+    #[test]
+    fn log_within_is_a_duration_of_an_hour_at_most() {
+        for (text, wanted) in [
+            ("0s", Ok(0)),
+            ("1m30s", Ok(90)),
+            ("1h", Ok(3_600)),
+            ("61m", Err("`61m` is more than 1h")),
+            ("soon", Err("`soon` is not a duration")),
+        ] {
+            let parsed = parse_log_within(text);
+            match wanted {
+                Ok(seconds) => assert_eq!(parsed, Ok(Duration::from_secs(seconds))),
+                Err(wanted) => assert!(parsed.unwrap_err().contains(wanted), "{text}"),
+            }
+        }
+    }
+
+    #[test]
+    fn routing_of_earlier_versions_has_the_usual_log_within() {
+        let stored = r#"{"routes": [["r1", 10000]], "shadow": [], "key": null, "log": 1000}"#;
+        let routing: Routing = serde_json::from_str(stored).unwrap();
+        assert_eq!(routing.log_within, LOG_WITHIN);
+        let same = serde_json::to_string(&routing).unwrap();
+        assert_eq!(serde_json::from_str::<Routing>(&same).unwrap(), routing);
     }
 
     #[test]

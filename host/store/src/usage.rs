@@ -24,6 +24,12 @@ pub struct Consumed {
 
 /// A store that knows what its calls cost.
 pub trait Metered: Debug + Send + Sync + 'static {
+    /// Returns whether a service charges for each call, so that it pays to write much at once.
+    /// False by default.
+    fn is_charged(&self) -> bool {
+        false
+    }
+
     /// Returns the service capacity that this process has consumed since it opened the store;
     /// empty for a store that costs nothing, which is the default.
     fn consumed(&self) -> Vec<Consumed> {

@@ -1,5 +1,6 @@
 //! Endpoints that the Lambda function serves.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -9,8 +10,9 @@ use serde_json::{Value as Json, json};
 use crate::harness::accounts::{
     PUSHED, SCORES, accounts, push_and_release, request, route_and_log,
 };
-use crate::harness::are_on_aws;
 use crate::harness::lambda::{Lambda, request_v2};
+use crate::harness::request_log::logged_rows;
+use crate::harness::{Project, are_on_aws};
 
 /// The request log is written between two invocations, and shadow releases are asked then as well.
 #[test]
@@ -52,6 +54,74 @@ fn endpoints_answer_and_log_requests_and_pipelines_predict() {
     assert!(
         predictions[0].contains("\"prediction\":2.0"),
         "{predictions:?}"
+    );
+}
+
+/// Makes a project whose endpoint logs all requests, and has a function answer three of them, with
+/// three logged rows each.
+fn three_requests(log_within: &str) -> (Project, Lambda) {
+    let project = accounts(PUSHED);
+    push_and_release(&project, 2);
+    let fixed = ["endpoints", "set", "line", "r1", "--shadow", "r2"];
+    let logged = ["--log", "100", "--log-within", log_within];
+    project.ok(&[&fixed[..], &logged].concat());
+    let lambda = Lambda::start(&project, &[]);
+    for number in 0..3 {
+        let body = request(&[&format!("k{number:03}"), "nobody", "k200"]).to_string();
+        let answer = lambda.ok(request_v2("POST", "/v2/models/line/infer", &body));
+        assert_eq!(answer["statusCode"], 200, "{answer}");
+    }
+    (project, lambda)
+}
+
+/// Returns the number of commits in the outbox, of which each was an object on S3.
+fn commits(project: &Project) -> usize {
+    project.keys("project/outbox/").len()
+}
+
+/// The rows of several requests wait in an environment, and are written as one commit when it ends.
+#[test]
+fn logged_rows_wait_for_each_other_and_are_written_when_the_environment_ends() {
+    if !are_on_aws() {
+        return;
+    }
+    let (project, lambda) = three_requests("1h");
+    assert_eq!(commits(&project), 0);
+    lambda.end();
+    assert_eq!(commits(&project), 1);
+    // Each row of each request is there once, and once by the shadow, with the time of the request.
+    let report = project.json(&["skew", "line"]);
+    assert_eq!(
+        (&report["rows"], &report["mismatches"]),
+        (&json!(18), &json!(0)),
+        "{report}"
+    );
+    let rows = logged_rows(&project);
+    let requests = |name: &str| {
+        let values: BTreeSet<&str> = rows.iter().filter_map(|row| row[name].as_str()).collect();
+        values.len()
+    };
+    assert_eq!((rows.len(), requests("log_request")), (18, 3));
+    assert_eq!(requests("event_timestamp"), 3);
+}
+
+/// An environment that is killed loses the rows that wait, and nothing else.
+#[test]
+fn rows_that_wait_are_lost_with_an_environment_that_is_killed() {
+    if !are_on_aws() {
+        return;
+    }
+    let (project, lambda) = three_requests("1h");
+    drop(lambda);
+    assert_eq!(commits(&project), 0);
+    let (project, lambda) = three_requests("0s");
+    // The rows of a request are written before the next one is answered. Those of the last one may
+    // not be written yet.
+    drop(lambda);
+    assert!(
+        (2..=3).contains(&commits(&project)),
+        "{}",
+        commits(&project)
     );
 }
 

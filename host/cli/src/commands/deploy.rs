@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 use wafer_config::{CloudStores, Project};
-use wafer_platform::{Plan, Platform};
+use wafer_platform::{Plan, Platform, WHOLE};
 use wafer_runtime::Target;
 
 use super::{Context, apply};
@@ -106,6 +106,42 @@ struct Report {
     compiled: Vec<String>,
     /// The changes of the definitions; `None` with `--prepare`.
     plan: Option<Plan>,
+    /// The endpoints that log requests.
+    logged: Vec<LoggedEndpoint>,
+}
+
+/// What it costs to log the requests of an endpoint.
+#[derive(Debug, Serialize)]
+struct LoggedEndpoint {
+    /// Name of the endpoint.
+    endpoint: String,
+    /// The share of its requests that are logged, in percent.
+    percent: f64,
+    /// Dollars for a million requests at most: each logged request is written by itself.
+    dollars_a_million: f64,
+}
+
+/// Dollars for a million commits of the request log, of which each is at least one request: one
+/// object on S3, and a few items on DynamoDB. docs/aws.md adds it up.
+const DOLLARS_A_MILLION_COMMITS: f64 = 8.0;
+
+impl LoggedEndpoint {
+    /// `log` is the share of requests that are logged, in hundredths of a percent.
+    fn new(endpoint: String, log: u32) -> Self {
+        let share = f64::from(log) / f64::from(WHOLE);
+        Self {
+            endpoint,
+            percent: f64::from(log) / 100.0,
+            dollars_a_million: share * DOLLARS_A_MILLION_COMMITS,
+        }
+    }
+
+    fn text(&self) -> String {
+        format!(
+            "endpoint {} logs {} % of its requests, at {:.2} dollars a million requests or less              (`wafer endpoints set --log`)",
+            self.endpoint, self.percent, self.dollars_a_million
+        )
+    }
 }
 
 impl Deploy {
@@ -124,6 +160,7 @@ impl Deploy {
             copied: Vec::new(),
             compiled: Vec::new(),
             plan: None,
+            logged: Vec::new(),
         };
         if !self.prepare {
             let platform = app::open(&project, None).await?;
@@ -181,6 +218,10 @@ impl Deploy {
         // Code and files must be in place before the definitions that name them are live.
         let go_live = apply::go_live(self.now);
         report.plan = Some(platform.apply(wanted, go_live).await?);
+        let endpoints = platform.serving().endpoints().await?.into_iter();
+        let logged = endpoints.filter(|(_, endpoint)| endpoint.routing.log > 0);
+        let logged = logged.map(|(name, endpoint)| LoggedEndpoint::new(name, endpoint.routing.log));
+        report.logged = logged.collect();
         Ok(())
     }
 }
@@ -200,6 +241,7 @@ impl Report {
                 lines.push(apply::staged_text(plan));
             }
         }
+        lines.extend(self.logged.iter().map(LoggedEndpoint::text));
         lines.push(match self.tfvars_changed {
             true => format!(
                 "wrote {}: run `terraform apply` with it",
@@ -224,4 +266,30 @@ fn write_changed(path: &Path, variables: &Variables) -> Result<bool> {
     }
     write_file(path, text.as_bytes())?;
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cost_of_logging_goes_by_the_share_that_is_logged() {
+        for (log, wanted) in [
+            (
+                WHOLE,
+                "logs 100 % of its requests, at 8.00 dollars a million",
+            ),
+            (
+                1_000,
+                "logs 10 % of its requests, at 0.80 dollars a million",
+            ),
+            (25, "logs 0.25 % of its requests, at 0.02 dollars a million"),
+        ] {
+            let text = LoggedEndpoint::new("late".to_owned(), log).text();
+            assert!(
+                text.starts_with(&format!("endpoint late {wanted}")),
+                "{text}"
+            );
+        }
+    }
 }

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use serde_json::json;
-use wafer_platform::{Endpoint, Routing, parse_percent};
+use wafer_core::Duration;
+use wafer_platform::{Endpoint, LOG_WITHIN, Routing, parse_log_within, parse_percent};
 
 use super::Context;
 use super::apply::warn;
@@ -73,6 +74,11 @@ struct Set {
     /// logged
     #[arg(long, default_value = "10", value_name = "PERCENT", value_parser = parse_percent)]
     log: u32,
+
+    /// With stores on AWS, how long logged rows wait so that many are written at once, which
+    /// costs less; a process that is killed loses the rows of this time at most
+    #[arg(long, default_value = "60s", value_name = "DURATION", value_parser = parse_log_within)]
+    log_within: Duration,
 }
 
 impl Endpoints {
@@ -89,6 +95,10 @@ impl Endpoints {
                 let routing = Routing::parse(&set.routes, set.shadow, set.key, set.log);
                 let routing =
                     routing.map_err(|e| anyhow::anyhow!("endpoint `{}`: {e}", set.name))?;
+                let routing = Routing {
+                    log_within: set.log_within,
+                    ..routing
+                };
                 let endpoint = platform.serving().set_endpoint(&set.name, routing).await?;
                 context
                     .format
@@ -155,5 +165,9 @@ fn text(name: &str, endpoint: &Endpoint) -> String {
     if let Some(key) = &routing.key {
         text += &format!(", by {key}");
     }
-    text + &format!("; {} logged", percent(routing.log))
+    text += &format!("; {} logged", percent(routing.log));
+    if routing.log > 0 && routing.log_within != LOG_WITHIN {
+        text += &format!(" within {}", routing.log_within);
+    }
+    text
 }

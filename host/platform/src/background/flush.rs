@@ -22,11 +22,11 @@ impl BackgroundTask for FlushOutbox {
         Duration::from_secs(1)
     }
 
-    fn is_last(&self) -> bool {
-        true
-    }
-
     async fn run(&self, platform: &Arc<Platform>) -> Result<()> {
         platform.tables().flush().await.map(drop)
+    }
+
+    async fn finish(&self, platform: &Arc<Platform>) -> Result<()> {
+        self.run(platform).await
     }
 }

@@ -26,12 +26,15 @@ impl BackgroundTask for WriteRequestLog {
         Some(Moment::AfterAnswer)
     }
 
-    fn is_last(&self) -> bool {
-        true
-    }
-
     async fn run(&self, platform: &Arc<Platform>) -> Result<()> {
         platform.serving().write_log().await;
+        Ok(())
+    }
+
+    /// Writes the rows that are not due, too. Tasks are finished in their order, so the flush comes
+    /// after this.
+    async fn finish(&self, platform: &Arc<Platform>) -> Result<()> {
+        platform.serving().write_whole_log().await;
         Ok(())
     }
 }

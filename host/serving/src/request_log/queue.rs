@@ -1,20 +1,29 @@
-//! The queue of answers that wait to be logged, and of shadows that wait to be asked.
+//! The queues of answers that wait to be logged, and of shadows that wait to be asked.
 //!
-//! The queue is bounded in rows and in bytes.
+//! Each is bounded in rows and in bytes. Answers wait until there are many, or until one of them is
+//! due.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use wafer_core::Timestamp;
 use wafer_store::Result;
 
 use crate::call::{InferCall, ReleaseAnswer};
 use crate::ready::ReadyRelease;
+use crate::request_log::COMMIT_ROWS;
 
-/// The capacity of the queue.
+/// The capacity of a queue.
 const CAPACITY: Size = Size {
     rows: 16_384,
     bytes: 64 << 20,
+};
+
+/// The size at which entries wait no longer, although none is due.
+const ENOUGH: Size = Size {
+    rows: COMMIT_ROWS,
+    bytes: 16 << 20,
 };
 
 /// The answer of a release to some rows of a request, to be logged.
@@ -28,12 +37,22 @@ pub(crate) struct Answered {
     /// Positions in `part` of the rows to log.
     pub(crate) rows: Vec<usize>,
     pub(crate) answer: ReleaseAnswer,
+    /// The time at which the rows are written at the latest, by the machine's clock.
+    pub(crate) due: Timestamp,
 }
 
 impl Answered {
     /// Returns the name of the release.
     pub(crate) fn release(&self) -> &str {
         &self.ready.release.name
+    }
+
+    /// Returns the size of what the answer keeps in memory.
+    fn size(&self) -> Size {
+        Size {
+            rows: self.part.len(),
+            bytes: self.call.request.bytes() + self.answer.bytes(),
+        }
     }
 }
 
@@ -43,51 +62,26 @@ pub(crate) struct Shadow {
     pub(crate) call: Arc<InferCall>,
     /// The rows of the request that the release is asked for.
     pub(crate) rows: Vec<usize>,
+    /// The time at which its answer is written at the latest, by the machine's clock.
+    pub(crate) due: Timestamp,
 }
 
-/// An entry of the queue.
-pub(crate) enum Entry {
-    Answered(Answered),
-    Shadow(Shadow),
-}
-
-impl Entry {
-    /// Returns the size of what the entry keeps in memory.
+impl Shadow {
+    /// Returns the size of what the shadow keeps in memory.
     fn size(&self) -> Size {
-        match self {
-            Self::Answered(answered) => Size {
-                rows: answered.part.len(),
-                bytes: answered.call.request.bytes() + answered.answer.bytes(),
-            },
-            Self::Shadow(shadow) => Size {
-                rows: shadow.call.request.rows,
-                bytes: shadow.call.request.bytes(),
-            },
-        }
-    }
-
-    /// Returns the release that answered, or that is to be asked.
-    pub(crate) fn ready(&self) -> &ReadyRelease {
-        match self {
-            Self::Answered(answered) => &answered.ready,
-            Self::Shadow(shadow) => &shadow.ready,
-        }
-    }
-
-    /// Returns the number of rows to log.
-    fn logged_rows(&self) -> usize {
-        match self {
-            Self::Answered(answered) => answered.rows.len(),
-            Self::Shadow(shadow) => shadow.rows.len(),
+        Size {
+            rows: self.call.request.rows,
+            bytes: self.call.request.bytes(),
         }
     }
 }
 
-/// The queue of the request log, and the counts of its rows.
+/// The queues of the request log, and the counts of its rows.
 #[derive(Default)]
 pub(crate) struct RequestLog {
-    queue: Mutex<Queue<Entry>>,
-    /// Held while entries are taken from the queue and written.
+    answers: Mutex<Queue<Answered>>,
+    shadows: Mutex<Queue<Shadow>>,
+    /// Held while entries are taken from the queues and written.
     pub(crate) writing: tokio::sync::Mutex<()>,
     /// The number of rows by endpoint and outcome.
     counts: Mutex<BTreeMap<(String, &'static str), u64>>,
@@ -111,10 +105,17 @@ impl Size {
     }
 }
 
-/// A queue of entries with their sizes.
+/// A queue of entries with their sizes and the times at which they are due.
 pub(crate) struct Queue<T> {
-    pub(crate) entries: VecDeque<(T, Size)>,
+    entries: VecDeque<Waiting<T>>,
     size: Size,
+}
+
+/// An entry of a queue.
+struct Waiting<T> {
+    entry: T,
+    size: Size,
+    due: Timestamp,
 }
 
 impl<T> Default for Queue<T> {
@@ -131,26 +132,41 @@ impl<T> Queue<T> {
     ///
     /// # Errors
     /// Returns the entry when it does not fit into the queue.
-    pub(crate) fn push(&mut self, entry: T, entry_size: Size) -> Result<(), T> {
-        let size = self.size.plus(entry_size);
-        let is_too_large = size.rows > CAPACITY.rows || size.bytes > CAPACITY.bytes;
+    fn push(&mut self, entry: T, size: Size, due: Timestamp) -> Result<(), T> {
+        let sum = self.size.plus(size);
+        let is_too_large = sum.rows > CAPACITY.rows || sum.bytes > CAPACITY.bytes;
         if is_too_large && !self.entries.is_empty() {
             return Err(entry);
         }
-        self.size = size;
-        self.entries.push_back((entry, entry_size));
+        self.size = sum;
+        self.entries.push_back(Waiting { entry, size, due });
         Ok(())
+    }
+
+    /// Returns the number of entries.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Returns whether so many entries wait that they are to be taken although none is due.
+    pub(crate) fn has_enough(&self) -> bool {
+        self.size.rows >= ENOUGH.rows || self.size.bytes >= ENOUGH.bytes
+    }
+
+    /// Returns whether the entries are to be taken: one of them is due, or many wait.
+    pub(crate) fn is_due(&self, now: Timestamp) -> bool {
+        self.has_enough() || self.entries.iter().any(|waiting| waiting.due <= now)
     }
 
     /// Takes the oldest entries, until they have at least `limit` rows or the queue is empty.
     pub(crate) fn take(&mut self, limit: usize) -> Vec<T> {
         let (mut taken, mut rows) = (Vec::new(), 0);
         while rows < limit
-            && let Some((entry, entry_size)) = self.entries.pop_front()
+            && let Some(Waiting { entry, size, .. }) = self.entries.pop_front()
         {
-            rows += entry_size.rows;
-            self.size.rows -= entry_size.rows;
-            self.size.bytes -= entry_size.bytes;
+            rows += size.rows;
+            self.size.rows -= size.rows;
+            self.size.bytes -= size.bytes;
             taken.push(entry);
         }
         taken
@@ -164,27 +180,32 @@ impl std::fmt::Debug for RequestLog {
 }
 
 impl RequestLog {
-    /// Queues an answer to be logged.
+    /// Queues an answer to be logged, or drops and counts its rows if the queue is full.
     pub(crate) fn push_answered(&self, answered: Answered) {
-        self.push(Entry::Answered(answered));
-    }
-
-    /// Queues a shadow to be asked.
-    pub(crate) fn push_shadow(&self, shadow: Shadow) {
-        self.push(Entry::Shadow(shadow));
-    }
-
-    /// Queues an entry, or drops and counts it if the queue is full.
-    fn push(&self, entry: Entry) {
-        let size = entry.size();
-        let pushed = self.queue().push(entry, size);
-        if let Err(entry) = pushed {
-            self.count(&entry.ready().endpoint, "dropped", entry.logged_rows());
+        let (size, due) = (answered.size(), answered.due);
+        let pushed = self.answers().push(answered, size, due);
+        if let Err(Answered { ready, rows, .. }) = pushed {
+            self.count(&ready.endpoint, "dropped", rows.len());
         }
     }
 
-    pub(crate) fn queue(&self) -> MutexGuard<'_, Queue<Entry>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Queues a shadow to be asked, or drops and counts its rows if the queue is full.
+    pub(crate) fn push_shadow(&self, shadow: Shadow) {
+        let (size, due) = (shadow.size(), shadow.due);
+        let pushed = self.shadows().push(shadow, size, due);
+        if let Err(Shadow { ready, rows, .. }) = pushed {
+            self.count(&ready.endpoint, "dropped", rows.len());
+        }
+    }
+
+    /// Returns the answers that wait to be logged.
+    pub(crate) fn answers(&self) -> MutexGuard<'_, Queue<Answered>> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the shadows that wait to be asked.
+    pub(crate) fn shadows(&self) -> MutexGuard<'_, Queue<Shadow>> {
+        self.shadows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts rows by endpoint and outcome.
@@ -212,30 +233,73 @@ impl RequestLog {
 
 #[cfg(test)]
 mod tests {
+    use wafer_core::Duration;
+
     use super::*;
-    use crate::request_log::COMMIT_ROWS;
+
+    const NOW: Timestamp = Timestamp::from_micros(1_000_000_000);
+
+    fn rows(rows: usize) -> Size {
+        Size { rows, bytes: 0 }
+    }
 
     #[test]
     fn request_log_queue_is_bounded_in_rows_and_bytes() {
-        let rows = |rows| Size { rows, bytes: 0 };
         let mut queue = Queue::default();
+        let push = |queue: &mut Queue<&'static str>, entry, size| queue.push(entry, size, NOW);
         let most = CAPACITY.rows;
-        assert_eq!(queue.push("too large", rows(most + 1)), Ok(()));
-        assert_eq!(queue.push("too many", rows(1)), Err("too many"));
+        assert_eq!(push(&mut queue, "too large", rows(most + 1)), Ok(()));
+        assert_eq!(push(&mut queue, "too many", rows(1)), Err("too many"));
         assert_eq!(queue.take(COMMIT_ROWS), ["too large"]);
-        assert_eq!(queue.push("a", rows(most / 2)), Ok(()));
-        assert_eq!(queue.push("b", rows(most / 2)), Ok(()));
-        assert_eq!(queue.push("c", rows(1)), Err("c"));
+        assert_eq!(push(&mut queue, "a", rows(most / 2)), Ok(()));
+        assert_eq!(push(&mut queue, "b", rows(most / 2)), Ok(()));
+        assert_eq!(push(&mut queue, "c", rows(1)), Err("c"));
         assert_eq!(queue.take(1), ["a"]);
-        assert_eq!(queue.push("c", rows(1)), Ok(()));
+        assert_eq!(push(&mut queue, "c", rows(1)), Ok(()));
         let large = Size {
             rows: 1,
             bytes: CAPACITY.bytes + 1,
         };
-        assert_eq!(queue.push("d", large), Err("d"));
+        assert_eq!(push(&mut queue, "d", large), Err("d"));
         assert_eq!(queue.take(most), ["b", "c"]);
         assert_eq!((queue.size, queue.take(1).len()), (Size::default(), 0));
-        assert_eq!(queue.push("d", large), Ok(()));
-        assert_eq!(queue.push("e", rows(1)), Err("e"));
+        assert_eq!(push(&mut queue, "d", large), Ok(()));
+        assert_eq!(push(&mut queue, "e", rows(1)), Err("e"));
+    }
+
+    #[test]
+    fn request_log_waits_until_a_row_is_due_or_there_are_many() {
+        let after = |seconds| NOW.plus(Duration::from_secs(seconds));
+        let mut queue = Queue::default();
+        assert!(!queue.is_due(Timestamp::MAX), "nothing waits");
+        queue.push("a", rows(1), after(60)).unwrap();
+        // Another endpoint may want its rows to be written sooner.
+        queue.push("b", rows(1), after(10)).unwrap();
+        queue.push("c", rows(1), after(70)).unwrap();
+        for (seconds, wanted) in [(0, false), (9, false), (10, true), (60, true)] {
+            assert_eq!(queue.is_due(after(seconds)), wanted, "{seconds}");
+        }
+        assert_eq!(queue.take(2), ["a", "b"]);
+        assert!(!queue.is_due(after(69)));
+        assert!(queue.is_due(after(70)));
+        assert_eq!(queue.take(COMMIT_ROWS), ["c"]);
+
+        // Where writes cost nothing, rows are due at once, whatever the clock says.
+        queue.push("now", rows(1), Timestamp::MIN).unwrap();
+        assert!(queue.is_due(NOW) && !queue.has_enough());
+        assert_eq!(queue.take(1), ["now"]);
+
+        for _ in 0..COMMIT_ROWS {
+            assert!(!queue.is_due(NOW));
+            queue.push("one of many", rows(1), after(60)).unwrap();
+        }
+        assert!(queue.is_due(NOW) && queue.has_enough());
+        assert_eq!(queue.take(COMMIT_ROWS).len(), COMMIT_ROWS);
+        let large = Size {
+            rows: 1,
+            bytes: ENOUGH.bytes,
+        };
+        queue.push("large", large, after(60)).unwrap();
+        assert!(queue.is_due(NOW) && queue.has_enough());
     }
 }
