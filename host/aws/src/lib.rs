@@ -6,6 +6,8 @@
 //! - [`Files`]: source files in any S3 bucket.
 //! - [`StateMachine`]: the Step Functions state machine that divided runs are started with.
 //! - [`Account`]: credentials and region.
+//! - [`records`]: the records of queues and streams, in the form in which Lambda passes them on;
+//!   [`EventSources`] says which source takes them.
 //!
 //! [`Aws`] opens all stores of a project.
 
@@ -14,6 +16,7 @@ mod artifacts;
 mod bulk;
 mod call;
 mod commit;
+mod event_sources;
 mod files;
 mod infrastructure;
 mod item;
@@ -25,6 +28,7 @@ mod online;
 mod outbox;
 mod pace;
 mod random;
+pub mod records;
 mod s3;
 mod stores;
 mod table;
@@ -40,6 +44,7 @@ use wafer_store::Result;
 
 pub use account::Account;
 pub use artifacts::Artifacts;
+pub use event_sources::EventSources;
 pub use files::Files;
 pub use infrastructure::{Infrastructure, ScheduleExpressions};
 pub use machine::StateMachine;

@@ -1,7 +1,6 @@
 //! The composition root: opens the stores on AWS and the platform by the settings of the
 //! environment.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -31,7 +30,8 @@ const COPIES: &str = "/tmp/wafer";
 pub(crate) async fn open() -> Result<Handler> {
     let project = setting("WAFER_PROJECT")?;
     let (online, objects) = (url("WAFER_STORE_ONLINE")?, url("WAFER_STORE_OBJECTS")?);
-    let sources = event_sources(&std::env::var("WAFER_EVENT_SOURCES").unwrap_or_default())?;
+    let sources = std::env::var("WAFER_EVENT_SOURCES").unwrap_or_default();
+    let sources = wafer_aws::EventSources::parse(&sources)?;
     let machine_clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let seed = getrandom::u64().context("the system has no random numbers")?;
     let copies = std::env::var_os("WAFER_COPIES").unwrap_or_else(|| COPIES.into());
@@ -97,43 +97,4 @@ fn setting(name: &str) -> Result<String> {
 fn url(name: &str) -> Result<Url> {
     let value = setting(name)?;
     Url::parse(&value).with_context(|| format!("{name} is `{value}`, which is not a URL"))
-}
-
-/// Parses `ARN=SOURCE;ARN=SOURCE`, and returns the sources by ARN.
-fn event_sources(text: &str) -> Result<BTreeMap<String, String>> {
-    let pairs = text
-        .split(';')
-        .map(str::trim)
-        .filter(|pair| !pair.is_empty());
-    pairs
-        .map(|pair| {
-            let pair = pair
-                .split_once('=')
-                .filter(|(arn, _)| arn.starts_with("arn:"));
-            let (arn, source) = pair.with_context(|| {
-                format!("WAFER_EVENT_SOURCES is `{text}`; write ARN=SOURCE, separated by `;`")
-            })?;
-            Ok((arn.to_owned(), source.to_owned()))
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn event_sources_are_parsed_as_pairs() {
-        let found = event_sources("arn:aws:sqs:r:1:q=a; arn:aws:kinesis:r:1:stream/s=b;").unwrap();
-        let found: Vec<_> = found.into_iter().collect();
-        let wanted = [
-            ("arn:aws:kinesis:r:1:stream/s", "b"),
-            ("arn:aws:sqs:r:1:q", "a"),
-        ];
-        assert_eq!(found, wanted.map(|(a, b)| (a.to_owned(), b.to_owned())));
-        assert!(event_sources("").unwrap().is_empty());
-        for text in ["queue=a", "arn:aws:sqs:r:1:q"] {
-            assert!(event_sources(text).is_err(), "{text}");
-        }
-    }
 }

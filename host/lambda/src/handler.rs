@@ -3,11 +3,11 @@
 //! A *request* of a function URL or of API Gateway is answered by the router of `wafer-server`.
 //!
 //! A *batch of records* comes from a queue or stream, which `WAFER_EVENT_SOURCES` maps to a source,
-//! or is a notification of S3. Records of a source are decoded (`records.rs`) and ingested. Those
-//! that cannot be decoded are reported as failed one by one, so that Lambda delivers only them
-//! again. If the whole batch is delivered again, its records have the same identities, and each
-//! counts once. A notification that a commit was written to the outbox flushes the outbox. If the
-//! commit is still being written, or if others are flushing, the notification is reported as
+//! or is a notification of S3. Records of a source are decoded ([`wafer_aws::records`]) and
+//! ingested. Those that cannot be decoded are reported as failed one by one, so that Lambda delivers
+//! only them again. If the whole batch is delivered again, its records have the same identities, and
+//! each counts once. A notification that a commit was written to the outbox flushes the outbox. If
+//! the commit is still being written, or if others are flushing, the notification is reported as
 //! failed, and Lambda delivers it again.
 //!
 //! A *task* (`task.rs`) is sent by a schedule, a state machine or an operator.
@@ -27,11 +27,12 @@ use lambda_runtime::LambdaEvent;
 use serde_json::{Value as Json, json};
 use tower_service::Service as _;
 use url::Url;
+use wafer_aws::EventSources;
+use wafer_aws::records::{Batch, Record, Stored};
 use wafer_platform::{Background, Delivery, Moment, Platform};
 use wafer_server::{Hosts, ServerLimits, ServerOptions, router};
 
 use crate::failure::Failure;
-use crate::records::{Batch, Record, Stored};
 use crate::task::{Task, TaskEvent};
 
 /// How often a flush is tried while another process is flushing.
@@ -43,8 +44,8 @@ const FLUSH_PAUSE: Duration = Duration::from_millis(200);
 pub(crate) struct Handler {
     platform: Arc<Platform>,
     router: Router,
-    /// The source of each queue and stream, by ARN.
-    sources: BTreeMap<String, String>,
+    /// The source of each queue and stream.
+    sources: EventSources,
     /// URL of the project's folder on S3.
     objects: Url,
     background: Background,
@@ -110,11 +111,7 @@ fn without_stage(mut event: Json) -> Json {
 impl Handler {
     /// Returns a handler. `sources` has the source of each queue and stream, `objects` is the
     /// folder of the project on S3.
-    pub(crate) fn new(
-        platform: Arc<Platform>,
-        sources: BTreeMap<String, String>,
-        objects: Url,
-    ) -> Self {
+    pub(crate) fn new(platform: Arc<Platform>, sources: EventSources, objects: Url) -> Self {
         // Function URLs and gateways have names of their own, and decide who may ask.
         let options = ServerOptions {
             limits: ServerLimits::default(),
@@ -175,7 +172,7 @@ impl Handler {
         let mut by_source: BTreeMap<&str, Vec<&Record>> = BTreeMap::new();
         let mut notifications: Vec<(&Record, Vec<String>)> = Vec::new();
         for record in &batch.records {
-            if let Some(source) = self.sources.get(record.arn()) {
+            if let Some(source) = self.sources.source(record.arn()) {
                 by_source.entry(source).or_default().push(record);
                 continue;
             }
@@ -200,7 +197,7 @@ impl Handler {
             let unfinished = self.flush().await?;
             let is_unfinished = |commits: &[String]| commits.iter().any(|c| unfinished.contains(c));
             notifications.retain(|(_, commits)| is_unfinished(commits));
-            if notifications.iter().any(|(record, _)| record.s3.is_some()) {
+            if notifications.iter().any(|(record, _)| record.is_from_s3()) {
                 return Err(Failure::unavailable(
                     "a commit in the outbox is not finished yet",
                 ));

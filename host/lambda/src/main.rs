@@ -32,7 +32,6 @@ mod app;
 mod end;
 mod failure;
 mod handler;
-mod records;
 mod task;
 
 use std::future::Future;

@@ -31,7 +31,7 @@ pub(crate) mod routes;
 use std::sync::{Arc, PoisonError};
 
 use wafer_catalog::{FIVE_MINUTES, SEVEN_DAYS, SourceDef, SourceKind, TableDef, get};
-use wafer_core::{DataType, Duration, Field, Schema, Timestamp};
+use wafer_core::{DataType, Duration, Field, IncomingEvent, Schema, Timestamp};
 use wafer_files::ReadColumn;
 use wafer_store::{
     EarlyWrite, Error, EventCommit, EventOutcome, Kind, OutboxRow, Result, for_work,
@@ -39,7 +39,7 @@ use wafer_store::{
 
 use crate::events::arrivals::Arrivals;
 use crate::events::draft::{Draft, IngestTerms, Pending, WhenApplied};
-use crate::events::event::{Delivery, EventResult, IncomingEvent, IngestReport};
+use crate::events::event::{Delivery, EventResult, IngestReport};
 use crate::events::route::{Made, Push, Route};
 use crate::group_rows::{Columns, GroupRows, Standing, Target};
 use crate::service::Pipelines;

@@ -47,7 +47,7 @@ mod trigger;
 
 pub use backfill::{BackfillReport, BackfillRequest};
 pub use compact::{CompactReport, TableStatus};
-pub use events::event::{Delivery, EventResult, IncomingEvent, IngestReport};
+pub use events::event::{Delivery, EventResult, IngestReport};
 pub use heal::HealReport;
 pub use history::PastEvent;
 pub use materialize::Materialized;

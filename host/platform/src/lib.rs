@@ -49,12 +49,13 @@ pub use wafer_catalog::{
     VersionName, ViewDef, Which, check_function, is_name, keep_temporary_files_in,
     temporary_folder,
 };
+pub use wafer_core::IncomingEvent;
 pub use wafer_files::{decode_in_child, decode_worker, this_program};
 pub use wafer_pipelines::{
     BackfillReport, BackfillRequest, CompactReport, Delivery, DistributedRun, Division, DryRun,
-    EventResult, HealReport, IncomingEvent, IngestReport, Inspected, Materialized, PastEvent,
-    Pipelines, ProtectedFiles, RequestedRun, RunRequest, ScheduleState, ScheduleStatus,
-    SourceReader, TableStatus, inspect, typed_columns, unread_files,
+    EventResult, HealReport, IngestReport, Inspected, Materialized, PastEvent, Pipelines,
+    ProtectedFiles, RequestedRun, RunRequest, ScheduleState, ScheduleStatus, SourceReader,
+    TableStatus, inspect, typed_columns, unread_files,
 };
 pub use wafer_registry::{ModelSummary, NewVersion, Origin, Registry, ViewOfRelease};
 pub use wafer_serving::{

@@ -6,11 +6,13 @@ use arrow_array::{ArrayRef, StringArray};
 use bytes::Bytes;
 use serde_json::Value as Json;
 use wafer_core::rules::{available_from_event, available_from_file};
-use wafer_core::{Duration, Timestamp, cut, encode_row, number_identity, text_identity};
+use wafer_core::{
+    Duration, IncomingEvent, Timestamp, cut, encode_row, number_identity, text_identity,
+};
 use wafer_store::{EventCommit, OutboxRow, Result};
 
 use crate::events::arrivals::Arrivals;
-use crate::events::event::{Delivery, IncomingEvent};
+use crate::events::event::Delivery;
 use crate::group_rows::Target;
 
 /// A row of a group that an event writes. It is encoded when the event is committed.

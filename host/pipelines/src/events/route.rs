@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use arrow_array::ArrayRef;
 use wafer_core::rules::{Interval, Lateness, judge_lateness};
-use wafer_core::{ColumnBuilder, Field};
+use wafer_core::{ColumnBuilder, Field, IncomingEvent};
 use wafer_store::{Error, Result};
 use wafer_tables::Deletions;
 
 use crate::events::draft::{Draft, IngestTerms, Pending, WhenApplied};
-use crate::events::event::IncomingEvent;
 use crate::group_rows::{Gate, GroupRows, RefusedRow, Target};
 use crate::transform::Transform;
 use wafer_files::{ReadColumn, append_object};

@@ -1,4 +1,5 @@
-//! Records of queues and streams, which Lambda passes to a function in batches.
+//! Records of queues and streams, in the form in which Lambda passes them to a function in batches,
+//! and in which it keeps those of streams that it gave up.
 //!
 //! Formats: <https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html>,
 //! <https://docs.aws.amazon.com/lambda/latest/dg/with-kinesis.html>,
@@ -10,20 +11,20 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 use url::form_urlencoded;
-use wafer_core::{Digest, check_json_text, joined_identity};
-use wafer_platform::IncomingEvent;
+use wafer_core::{Digest, IncomingEvent, check_json_text, joined_identity};
 
 /// A batch of records.
 #[derive(Debug, Deserialize)]
-pub(crate) struct Batch {
+pub struct Batch {
+    /// The records, in the order of their queue or stream.
     #[serde(rename = "Records")]
-    pub(crate) records: Vec<Record>,
+    pub records: Vec<Record>,
 }
 
 /// A record. Each service fills only its own fields.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Record {
+pub struct Record {
     event_source: String,
     #[serde(default, rename = "eventSourceARN")]
     event_source_arn: String,
@@ -38,7 +39,7 @@ pub(crate) struct Record {
     #[serde(rename = "eventID")]
     event_id: Option<String>,
     // Fields of S3.
-    pub(crate) s3: Option<Stored>,
+    s3: Option<Stored>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -57,7 +58,7 @@ struct Change {
 
 /// An object that was written to S3.
 #[derive(Clone, Debug, Deserialize)]
-pub(crate) struct Stored {
+pub struct Stored {
     bucket: Bucket,
     object: Object,
 }
@@ -74,12 +75,12 @@ struct Object {
 
 impl Stored {
     /// Returns the name of the bucket.
-    pub(crate) fn bucket(&self) -> &str {
+    pub fn bucket(&self) -> &str {
         &self.bucket.name
     }
 
     /// Returns the key of the object. Notifications have it in the encoding of HTML forms.
-    pub(crate) fn key(&self) -> String {
+    pub fn key(&self) -> String {
         let form = format!("key={}", self.object.key);
         let mut pairs = form_urlencoded::parse(form.as_bytes());
         pairs
@@ -90,12 +91,18 @@ impl Stored {
 
 impl Record {
     /// Returns the ARN of the queue or stream that the record comes from.
-    pub(crate) fn arn(&self) -> &str {
+    pub fn arn(&self) -> &str {
         &self.event_source_arn
     }
 
+    /// Returns whether the record is a notification that S3 itself sent, and not one in a message of
+    /// a queue.
+    pub fn is_from_s3(&self) -> bool {
+        self.s3.is_some()
+    }
+
     /// Returns the identifier by which the answer names a failed record.
-    pub(crate) fn identifier(&self) -> String {
+    pub fn identifier(&self) -> String {
         let found = match self.event_source.as_str() {
             "aws:kinesis" => self.kinesis.as_ref().map(|k| k.sequence_number.clone()),
             "aws:dynamodb" => self.dynamodb.as_ref().map(|d| d.sequence_number.clone()),
@@ -107,7 +114,7 @@ impl Record {
     /// Returns the objects of a notification of S3, which comes directly or through a queue. The
     /// list is empty for the test event that S3 sends when a notification is set up. Returns `None`
     /// for any other record.
-    pub(crate) fn notification(&self) -> Option<Vec<Stored>> {
+    pub fn notification(&self) -> Option<Vec<Stored>> {
         if let Some(stored) = &self.s3 {
             return Some(vec![stored.clone()]);
         }
@@ -126,7 +133,7 @@ impl Record {
 
     /// Decodes the record as an event. The payload is an error if that is not possible. Returns
     /// `None` for the removal of a row, which is no event.
-    pub(crate) fn event(&self) -> Option<IncomingEvent> {
+    pub fn event(&self) -> Option<IncomingEvent> {
         match self.event_source.as_str() {
             "aws:sqs" => {
                 let body = self.body.as_deref().unwrap_or_default();

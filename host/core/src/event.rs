@@ -1,0 +1,53 @@
+//! Events as they come in.
+
+use serde_json::Value as Json;
+
+use crate::{Digest, check_json_text};
+
+/// An event as it came in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IncomingEvent {
+    /// The fields of the event, or why it could not be read.
+    pub payload: Result<Json, String>,
+    /// The identity of the event, if it came with one.
+    pub id: Option<String>,
+    /// The digest of the content as it came in, which is the identity of an event that has no
+    /// other.
+    pub content: Digest,
+}
+
+impl IncomingEvent {
+    /// Creates an event from the text of a JSON object. The event has no identity beside its
+    /// content. It cannot be read if a parser makes another number of one of its numbers, or drops
+    /// a field because another one has the same name.
+    pub fn from_json(text: &[u8]) -> Self {
+        let parsed = || serde_json::from_slice(text).map_err(|e| format!("is not JSON: {e}"));
+        Self {
+            payload: check_json_text(text).and_then(|()| parsed()),
+            id: None,
+            content: Digest::of(text),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn event_with_a_name_twice_in_one_object_is_not_read() {
+        for (text, name) in [
+            (r#"{"k": 1, "c": 1, "c": 2}"#, Some("c")),
+            (r#"{"k": 1, "o": {"x": 1, "x": 1}}"#, Some("x")),
+            (r#"{"k": 1, "o": {"k": 1}}"#, None),
+        ] {
+            let payload = IncomingEvent::from_json(text.as_bytes()).payload;
+            let wanted = name.map(|name| format!("has the name `{name}` twice in one object"));
+            match (payload, wanted) {
+                (Ok(_), None) => {}
+                (Err(found), Some(wanted)) => assert!(found.starts_with(&wanted), "{found}"),
+                (found, wanted) => panic!("{text}: {found:?}, wanted {wanted:?}"),
+            }
+        }
+    }
+}
