@@ -114,6 +114,7 @@ mod aws {
         mod events;
         mod schedule;
     }
+    mod redrive;
     mod state_machine;
     mod stores;
 }

@@ -232,6 +232,45 @@ pub(crate) fn message(id: &str, body: &str) -> Json {
     })
 }
 
+/// The ARN of the stream of Kinesis that records of [`of_kinesis`] come from.
+pub(crate) const STREAM: &str = "arn:aws:kinesis:us-east-1:000000000000:stream/entries";
+
+/// Returns a record of Kinesis with this data, which it has in Base64.
+pub(crate) fn of_kinesis(number: i64, data: &str) -> Json {
+    json!({
+        "kinesis": {
+            "kinesisSchemaVersion": "1.0", "partitionKey": "p", "sequenceNumber": number.to_string(),
+            "data": data, "approximateArrivalTimestamp": 1_545_084_650.987,
+        },
+        "eventSource": "aws:kinesis", "eventVersion": "1.0", "eventID": format!("shardId-000000000000:{number}"),
+        "eventName": "aws:kinesis:record", "invokeIdentityArn": "arn:aws:iam::0:role/r",
+        "awsRegion": "us-east-1", "eventSourceARN": STREAM,
+    })
+}
+
+/// The ARN of the stream of DynamoDB that records of [`of_dynamodb`] come from.
+pub(crate) const CHANGES: &str =
+    "arn:aws:dynamodb:us-east-1:000000000000:table/entries/stream/2024";
+
+/// Returns a record of DynamoDB Streams: a row with the fields of an event was inserted.
+pub(crate) fn of_dynamodb(number: i64, event: &str) -> Json {
+    let event: Json = serde_json::from_str(event).unwrap();
+    let fields = event.as_object().unwrap().iter();
+    let typed = fields.map(|(name, value)| match value {
+        Json::Number(number) => (name.clone(), json!({"N": number.to_string()})),
+        other => (name.clone(), json!({"S": other})),
+    });
+    let row: serde_json::Map<String, Json> = typed.collect();
+    json!({
+        "eventID": number.to_string(), "eventName": "INSERT", "eventVersion": "1.1", "eventSource": "aws:dynamodb",
+        "awsRegion": "us-east-1", "eventSourceARN": CHANGES,
+        "dynamodb": {
+            "Keys": {"key_a": row["key_a"]}, "NewImage": row, "SequenceNumber": format!("{number}11"),
+            "SizeBytes": 26, "StreamViewType": "NEW_AND_OLD_IMAGES",
+        },
+    })
+}
+
 /// Returns the number of entries that the group `sums` has of a key, by a request for features.
 pub(crate) fn count(lambda: &Lambda, key: &str) -> Json {
     let body = json!({"rows": [{"key_a": key, "key_b": 1}]}).to_string();

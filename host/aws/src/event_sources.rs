@@ -1,8 +1,10 @@
 //! Which source takes the events of each queue and stream.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use wafer_store::{Error, Result};
+
+use crate::queue::Queue;
 
 /// The sources of a project by the ARN of the queue or stream that their events come from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,6 +36,41 @@ impl EventSources {
     pub fn source(&self, arn: &str) -> Option<&str> {
         self.0.get(arn).map(String::as_str)
     }
+
+    /// Returns the commands of the AWS command line that bring back what the queues of a source, or
+    /// of all sources, could not deliver.
+    ///
+    /// SQS itself moves the messages of a dead-letter queue back, whole and to the queues that they
+    /// came from. It knows these only of messages that it moved there, so that nothing else is sent
+    /// to the dead-letter queue that Terraform makes for the queues of a project:
+    /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_StartMessageMoveTask.html>.
+    /// Of another queue only SQS knows the dead-letter queue.
+    pub fn redrive_commands(&self, project: &str, source: Option<&str>) -> Vec<String> {
+        let sources = self.0.iter();
+        let sources = sources.filter(|(_, name)| source.is_none_or(|wanted| wanted == *name));
+        let commands: BTreeSet<String> = sources
+            .filter_map(|(arn, name)| Some(redrive_command(Queue::of(arn)?, arn, project, name)))
+            .collect();
+        commands.into_iter().collect()
+    }
+}
+
+/// Returns the command for a queue whose messages a source takes.
+fn redrive_command(queue: Queue<'_>, arn: &str, project: &str, source: &str) -> String {
+    let (dead, remark) = match queue.name == format!("wafer-{project}-{source}") {
+        true => (
+            queue.beside(&format!("wafer-{project}-dead-events")),
+            String::new(),
+        ),
+        false => (
+            "DEAD_LETTER_QUEUE".to_owned(),
+            format!(" # which the redrive policy of {arn} names"),
+        ),
+    };
+    format!(
+        "aws sqs start-message-move-task --region {} --source-arn {dead}{remark}",
+        queue.region
+    )
 }
 
 #[cfg(test)]
@@ -56,5 +93,25 @@ mod tests {
             let refused = EventSources::parse(text).unwrap_err();
             assert!(refused.to_string().contains("write ARN=SOURCE"), "{text}");
         }
+    }
+
+    #[test]
+    fn dead_letters_of_a_project_come_back_by_one_command() {
+        let sources = EventSources::parse(
+            "arn:aws:sqs:r:1:wafer-p-a=a;arn:aws:sqs:r:1:wafer-p-b=b;arn:aws:sqs:s:2:mine=b;\
+             arn:aws:kinesis:r:1:stream/s=c",
+        )
+        .unwrap();
+        let command = "aws sqs start-message-move-task --region";
+        let own = format!("{command} r --source-arn arn:aws:sqs:r:1:wafer-p-dead-events");
+        let other = format!(
+            "{command} s --source-arn DEAD_LETTER_QUEUE # which the redrive policy of \
+             arn:aws:sqs:s:2:mine names"
+        );
+        let commands = |source| sources.redrive_commands("p", source);
+        assert_eq!(commands(None), [own.clone(), other.clone()]);
+        assert_eq!(commands(Some("a")), [own.clone()]);
+        assert_eq!(commands(Some("b")), [own, other]);
+        assert!(commands(Some("c")).is_empty());
     }
 }

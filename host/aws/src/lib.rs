@@ -7,7 +7,8 @@
 //! - [`StateMachine`]: the Step Functions state machine that divided runs are started with.
 //! - [`Account`]: credentials and region.
 //! - [`records`]: the records of queues and streams, in the form in which Lambda passes them on;
-//!   [`EventSources`] says which source takes them.
+//!   [`EventSources`] says which source takes them, and [`failed_batch`] decodes those that Lambda
+//!   gave up.
 //!
 //! [`Aws`] opens all stores of a project.
 
@@ -17,6 +18,7 @@ mod bulk;
 mod call;
 mod commit;
 mod event_sources;
+mod failed_batch;
 mod files;
 mod infrastructure;
 mod item;
@@ -27,6 +29,7 @@ mod objects;
 mod online;
 mod outbox;
 mod pace;
+mod queue;
 mod random;
 pub mod records;
 mod s3;
@@ -45,6 +48,7 @@ use wafer_store::Result;
 pub use account::Account;
 pub use artifacts::Artifacts;
 pub use event_sources::EventSources;
+pub use failed_batch::{failed_batch, failed_folder};
 pub use files::Files;
 pub use infrastructure::{Infrastructure, ScheduleExpressions};
 pub use machine::StateMachine;

@@ -14,7 +14,7 @@ use wafer_config::Project;
 #[cfg(feature = "aws")]
 use wafer_config::schedule_def;
 use wafer_core::{Clock, SettableClock, SystemClock, Timestamp};
-use wafer_platform::{Components, Platform};
+use wafer_platform::{Components, DecodeBatch, Platform};
 use wafer_runtime::{Compiler, Guests, Runtime, RuntimeConfig};
 #[cfg(not(feature = "aws"))]
 use wafer_store::LeftOut;
@@ -198,6 +198,35 @@ pub(crate) fn remote_files() -> Arc<dyn RemoteFiles> {
         form: "s3://BUCKET/FOLDER",
         reason: WITHOUT_AWS.to_owned(),
     })
+}
+
+/// Where the events are that were given up on their way to a project: the folder of their batches,
+/// what decodes a batch, and the commands by which the dead letters of queues come back. With
+/// `source` the commands are for the queues of this source.
+pub(crate) type FailedBatches = (Url, Box<DecodeBatch>, Vec<String>);
+
+#[cfg(feature = "aws")]
+pub(crate) fn failed_batches(project: &Project, source: Option<&str>) -> Result<FailedBatches> {
+    let cloud = project.store.cloud.as_ref().context(
+        "the stores of this project are not on AWS, where Lambda keeps what it gave up: set \
+         WAFER_STORE_ONLINE and WAFER_STORE_OBJECTS",
+    )?;
+    let text = std::env::var("WAFER_EVENT_SOURCES").unwrap_or_default();
+    anyhow::ensure!(
+        !text.is_empty(),
+        "WAFER_EVENT_SOURCES is not set: `terraform output -raw environment` says what to set"
+    );
+    let sources = wafer_aws::EventSources::parse(&text)?;
+    let commands = sources.redrive_commands(&project.name, source);
+    let folder = wafer_aws::failed_folder(&cloud.objects);
+    let decode: Box<DecodeBatch> =
+        Box::new(move |content| wafer_aws::failed_batch(content, &sources));
+    Ok((folder, decode, commands))
+}
+
+#[cfg(not(feature = "aws"))]
+pub(crate) fn failed_batches(_project: &Project, _source: Option<&str>) -> Result<FailedBatches> {
+    anyhow::bail!(WITHOUT_AWS)
 }
 
 /// Returns the infrastructure that Terraform makes for a project.

@@ -17,6 +17,7 @@ mod models;
 mod new;
 mod package;
 mod push;
+mod redrive;
 mod release;
 mod replay;
 mod run;
@@ -91,6 +92,7 @@ pub(crate) enum Command {
     Endpoints(endpoints::Endpoints),
     Skew(skew::Skew),
     Push(push::Push),
+    Redrive(redrive::Redrive),
     Get(get::Get),
     Show(show::Show),
     Serve(serve::Serve),
@@ -280,6 +282,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Delete(command) => command.run(&context).await,
         Command::Materialize(command) => command.run(&context).await,
         Command::Push(command) => command.run(&context).await,
+        Command::Redrive(command) => command.run(&context).await,
         Command::Get(command) => command.run(&context).await,
         Command::Serve(command) => command.run(&context).await,
         Command::Replay(command) => command.run(&context),

@@ -1,8 +1,8 @@
-//! Events as they come in.
+//! Events as they come in, and those that were given up on their way.
 
 use serde_json::Value as Json;
 
-use crate::{Digest, check_json_text};
+use crate::{Digest, Timestamp, check_json_text};
 
 /// An event as it came in.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +28,26 @@ impl IncomingEvent {
             content: Digest::of(text),
         }
     }
+}
+
+/// A batch of events that the service that delivers them gave up, and kept aside.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FailedBatch {
+    /// The source that takes the events.
+    pub source: String,
+    /// When the first of the events came to the service. None of them was taken in before.
+    pub arrived: Timestamp,
+    /// The events, in the order in which they came to the service.
+    pub events: Vec<FailedEvent>,
+}
+
+/// An event of a [`FailedBatch`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct FailedEvent {
+    /// By which the service names the event, such as a sequence number.
+    pub name: String,
+    /// The event, as it would have come in.
+    pub event: IncomingEvent,
 }
 
 #[cfg(test)]

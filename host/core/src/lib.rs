@@ -45,7 +45,7 @@ pub use condition::{BoundCondition, Condition};
 pub use digest::{Digest, DigestError, Hasher};
 pub use duration::Duration;
 pub use epoch::{EpochUnit, is_storable_date};
-pub use event::IncomingEvent;
+pub use event::{FailedBatch, FailedEvent, IncomingEvent};
 pub use float::with_canonical_floats;
 pub use identity::{joined_identity, number_identity, text_identity};
 pub use json::cell_to_json;

@@ -52,10 +52,10 @@ pub use wafer_catalog::{
 pub use wafer_core::IncomingEvent;
 pub use wafer_files::{decode_in_child, decode_worker, this_program};
 pub use wafer_pipelines::{
-    BackfillReport, BackfillRequest, CompactReport, Delivery, DistributedRun, Division, DryRun,
-    EventResult, HealReport, IngestReport, Inspected, Materialized, PastEvent, Pipelines,
-    ProtectedFiles, RequestedRun, RunRequest, ScheduleState, ScheduleStatus, SourceReader,
-    TableStatus, inspect, typed_columns, unread_files,
+    BackfillReport, BackfillRequest, CompactReport, DecodeBatch, Delivery, DistributedRun,
+    Division, DryRun, EventResult, HealReport, IngestReport, Inspected, LeftBehind, Materialized,
+    PastEvent, Pipelines, ProtectedFiles, RedriveReport, RedriveRequest, RequestedRun, RunRequest,
+    ScheduleState, ScheduleStatus, SourceReader, TableStatus, inspect, typed_columns, unread_files,
 };
 pub use wafer_registry::{ModelSummary, NewVersion, Origin, Registry, ViewOfRelease};
 pub use wafer_serving::{

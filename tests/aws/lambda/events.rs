@@ -5,12 +5,10 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value as Json, json};
 
 use crate::harness::are_on_aws;
-use crate::harness::lambda::{Lambda, QUEUE, count, message, request_v1, request_v2};
+use crate::harness::lambda::{
+    CHANGES, Lambda, QUEUE, STREAM, count, message, of_dynamodb, of_kinesis, request_v1, request_v2,
+};
 use crate::harness::ledger::{event, ledger};
-
-const STREAM: &str = "arn:aws:kinesis:us-east-1:000000000000:stream/entries";
-
-const CHANGES: &str = "arn:aws:dynamodb:us-east-1:000000000000:table/entries/stream/2024";
 
 #[test]
 fn a_function_answers_requests_and_ingests_events_of_every_trigger() {
@@ -53,46 +51,17 @@ fn a_function_answers_requests_and_ingests_events_of_every_trigger() {
     // Another message with the same content is another event.
     lambda.ok(json!({"Records": [message("m4", &event("b", 1))]}));
     assert_eq!(count(&lambda, "b"), 3);
-    let record = |number: i64, data: &str| {
-        json!({
-            "kinesis": {
-                "kinesisSchemaVersion": "1.0", "partitionKey": "p", "sequenceNumber": number.to_string(),
-                "data": data, "approximateArrivalTimestamp": 1_545_084_650.987,
-            },
-            "eventSource": "aws:kinesis", "eventVersion": "1.0", "eventID": format!("shardId-000000000000:{number}"),
-            "eventName": "aws:kinesis:record", "invokeIdentityArn": "arn:aws:iam::0:role/r",
-            "awsRegion": "us-east-1", "eventSourceARN": STREAM,
-        })
-    };
     let answer = lambda.ok(json!({"Records": [
-        record(1, &BASE64.encode(event("c", 1))),
-        record(2, "!"),
-        record(3, &BASE64.encode(event("c", 3))),
+        of_kinesis(1, &BASE64.encode(event("c", 1))),
+        of_kinesis(2, "!"),
+        of_kinesis(3, &BASE64.encode(event("c", 3))),
     ]}));
     assert_eq!(
         answer,
         json!({"batchItemFailures": [{"itemIdentifier": "2"}]})
     );
     assert_eq!(count(&lambda, "c"), 2);
-    let typed: Json = serde_json::from_str::<Json>(&event("d", 1)).unwrap();
-    let typed: serde_json::Map<String, Json> = typed
-        .as_object()
-        .unwrap()
-        .iter()
-        .map(|(name, value)| {
-            let value = match value {
-                Json::Number(number) => json!({"N": number.to_string()}),
-                other => json!({"S": other}),
-            };
-            (name.clone(), value)
-        })
-        .collect();
-    let answer = lambda.ok(json!({"Records": [{
-        "eventID": "1", "eventName": "INSERT", "eventVersion": "1.1", "eventSource": "aws:dynamodb",
-        "awsRegion": "us-east-1", "eventSourceARN": CHANGES,
-        "dynamodb": {"Keys": {"key_a": {"S": "d"}}, "NewImage": typed, "SequenceNumber": "111", "SizeBytes": 26,
-                     "StreamViewType": "NEW_AND_OLD_IMAGES"},
-    }]}));
+    let answer = lambda.ok(json!({"Records": [of_dynamodb(1, &event("d", 1))]}));
     assert_eq!(answer, json!({"batchItemFailures": []}));
     assert_eq!(count(&lambda, "d"), 1);
     // This queue is not mapped to a source.

@@ -1,0 +1,53 @@
+//! The names of queues of SQS.
+
+/// A queue, by its ARN: `arn:PARTITION:sqs:REGION:ACCOUNT:NAME`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Queue<'a> {
+    /// The ARN up to the name.
+    beginning: &'a str,
+    pub(crate) region: &'a str,
+    pub(crate) account: &'a str,
+    pub(crate) name: &'a str,
+}
+
+impl<'a> Queue<'a> {
+    /// Returns the queue of an ARN, or `None` if it is that of something else.
+    pub(crate) fn of(arn: &'a str) -> Option<Self> {
+        let parts: Vec<&str> = arn.split(':').collect();
+        match parts[..] {
+            ["arn", _, "sqs", region, account, name] => Some(Self {
+                beginning: &arn[..arn.len() - name.len()],
+                region,
+                account,
+                name,
+            }),
+            _ => None,
+        }
+    }
+
+    /// Returns the ARN of another queue of the same account and region.
+    pub(crate) fn beside(self, name: &str) -> String {
+        format!("{}{name}", self.beginning)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queue_is_named_by_its_arn() {
+        let queue = Queue::of("arn:aws-cn:sqs:cn-north-1:1:q.fifo").unwrap();
+        let found = (queue.region, queue.account, queue.name);
+        assert_eq!(found, ("cn-north-1", "1", "q.fifo"));
+        assert_eq!(queue.beside("p"), "arn:aws-cn:sqs:cn-north-1:1:p");
+        for arn in [
+            "arn:aws:kinesis:r:1:stream/s",
+            "q",
+            "arn:aws:sqs:r:1:q:x",
+            "",
+        ] {
+            assert_eq!(Queue::of(arn), None, "{arn}");
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! `wafer redrive`.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use serde::Serialize;
+use wafer_core::escaped;
+use wafer_platform::{LeftBehind, RedriveReport, RedriveRequest};
+
+use super::Context;
+use crate::app;
+use crate::output::{say, thousands};
+
+/// Take in the events of streams that AWS Lambda gave up.
+///
+/// Lambda keeps the batches of Kinesis and of DynamoDB Streams that it gave up in the
+/// bucket of the project, below aws/lambda/. Their events are taken in with the
+/// identities that they have in the stream, so that each counts once. A batch is removed
+/// from the bucket when all of it was taken in; what cannot be read or is rejected stays
+/// there, and is named with the reason. The exit code is 2 then.
+///
+/// Dead letters of queues are moved back by SQS; the commands for that are printed.
+///
+/// WAFER_EVENT_SOURCES says which source takes the events of a stream;
+/// `terraform output -raw environment` prints it.
+///
+/// Examples:
+///   wafer redrive --dry-run
+///   wafer redrive clicks
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Redrive {
+    /// The source whose events are taken in; default: all sources
+    source: Option<String>,
+
+    /// Only say what would be taken in and what would stay
+    #[arg(long)]
+    dry_run: bool,
+
+    /// The greatest number of batches that are read
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    limit: usize,
+
+    /// Take in batches that are older than the source's `remember` as well, of which events
+    /// may count again that were taken in before
+    #[arg(long)]
+    accept_forgotten: bool,
+}
+
+/// What is printed.
+#[derive(Serialize)]
+struct Redriven {
+    #[serde(flatten)]
+    report: RedriveReport,
+    /// The commands by which the dead letters of queues come back.
+    queues: Vec<String>,
+}
+
+impl Redrive {
+    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+        let project = context.project()?;
+        let source = self.source.as_deref();
+        let (folder, decode, queues) = app::failed_batches(&project, source)?;
+        let platform = app::open(&project, None).await?;
+        let request = RedriveRequest {
+            folder,
+            source: self.source,
+            limit: self.limit,
+            dry_run: self.dry_run,
+            accept_forgotten: self.accept_forgotten,
+        };
+        let report = platform.pipelines().redrive(&request, &*decode).await?;
+        if report.accepted > 0 {
+            platform.tables().flush().await?;
+        }
+        for left in &report.left_by_name {
+            say(left_text(left));
+        }
+        let redriven = Redriven { report, queues };
+        context
+            .format
+            .print(&redriven, || redriven.text(self.dry_run));
+        Ok(match redriven.report.left {
+            0 => ExitCode::SUCCESS,
+            _ => ExitCode::from(2),
+        })
+    }
+}
+
+fn left_text(left: &LeftBehind) -> String {
+    match &left.event {
+        Some(event) => format!("left {}: {event}: {}", left.file, left.reason),
+        None => format!("left {}: {}", left.file, left.reason),
+    }
+}
+
+impl Redriven {
+    fn text(&self, dry_run: bool) -> String {
+        let report = &self.report;
+        let count = |number: usize| thousands(number as u64);
+        let mut text = format!("{} batches read: ", count(report.batches));
+        text += &match dry_run {
+            true => format!(
+                "{} events can be taken in; nothing was",
+                count(report.readable)
+            ),
+            false => format!(
+                "{} events accepted, {} already known; {} batches removed",
+                count(report.accepted),
+                count(report.duplicate),
+                count(report.removed)
+            ),
+        };
+        for (number, what) in [
+            (report.left, "left behind"),
+            (report.of_other_sources, "batches of other sources"),
+            (report.not_looked_at, "batches not looked at (--limit)"),
+        ] {
+            if number > 0 {
+                text += &format!("; {} {what}", count(number));
+            }
+        }
+        if !self.queues.is_empty() {
+            text += "\nDead letters of queues are moved back by SQS:";
+            for command in &self.queues {
+                text += &format!("\n  {}", escaped(command));
+            }
+        }
+        text
+    }
+}
