@@ -63,7 +63,7 @@ module "observability" {
   region            = var.region
   functions         = module.functions.functions
   table_name        = module.storage.storage.table_name
-  dead_letters      = module.functions.dead_letters
+  dead_letters      = { events = module.functions.dead_letters }
   outbox            = module.functions.outbox
   state_machine_arn = module.batch.state_machine.arn
   key_arn           = module.storage.storage.key_arn

@@ -14,6 +14,17 @@ resource "aws_sns_topic_subscription" "email" {
 }
 
 locals {
+  # What to do about the dead letters of each kind.
+  dead_letters = {
+    events = "mend what the log of the function events says of them, and have SQS move them back, by the command that `wafer redrive` prints"
+    outbox = "what they tell of is appended by the next look as well; when the log of the function flush is well again, remove them"
+    runs   = "a schedule or a run failed, and is tried again by the next look: see the log of the function runs, and remove them"
+  }
+  set_aside = {
+    OnFailureDestinationDeliveredEventCount = { is = "failed", what = "could not be taken in and were set aside: mend what the log of the function events says of them, and take them in by `wafer redrive`" }
+    DroppedEventCount                       = { is = "lost", what = "could not be taken in, and not be set aside in the bucket either: they are only in the stream, until it forgets them" }
+  }
+
   alarms = merge(
     {
       for name, function in var.functions : "${name}-errors" => {
@@ -38,15 +49,32 @@ locals {
       }
     },
     {
-      dead-letters = {
+      for kind, queue in var.dead_letters : "dead-letters-${kind}" => {
         namespace  = "AWS/SQS"
         metric     = "ApproximateNumberOfMessagesVisible"
         statistic  = "Maximum"
-        dimensions = { QueueName = var.dead_letters.name }
+        dimensions = { QueueName = queue.name }
         threshold  = 0
         periods    = 1
-        says       = "Something could not be taken in: look at the messages of ${var.dead_letters.name}, mend their cause, and redrive them."
+        says       = "Messages are in ${queue.name}: ${lookup(local.dead_letters, kind, "look at them, and mend their cause")}."
       }
+    },
+    # Lambda counts them for each mapping, and never for the function:
+    # https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html
+    merge([
+      for name, mapping in var.stream_mappings : {
+        for metric, says in local.set_aside : "${name}-${says.is}" => {
+          namespace  = "AWS/Lambda"
+          metric     = metric
+          statistic  = "Sum"
+          dimensions = { EventSourceMappingUUID = mapping }
+          threshold  = 0
+          periods    = 1
+          says       = "Records of ${name} ${says.what}."
+        }
+      }
+    ]...),
+    {
       outbox-age = {
         namespace  = "AWS/SQS"
         metric     = "ApproximateAgeOfOldestMessage"
@@ -138,8 +166,10 @@ locals {
       period = 300
       view   = "timeSeries"
       metrics = [
-        ["AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName", var.outbox],
-        ["AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", var.dead_letters.name],
+        for metric in concat(
+          [["ApproximateAgeOfOldestMessage", var.outbox]],
+          [for queue in var.dead_letters : ["ApproximateNumberOfMessagesVisible", queue.name]],
+        ) : ["AWS/SQS", metric[0], "QueueName", metric[1]]
       ]
     },
   ]

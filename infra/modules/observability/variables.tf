@@ -19,8 +19,14 @@ variable "table_name" {
 }
 
 variable "dead_letters" {
-  type        = object({ name = string, arn = string })
-  description = "The queue of what could not be taken in."
+  type        = map(object({ name = string, arn = string }))
+  description = "The queues of what could not be taken in, by kind, as the module `functions` makes them."
+}
+
+variable "stream_mappings" {
+  type        = map(string)
+  default     = {}
+  description = "The UUIDs of the mappings of streams of the module `functions`."
 }
 
 variable "outbox" {
