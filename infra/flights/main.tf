@@ -43,6 +43,9 @@ module "functions" {
   distributed       = var.distributed
   url_authorization = var.url_authorization
   tags              = local.tags
+
+  event_sources       = var.event_sources
+  maximum_concurrency = var.maximum_concurrency
 }
 
 module "batch" {
@@ -51,7 +54,7 @@ module "batch" {
   region           = var.region
   function         = module.functions.functions["runs"]
   key_arn          = module.storage.storage.key_arn
-  dead_letters_arn = module.functions.dead_letters.arn
+  dead_letters_arn = module.functions.dead_letters["runs"].arn
   schedules        = var.schedules
   distributed      = var.distributed
   tags             = local.tags
@@ -63,10 +66,12 @@ module "observability" {
   region            = var.region
   functions         = module.functions.functions
   table_name        = module.storage.storage.table_name
-  dead_letters      = { events = module.functions.dead_letters }
+  dead_letters      = module.functions.dead_letters
   outbox            = module.functions.outbox
   state_machine_arn = module.batch.state_machine.arn
   key_arn           = module.storage.storage.key_arn
   email             = var.email
   tags              = local.tags
+
+  stream_mappings = module.functions.stream_mappings
 }

@@ -24,6 +24,7 @@ output "environment" {
     export WAFER_STORE_ONLINE=dynamodb://${var.table}
     export WAFER_STORE_OBJECTS=s3://${var.bucket}/${var.folder}
     export WAFER_STATE_MACHINE=${module.batch.state_machine.arn}
+    export WAFER_EVENT_SOURCES='${module.functions.event_sources}'
   EOT
   description = "What `wafer` finds the project by: eval \"$(terraform output -raw environment)\"."
 }

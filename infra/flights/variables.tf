@@ -57,6 +57,18 @@ variable "distributed" {
   description = "Pipelines with a schedule whose runs are divided among invocations."
 }
 
+variable "event_sources" {
+  type        = any
+  default     = {}
+  description = "Queues and streams of yours that events come from, as the module `functions` describes them."
+}
+
+variable "maximum_concurrency" {
+  type        = number
+  default     = 5
+  description = "Invocations that the messages of one queue may take at the same time."
+}
+
 variable "url_authorization" {
   type        = string
   default     = "AWS_IAM"

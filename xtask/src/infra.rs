@@ -127,6 +127,11 @@ impl Provider {
             "architecture=x86_64",
             "package=main.tf",
             "streams=[\"entries\"]",
+            // One of each kind that events can come from.
+            "event_sources={\
+               clicks={source=\"entries\",kind=\"kinesis\",arn=\"arn:aws:kinesis:us-east-1:123456789012:stream/clicks\"},\
+               rows={source=\"entries\",kind=\"dynamodb\",arn=\"arn:aws:dynamodb:us-east-1:123456789012:table/t/stream/2024\"},\
+               mine={source=\"entries\",kind=\"sqs\",arn=\"arn:aws:sqs:us-east-1:123456789012:mine\"}}",
             "schedules={}",
         ];
         let mut apply = self.command(folder, &["apply", "-auto-approve", "-input=false", &state]);

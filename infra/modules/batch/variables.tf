@@ -20,7 +20,7 @@ variable "key_arn" {
 
 variable "dead_letters_arn" {
   type        = string
-  description = "The queue of what could not be taken in."
+  description = "The queue of schedules that could not start a run."
 }
 
 variable "schedules" {

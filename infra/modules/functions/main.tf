@@ -22,6 +22,12 @@ locals {
     runs     = { timeout = 900, storage = var.temporary_storage }
   }
 
+  # What AWS asks of a queue that a function takes messages from: batches that wait for their turn are not
+  # delivered again meanwhile, and what fails has several attempts.
+  # https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
+  visibility_timeout = 6 * local.functions.events.timeout
+  max_receive_count  = 5
+
   # Whose events a queue or stream carries.
   sources = merge(
     { for stream in var.streams : aws_sqs_queue.stream[stream].arn => stream },
@@ -113,8 +119,14 @@ resource "aws_lambda_permission" "everybody_by_url" {
 
 # Events
 
+# Dead letters, one queue for each kind of what sends them. SQS moves messages back to the queues that they
+# came from only if it moved all of them here itself; what Lambda or a scheduler sent has no such queue
+# (CouldNotDetermineMessageSource), and would stop the others.
+# https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_StartMessageMoveTask.html
+# https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/troubleshooting-dlq-redrive.html
 resource "aws_sqs_queue" "dead" {
-  name                              = "${local.name}-dead"
+  for_each                          = toset(["events", "outbox", "runs"])
+  name                              = "${local.name}-dead-${each.key}"
   message_retention_seconds         = 1209600
   kms_master_key_id                 = var.storage.key_arn
   kms_data_key_reuse_period_seconds = 86400
@@ -125,7 +137,7 @@ resource "aws_sqs_queue" "stream" {
   for_each                          = var.streams
   name                              = "${local.name}-${each.key}"
   message_retention_seconds         = 1209600
-  visibility_timeout_seconds        = 6 * local.functions.events.timeout
+  visibility_timeout_seconds        = local.visibility_timeout
   kms_master_key_id                 = var.storage.key_arn
   kms_data_key_reuse_period_seconds = 86400
   tags                              = var.tags
@@ -133,7 +145,7 @@ resource "aws_sqs_queue" "stream" {
   # What cannot be read, and what could not be taken in for an hour, is set aside;
   # nothing is lost.
   redrive_policy = jsonencode({
-    deadLetterTargetArn = aws_sqs_queue.dead.arn
+    deadLetterTargetArn = aws_sqs_queue.dead["events"].arn
     maxReceiveCount     = 10
   })
 }
@@ -146,27 +158,75 @@ resource "aws_lambda_event_source_mapping" "stream" {
   maximum_batching_window_in_seconds = 1
   function_response_types            = ["ReportBatchItemFailures"]
   tags                               = var.tags
+
+  scaling_config {
+    maximum_concurrency = var.maximum_concurrency
+  }
+}
+
+locals {
+  others = {
+    for name, source in var.event_sources : name => merge(source, {
+      is_queue = source.kind == "sqs"
+      is_fifo  = endswith(source.arn, ".fifo")
+    })
+  }
 }
 
 resource "aws_lambda_event_source_mapping" "other" {
-  for_each                           = var.event_sources
-  event_source_arn                   = each.value.arn
-  function_name                      = aws_lambda_function.this["events"].arn
-  batch_size                         = each.value.batch_size
-  maximum_batching_window_in_seconds = 1
+  for_each         = local.others
+  event_source_arn = each.value.arn
+  function_name    = aws_lambda_function.this["events"].arn
+  batch_size       = coalesce(each.value.batch_size, each.value.is_fifo ? 10 : 100)
+  # FIFO queues have none: https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-parameters.html
+  maximum_batching_window_in_seconds = each.value.is_fifo ? null : 1
   function_response_types            = ["ReportBatchItemFailures"]
-  starting_position                  = each.value.kind == "sqs" ? null : each.value.starting_position
-  bisect_batch_on_function_error     = each.value.kind == "sqs" ? null : true
-  maximum_retry_attempts             = each.value.kind == "sqs" ? null : 10
-  tags                               = var.tags
+  starting_position                  = each.value.is_queue ? null : each.value.starting_position
+  bisect_batch_on_function_error     = each.value.is_queue ? null : true
+  maximum_retry_attempts             = each.value.is_queue ? null : 10
+  # A shard waits for what fails. Before the stream forgets a record, it is set aside.
+  maximum_record_age_in_seconds = each.value.is_queue ? null : each.value.maximum_record_age
+  tags                          = var.tags
 
+  dynamic "scaling_config" {
+    for_each = each.value.is_queue ? [1] : []
+
+    content {
+      maximum_concurrency = coalesce(each.value.maximum_concurrency, var.maximum_concurrency)
+    }
+  }
+
+  # A bucket gets the records, below aws/lambda/; a queue or a topic gets only where they are in the stream,
+  # which forgets them: https://docs.aws.amazon.com/lambda/latest/dg/kinesis-on-failure-destination.html,
+  # https://docs.aws.amazon.com/lambda/latest/dg/services-dynamodb-errors.html. `wafer redrive` reads them.
   dynamic "destination_config" {
-    for_each = each.value.kind == "sqs" ? [] : [1]
+    for_each = each.value.is_queue ? [] : [1]
 
     content {
       on_failure {
-        destination_arn = aws_sqs_queue.dead.arn
+        destination_arn = var.storage.bucket_arn
       }
+    }
+  }
+
+  # How many records were set aside, for an alarm.
+  dynamic "metrics_config" {
+    for_each = each.value.is_queue ? [] : [1]
+
+    content {
+      metrics = ["EventCount"]
+    }
+  }
+
+  lifecycle {
+    precondition {
+      condition     = coalesce(each.value.visibility_timeout, local.visibility_timeout) >= local.visibility_timeout
+      error_message = "event_sources.${each.key}: set the visibility timeout of ${each.value.arn} to ${local.visibility_timeout} seconds or more. That is six times what the function may take (${local.functions.events.timeout} s): messages that wait for their turn would be delivered again meanwhile."
+    }
+
+    precondition {
+      condition     = coalesce(each.value.max_receive_count, local.max_receive_count) >= local.max_receive_count
+      error_message = "event_sources.${each.key}: set maxReceiveCount in the redrive policy of ${each.value.arn} to ${local.max_receive_count} or more: messages would be dead letters after the first times that the function is busy."
     }
   }
 }
@@ -184,7 +244,7 @@ resource "aws_sqs_queue" "outbox" {
 
   # The regular look flushes as well: nothing depends on a single notification.
   redrive_policy = jsonencode({
-    deadLetterTargetArn = aws_sqs_queue.dead.arn
+    deadLetterTargetArn = aws_sqs_queue.dead["outbox"].arn
     maxReceiveCount     = 20
   })
 }
@@ -277,7 +337,7 @@ resource "aws_scheduler_schedule" "pipeline" {
     input    = jsonencode({ wafer = { tick = { pipeline = each.value.pipeline } } })
 
     dead_letter_config {
-      arn = aws_sqs_queue.dead.arn
+      arn = aws_sqs_queue.dead["runs"].arn
     }
   }
 }
@@ -312,7 +372,7 @@ resource "aws_lambda_function_event_invoke_config" "runs" {
 
   destination_config {
     on_failure {
-      destination = aws_sqs_queue.dead.arn
+      destination = aws_sqs_queue.dead["runs"].arn
     }
   }
 }

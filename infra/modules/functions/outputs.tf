@@ -14,8 +14,18 @@ output "queues" {
 }
 
 output "dead_letters" {
-  value       = { name = aws_sqs_queue.dead.name, arn = aws_sqs_queue.dead.arn }
-  description = "The queue of what could not be taken in."
+  value       = { for kind, queue in aws_sqs_queue.dead : kind => { name = queue.name, arn = queue.arn } }
+  description = "The queues of what could not be taken in: messages of queues of events, of notifications of the outbox, and what failed of schedules and runs."
+}
+
+output "stream_mappings" {
+  value       = { for name, mapping in aws_lambda_event_source_mapping.other : name => mapping.uuid if !local.others[name].is_queue }
+  description = "For each stream the mapping that sets aside what fails."
+}
+
+output "event_sources" {
+  value       = join(";", [for arn, source in local.sources : "${arn}=${source}"])
+  description = "Whose events each queue and stream carries, as `wafer redrive` reads it from WAFER_EVENT_SOURCES."
 }
 
 output "outbox" {

@@ -203,13 +203,47 @@ data "aws_iam_policy_document" "this" {
     }
   }
 
+  # What Lambda gives up of a stream it writes to the bucket in the function's name, where it chooses the
+  # keys, and it looks at the bucket. Both only in this account: whoever makes a bucket of the same name
+  # after it was removed gets nothing.
+  # https://docs.aws.amazon.com/lambda/latest/dg/kinesis-on-failure-destination.html
   dynamic "statement" {
-    for_each = each.key == "runs" || (each.key == "events" && length(local.kinesis) + length(local.dynamodb) > 0) ? [1] : []
+    for_each = each.key == "events" && length(local.kinesis) + length(local.dynamodb) > 0 ? [1] : []
+
+    content {
+      sid       = "FailedBatches"
+      actions   = ["s3:PutObject"]
+      resources = ["${var.storage.bucket_arn}/aws/lambda/*"]
+      condition {
+        test     = "StringEquals"
+        variable = "s3:ResourceAccount"
+        values   = [local.account]
+      }
+    }
+  }
+
+  dynamic "statement" {
+    for_each = each.key == "events" && length(local.kinesis) + length(local.dynamodb) > 0 ? [1] : []
+
+    content {
+      sid       = "ListFailedBatches"
+      actions   = ["s3:ListBucket"]
+      resources = [var.storage.bucket_arn]
+      condition {
+        test     = "StringEquals"
+        variable = "s3:ResourceAccount"
+        values   = [local.account]
+      }
+    }
+  }
+
+  dynamic "statement" {
+    for_each = each.key == "runs" ? [1] : []
 
     content {
       sid       = "SetAside"
       actions   = ["sqs:SendMessage"]
-      resources = [aws_sqs_queue.dead.arn]
+      resources = [aws_sqs_queue.dead["runs"].arn]
     }
   }
 }
@@ -254,7 +288,7 @@ data "aws_iam_policy_document" "scheduler" {
   statement {
     sid       = "SetAside"
     actions   = ["sqs:SendMessage"]
-    resources = [aws_sqs_queue.dead.arn]
+    resources = [aws_sqs_queue.dead["runs"].arn]
   }
 
   statement {

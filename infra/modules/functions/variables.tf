@@ -49,18 +49,72 @@ variable "streams" {
 
 variable "event_sources" {
   type = map(object({
-    source            = string
-    arn               = string
-    kind              = string
-    starting_position = optional(string, "TRIM_HORIZON")
-    batch_size        = optional(number, 100)
+    source              = string
+    arn                 = string
+    kind                = string
+    starting_position   = optional(string, "TRIM_HORIZON")
+    batch_size          = optional(number)
+    maximum_concurrency = optional(number)
+    visibility_timeout  = optional(number)
+    max_receive_count   = optional(number)
+    maximum_record_age  = optional(number, 43200)
   }))
   default     = {}
-  description = "Queues and streams that are there already: whose events they are, ARN, and kind (sqs, kinesis or dynamodb)."
+  description = <<-EOT
+    Queues and streams that are there already: whose events they are (source), ARN, and kind (sqs, kinesis or dynamodb).
+    batch_size is 100 unless you say otherwise, and 10 for FIFO queues. Of queues: maximum_concurrency in the place of the
+    variable of this name; visibility_timeout (seconds) and max_receive_count as the queue has them, which are checked if
+    you say them, as Terraform cannot look (`wafer doctor --aws` can). Of streams: maximum_record_age (seconds), after which
+    a record that could not be taken in is set aside; 12 hours is half of the time that streams keep records by default.
+  EOT
 
   validation {
     condition     = alltrue([for source in var.event_sources : contains(["sqs", "kinesis", "dynamodb"], source.kind)])
     error_message = "event_sources: kind is sqs, kinesis or dynamodb."
+  }
+
+  validation {
+    condition     = alltrue([for source in var.event_sources : try(split(":", source.arn)[2], "") == source.kind])
+    error_message = "event_sources: arn is the ARN of something of another kind; that of a queue is arn:aws:sqs:REGION:ACCOUNT:NAME, that of a stream of DynamoDB ends in /stream/TIME."
+  }
+
+  # https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-parameters.html
+  validation {
+    condition     = alltrue([for source in var.event_sources : coalesce(source.batch_size, 1) <= 10 if endswith(source.arn, ".fifo")])
+    error_message = "event_sources: a FIFO queue has ten messages in a batch at most: set batch_size to 10 or less, or leave it out."
+  }
+
+  validation {
+    condition     = alltrue([for source in var.event_sources : coalesce(source.batch_size, 1) >= 1 && coalesce(source.batch_size, 1) <= 10000])
+    error_message = "event_sources: batch_size is 1 to 10000."
+  }
+
+  # https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-scaling.html
+  validation {
+    condition     = alltrue([for source in var.event_sources : coalesce(source.maximum_concurrency, 2) >= 2 && coalesce(source.maximum_concurrency, 2) <= 1000])
+    error_message = "event_sources: maximum_concurrency is 2 to 1000."
+  }
+
+  validation {
+    condition     = alltrue([for source in var.event_sources : source.maximum_concurrency == null && source.visibility_timeout == null && source.max_receive_count == null if source.kind != "sqs"])
+    error_message = "event_sources: maximum_concurrency, visibility_timeout and max_receive_count are of queues; leave them out for streams, each shard of which has one invocation at a time."
+  }
+
+  # https://docs.aws.amazon.com/lambda/latest/api/API_CreateEventSourceMapping.html
+  validation {
+    condition     = alltrue([for source in var.event_sources : source.maximum_record_age >= 60 && source.maximum_record_age <= 604800])
+    error_message = "event_sources: maximum_record_age is 60 to 604800 seconds, and less than the stream keeps records: older ones are lost."
+  }
+}
+
+variable "maximum_concurrency" {
+  type        = number
+  default     = 5
+  description = "Invocations that the messages of one queue may take at the same time. So a backlog leaves the rest of the account's concurrency to requests: new accounts have 10."
+
+  validation {
+    condition     = var.maximum_concurrency >= 2 && var.maximum_concurrency <= 1000
+    error_message = "maximum_concurrency: 2 to 1000, as AWS has it."
   }
 }
 

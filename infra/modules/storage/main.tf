@@ -220,6 +220,20 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
       noncurrent_days = 1
     }
   }
+
+  # Batches of streams, where Lambda writes them, until `wafer redrive` removes them.
+  rule {
+    id     = "what-failed"
+    status = "Enabled"
+
+    filter {
+      prefix = "aws/lambda/"
+    }
+
+    expiration {
+      days = var.failed_days
+    }
+  }
 }
 
 data "aws_iam_policy_document" "bucket" {

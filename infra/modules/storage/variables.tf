@@ -60,6 +60,17 @@ variable "noncurrent_days" {
   description = "Days that removed and replaced objects can be brought back."
 }
 
+variable "failed_days" {
+  type        = number
+  default     = 30
+  description = "Days that what Lambda gave up of streams is kept for `wafer redrive`."
+
+  validation {
+    condition     = var.failed_days >= 1
+    error_message = "failed_days: 1 or more."
+  }
+}
+
 variable "tags" {
   type        = map(string)
   default     = {}

@@ -7,7 +7,7 @@ use crate::harness::{are_on_aws, terraform};
 
 /// Grants that no call of the program shows, because AWS makes the calls for a function, or because
 /// only a failure leads to them. They are for all functions unless one is named.
-pub(crate) const UNSEEN: [(&str, &str, &str); 25] = [
+pub(crate) const UNSEEN: [(&str, &str, &str); 34] = [
     // https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/encryption.usagenotes.html
     // https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingKMSEncryption.html
     (
@@ -60,6 +60,53 @@ pub(crate) const UNSEEN: [(&str, &str, &str); 25] = [
         "Lambda polls in the role's name",
     ),
     ("", "sqs:ReceiveMessage", "Lambda polls in the role's name"),
+    // https://docs.aws.amazon.com/lambda/latest/dg/services-kinesis-create.html
+    (
+        "events",
+        "kinesis:DescribeStream",
+        "Lambda polls in the role's name",
+    ),
+    (
+        "events",
+        "kinesis:DescribeStreamSummary",
+        "Lambda polls in the role's name",
+    ),
+    (
+        "events",
+        "kinesis:GetRecords",
+        "Lambda polls in the role's name",
+    ),
+    (
+        "events",
+        "kinesis:GetShardIterator",
+        "Lambda polls in the role's name",
+    ),
+    (
+        "events",
+        "kinesis:ListShards",
+        "Lambda polls in the role's name",
+    ),
+    // https://docs.aws.amazon.com/lambda/latest/dg/services-dynamodb-eventsourcemapping.html
+    (
+        "events",
+        "dynamodb:DescribeStream",
+        "Lambda polls in the role's name",
+    ),
+    (
+        "events",
+        "dynamodb:GetRecords",
+        "Lambda polls in the role's name",
+    ),
+    (
+        "events",
+        "dynamodb:GetShardIterator",
+        "Lambda polls in the role's name",
+    ),
+    (
+        "events",
+        "dynamodb:ListStreams",
+        "Lambda polls in the role's name",
+    ),
     // https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html
     (
         "runs",
@@ -128,13 +175,20 @@ pub(crate) fn grants(policy: &str) -> Vec<Action> {
     let mut grants = Vec::new();
     for statement in policy["Statement"].as_array().unwrap() {
         assert_eq!(statement["Effect"], "Allow");
-        let prefixes = &statement["Condition"]["StringLike"]["s3:prefix"];
+        let condition = &statement["Condition"];
+        let prefixes = &condition["StringLike"]["s3:prefix"];
+        // Lambda looks at a bucket before it sets something aside there, by a request that no page
+        // describes. It is allowed within the account.
+        let in_account = !condition["StringEquals"]["s3:ResourceAccount"].is_null();
         for action in list(&statement["Action"]) {
             for resource in list(&statement["Resource"]) {
                 let last = resource.rsplit(':').next().unwrap();
                 match action {
                     "s3:ListBucket" => {
-                        let patterns = list(prefixes);
+                        let patterns = match in_account {
+                            true => vec!["*"],
+                            false => list(prefixes),
+                        };
                         assert!(!patterns.is_empty(), "{statement}");
                         let pattern = |prefix: &str| format!("{last}/{prefix}");
                         let all = patterns.into_iter().map(pattern);
