@@ -106,6 +106,7 @@ mod stores {
 /// Parts that exist on AWS only.
 mod aws {
     mod deploy;
+    mod doctor;
     mod iam;
     mod lambda {
         mod deployment;

@@ -6,6 +6,7 @@
 //! - [`Files`]: source files in any S3 bucket.
 //! - [`StateMachine`]: the Step Functions state machine that divided runs are started with.
 //! - [`Account`]: credentials and region.
+//! - [`Deployment`]: checks of what is deployed, and of what the account allows.
 //! - [`records`]: the records of queues and streams, in the form in which Lambda passes them on;
 //!   [`EventSources`] says which source takes them, and [`failed_batch`] decodes those that Lambda
 //!   gave up.
@@ -29,10 +30,12 @@ mod objects;
 mod online;
 mod outbox;
 mod pace;
+mod preflight;
 mod queue;
 mod random;
 pub mod records;
 mod s3;
+mod services;
 mod stores;
 mod table;
 mod usage;
@@ -53,6 +56,7 @@ pub use files::Files;
 pub use infrastructure::{Infrastructure, ScheduleExpressions};
 pub use machine::StateMachine;
 pub use objects::Bucket;
+pub use preflight::{Check, Deployment};
 pub use stores::Aws;
 
 use bulk::Pacer;

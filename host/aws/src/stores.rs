@@ -25,6 +25,17 @@ pub struct Aws {
     pub shipped: Option<PathBuf>,
 }
 
+impl Account {
+    /// Reads credentials and region like [`from_environment`](Self::from_environment), for the
+    /// stores of a project: `online` may name the region.
+    ///
+    /// # Errors
+    /// Returns the same errors, and [`Kind::Invalid`] for an unknown option of `online`.
+    pub async fn of_stores(online: &Url) -> Result<Self> {
+        Self::from_environment(Options::of(online)?.region).await
+    }
+}
+
 #[async_trait]
 impl Backend for Aws {
     fn online_form(&self) -> &'static str {

@@ -14,4 +14,5 @@ mod faults;
 mod local;
 mod meter;
 mod objects;
+mod preflight;
 mod proxy;

@@ -17,6 +17,8 @@ pub(crate) enum Fate {
     Forwarded,
     /// Answers with this HTTP status and error type, without forwarding the call.
     Refused(u16, &'static str),
+    /// Answers with this JSON, without forwarding the call.
+    Answered(Json),
     /// Closes the connection without forwarding the call.
     Cut,
     /// Forwards the call, and closes the connection without returning the response.
@@ -128,6 +130,7 @@ fn relay(
                 json!({"__type": format!("com.amazonaws#{kind}"), "message": "by the proxy"});
             response(status, body.to_string().as_bytes())
         }
+        Fate::Answered(body) => response(200, body.to_string().as_bytes()),
         Fate::Partial => partial(server, call)?,
     };
     client.write_all(&answer)?;

@@ -229,6 +229,39 @@ pub(crate) fn failed_batches(_project: &Project, _source: Option<&str>) -> Resul
     anyhow::bail!(WITHOUT_AWS)
 }
 
+/// Checks what a project has on AWS, and what the account allows. Returns what was checked, each
+/// with what was found or what is wrong.
+#[cfg(feature = "aws")]
+pub(crate) async fn check_deployment(
+    project: &Project,
+) -> Result<Vec<(String, Result<String, String>)>> {
+    let cloud = project.store.cloud.as_ref().context(
+        "nothing says what to check: set WAFER_STORE_ONLINE and WAFER_STORE_OBJECTS, which \
+         `terraform output -raw environment` prints",
+    )?;
+    let account = wafer_aws::Account::of_stores(&cloud.online).await?;
+    let streams = project.sources.values();
+    let deployment = wafer_aws::Deployment {
+        project: &project.name,
+        streams: streams.filter(|source| source.kind.takes_events()).count(),
+        objects: &cloud.objects,
+    };
+    let checks = deployment.check(&account, &SystemClock::new()).await;
+    let checks = checks.into_iter().map(|check| (check.what, check.result));
+    Ok(checks.collect())
+}
+
+#[cfg(not(feature = "aws"))]
+#[allow(
+    clippy::unused_async,
+    reason = "it has the signature that it has with the feature `aws`"
+)]
+pub(crate) async fn check_deployment(
+    _project: &Project,
+) -> Result<Vec<(String, Result<String, String>)>> {
+    anyhow::bail!(WITHOUT_AWS)
+}
+
 /// Returns the infrastructure that Terraform makes for a project.
 #[cfg(feature = "aws")]
 pub(crate) fn infrastructure(project: &Project) -> Result<serde_json::Value> {

@@ -1,10 +1,12 @@
 //! `wafer doctor`.
 
+use std::borrow::Cow;
 use std::process::{Command as Process, ExitCode};
 
 use anyhow::Result;
 use serde::Serialize;
 use wafer_build::{Toolchain, Toolchains};
+use wafer_core::escaped;
 
 use super::Context;
 use crate::app;
@@ -20,12 +22,17 @@ pub(crate) struct Doctor {
     /// Accept the machine's clock, although the project was used at a later time before
     #[arg(long)]
     accept_clock: bool,
+
+    /// Also check what the project has on AWS, before and after `terraform apply`: the
+    /// credentials, the bucket, the account's concurrency, and its queues and streams
+    #[arg(long)]
+    aws: bool,
 }
 
 /// The result of one check.
 #[derive(Serialize)]
 struct Finding {
-    what: &'static str,
+    what: Cow<'static, str>,
     ok: bool,
     detail: String,
 }
@@ -36,13 +43,16 @@ impl Doctor {
         findings.extend(self.toolchains());
         findings.push(sandbox());
         findings.extend(project(context, self.accept_clock).await);
+        if self.aws {
+            findings.extend(deployment(context).await);
+        }
         let ok = findings.iter().all(|f| f.ok);
         context.format.print(&findings, || {
             let lines = findings.iter().map(|f| {
                 format!(
                     "{} {:18} {}",
                     if f.ok { "ok  " } else { "FAIL" },
-                    f.what,
+                    escaped(&f.what),
                     indented(&f.detail)
                 )
             });
@@ -73,7 +83,7 @@ impl Doctor {
             Err(error) => (false, error.to_string()),
         };
         Some(Finding {
-            what: toolchain.name(),
+            what: toolchain.name().into(),
             ok,
             detail,
         })
@@ -86,7 +96,7 @@ fn cargo() -> Finding {
         Ok(done) if done.status.success() => {
             let detail = String::from_utf8_lossy(&done.stdout).trim().to_owned();
             Finding {
-                what: "cargo",
+                what: "cargo".into(),
                 ok: true,
                 detail,
             }
@@ -95,7 +105,7 @@ fn cargo() -> Finding {
             let detail =
                 "not found; install Rust from https://rustup.rs to build functions".to_owned();
             Finding {
-                what: "cargo",
+                what: "cargo".into(),
                 ok: false,
                 detail,
             }
@@ -113,33 +123,52 @@ fn sandbox() -> Finding {
                  (ulimit -v)"
             };
             Finding {
-                what: "sandbox",
+                what: "sandbox".into(),
                 ok: true,
                 detail: allocation.to_owned(),
             }
         }
         Err(error) => Finding {
-            what: "sandbox",
+            what: "sandbox".into(),
             ok: false,
             detail: format!("{error:#}"),
         },
     }
 }
 
+/// Checks what the project of this folder has on AWS.
+async fn deployment(context: &Context) -> Vec<Finding> {
+    let checks = match context.project() {
+        Ok(project) => app::check_deployment(&project).await,
+        Err(error) => Err(error),
+    };
+    match checks {
+        Err(error) => vec![finding("aws", Err(error))],
+        Ok(checks) => {
+            let finding = |(what, result): (String, Result<String, String>)| Finding {
+                what: what.into(),
+                ok: result.is_ok(),
+                detail: result.unwrap_or_else(|wrong| wrong),
+            };
+            checks.into_iter().map(finding).collect()
+        }
+    }
+}
+
+fn finding(what: &'static str, result: Result<String>) -> Finding {
+    let (ok, detail) = match result {
+        Ok(detail) => (true, detail),
+        Err(error) => (false, format!("{error:#}")),
+    };
+    Finding {
+        what: what.into(),
+        ok,
+        detail,
+    }
+}
+
 /// Checks the project of this folder, its stores and the clock. A folder without a project is fine.
 async fn project(context: &Context, accept_clock: bool) -> Vec<Finding> {
-    let finding = |what, result: Result<String>| match result {
-        Ok(detail) => Finding {
-            what,
-            ok: true,
-            detail,
-        },
-        Err(error) => Finding {
-            what,
-            ok: false,
-            detail: format!("{error:#}"),
-        },
-    };
     let project = match context.project() {
         Ok(project) => project,
         Err(error) => {
@@ -147,7 +176,7 @@ async fn project(context: &Context, accept_clock: bool) -> Vec<Finding> {
             if matches!(project_error, Some(wafer_config::ProjectError::Read { .. })) {
                 let detail = "none in this folder; make one with `wafer new NAME`".to_owned();
                 return vec![Finding {
-                    what: "project",
+                    what: "project".into(),
                     ok: true,
                     detail,
                 }];

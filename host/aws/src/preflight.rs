@@ -1,0 +1,449 @@
+//! Checks of a deployment on AWS: what Terraform cannot see, and what only the account decides.
+//!
+//! - The account's concurrency, which all of its functions share in a region. A backlog of events
+//!   must leave some of it to requests.
+//! - The mappings of queues and streams, and the settings of queues that others made. Terraform's
+//!   provider reads no more of these than their names.
+//! - The bucket, by writing to it.
+
+use url::Url;
+use wafer_core::Clock;
+use wafer_store::{Kind, Result};
+
+use crate::account::Account;
+use crate::objects::Bucket;
+use crate::queue::Queue;
+use crate::services::{AccountLimit, Mapping, QueueSettings, Services};
+
+/// How many invocations the messages of one queue take at a time, unless `maximum_concurrency` of
+/// the Terraform modules says otherwise.
+const CONCURRENCY: u64 = 5;
+/// How many flushes there are at a time.
+const FLUSHES: u64 = 2;
+/// How many schedules are at least to be run beside them.
+const SCHEDULES: u64 = 1;
+/// How many invocations the messages of a queue take at a time if nothing limits them:
+/// <https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-scaling.html>
+const UNLIMITED: u64 = 1_000;
+/// How many times as long as the function may take a message must not be delivered again, and how
+/// often it must be delivered before it is a dead letter:
+/// <https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html>
+const VISIBILITY_FACTOR: u64 = 6;
+const LEAST_RECEIVE_COUNT: u64 = 5;
+
+/// A deployment of a project.
+#[derive(Clone, Copy, Debug)]
+pub struct Deployment<'a> {
+    /// The name of the project.
+    pub project: &'a str,
+    /// The number of its sources of events, for each of which Terraform makes a queue.
+    pub streams: usize,
+    /// The folder of its objects, such as `s3://BUCKET/FOLDER`.
+    pub objects: &'a Url,
+}
+
+/// The result of one check of a deployment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// What was checked.
+    pub what: String,
+    /// What was found, or what is wrong and what to do about it.
+    pub result: Result<String, String>,
+}
+
+impl Check {
+    fn new(what: &str, result: Result<String, String>) -> Self {
+        Self {
+            what: what.to_owned(),
+            result,
+        }
+    }
+}
+
+/// What takes events, and by which mappings.
+struct Deployed {
+    /// How long an invocation may take, in seconds.
+    timeout: u64,
+    mappings: Vec<Mapping>,
+}
+
+impl Deployment<'_> {
+    /// Checks the deployment. Nothing of it needs to be there yet, except its bucket. An object is
+    /// written to the bucket and removed again; `clock` gives it a name.
+    pub async fn check(&self, account: &Account, clock: &dyn Clock) -> Vec<Check> {
+        let mut checks = vec![
+            Check::new("credentials", Ok(format!("for {}", account.region()))),
+            Check::new("bucket", self.check_bucket(account, clock).await),
+        ];
+        match Services::open(account) {
+            Ok(services) => checks.extend(self.check_functions(account, &services).await),
+            Err(e) => checks.push(Check::new("functions", Err(e.chain()))),
+        }
+        checks
+    }
+
+    /// Checks that the bucket takes, lists and removes objects, which also uses its key.
+    async fn check_bucket(&self, account: &Account, clock: &dyn Clock) -> Result<String, String> {
+        let bucket = Bucket::open(account, self.objects).map_err(|e| e.chain())?;
+        bucket.probe(clock).await.map_err(|e| e.chain())?;
+        Ok(format!("{} takes, lists and removes objects", self.objects))
+    }
+
+    async fn check_functions(&self, account: &Account, services: &Services) -> Vec<Check> {
+        let function = format!("wafer-{}-events", self.project);
+        let deployed = deployed(services, &function).await;
+        let taken = match &deployed {
+            Ok(Some(deployed)) => deployed.mappings.iter().map(concurrency).sum(),
+            _ => CONCURRENCY * self.streams as u64,
+        };
+        let limit = services.account_limit().await;
+        let limit = limit.map_err(|e| e.chain());
+        let limit = limit.and_then(|limit| check_concurrency(&limit, taken, account.region()));
+        let mut checks = vec![Check::new("concurrency", limit)];
+        match deployed {
+            Err(e) => checks.push(Check::new(&function, Err(e.chain()))),
+            Ok(None) => {
+                let none = "is not there yet; `terraform apply` in infra/ makes it";
+                checks.push(Check::new(&function, Ok(none.to_owned())));
+            }
+            Ok(Some(Deployed { timeout, mappings })) => {
+                for mapping in &mappings {
+                    let result = check_mapping(services, mapping, timeout).await;
+                    checks.push(Check::new(name(&mapping.event_source_arn), result));
+                }
+            }
+        }
+        checks
+    }
+}
+
+/// Returns what takes the events, or `None` if the function is not there.
+async fn deployed(services: &Services, function: &str) -> Result<Option<Deployed>> {
+    let timeout = match services.function_timeout(function).await {
+        Err(e) if e.kind() == Kind::NotFound => return Ok(None),
+        timeout => timeout?,
+    };
+    let mappings = services.mappings(function).await?;
+    Ok(Some(Deployed { timeout, mappings }))
+}
+
+/// Returns the last part of an ARN, which names a thing within its service.
+fn name(arn: &str) -> &str {
+    arn.splitn(6, ':').last().unwrap_or(arn)
+}
+
+/// Returns how many invocations a mapping may take at a time. Of a stream that is for each shard.
+fn concurrency(mapping: &Mapping) -> u64 {
+    match Queue::of(&mapping.event_source_arn) {
+        Some(_) => mapping.maximum_concurrency().unwrap_or(UNLIMITED),
+        None => mapping.parallelization_factor.unwrap_or(1),
+    }
+}
+
+/// Checks that the account has concurrency for requests when events take as much as they may.
+fn check_concurrency(limit: &AccountLimit, taken: u64, region: &str) -> Result<String, String> {
+    let (available, taken) = (limit.concurrency(), taken + FLUSHES + SCHEDULES);
+    match available.saturating_sub(taken) {
+        0 => Err(format!(
+            "the account has {available} invocations at a time in {region}, and events, flushes and \
+             schedules may take {taken}: a backlog leaves none to requests. Ask for more in Service \
+             Quotas (AWS Lambda, \"Concurrent executions\"): `aws service-quotas \
+             request-service-quota-increase --region {region} --service-code lambda --quota-code \
+             L-B99A9384 --desired-value 1000`. Until then set maximum_concurrency to 2"
+        )),
+        left => Ok(format!(
+            "{available} invocations at a time, of which events, flushes and schedules take {taken} \
+             at most: {left} are left to requests and divided runs"
+        )),
+    }
+}
+
+/// Checks a mapping, and the settings of its queue if it is one.
+async fn check_mapping(
+    services: &Services,
+    mapping: &Mapping,
+    timeout: u64,
+) -> Result<String, String> {
+    let mut faults = faults_of_mapping(mapping);
+    match Queue::of(&mapping.event_source_arn) {
+        Some(queue) => match services.queue_settings(queue).await {
+            Ok(settings) => faults.extend(faults_of_queue(&settings, timeout)),
+            Err(e) => faults.push(e.chain()),
+        },
+        None => faults.extend(faults_of_stream(mapping)),
+    }
+    match faults.is_empty() {
+        true => Ok("is taken in".to_owned()),
+        false => Err(faults.join("; ")),
+    }
+}
+
+/// Returns what is wrong with the mapping of a queue or a stream.
+fn faults_of_mapping(mapping: &Mapping) -> Vec<String> {
+    let mut faults = Vec::new();
+    if matches!(
+        mapping.state.as_str(),
+        "Disabled" | "Disabling" | "Deleting"
+    ) {
+        let why = mapping.state_transition_reason.as_deref();
+        faults.push(format!(
+            "its mapping is {} ({}): nothing is taken in",
+            mapping.state,
+            why.unwrap_or("no reason is given")
+        ));
+    }
+    let last = mapping.last_processing_result.as_deref();
+    if let Some(problem) = last.filter(|last| last.starts_with("PROBLEM")) {
+        faults.push(format!("Lambda says {problem}"));
+    }
+    let types = mapping
+        .function_response_types
+        .as_deref()
+        .unwrap_or_default();
+    if !types.iter().any(|kind| kind == "ReportBatchItemFailures") {
+        faults.push(
+            "its mapping lacks ReportBatchItemFailures: one record that cannot be read brings back \
+             its whole batch"
+                .to_owned(),
+        );
+    }
+    faults
+}
+
+/// Returns what is wrong with a queue whose messages a function takes that has this time-out.
+fn faults_of_queue(settings: &QueueSettings, timeout: u64) -> Vec<String> {
+    let mut faults = Vec::new();
+    let least = VISIBILITY_FACTOR * timeout;
+    if settings.visibility_timeout < least {
+        faults.push(format!(
+            "set its visibility timeout to {least} seconds or more (it is {}): that is six times what \
+             the function may take, and messages that wait for their turn come again meanwhile",
+            settings.visibility_timeout
+        ));
+    }
+    match settings.max_receive_count {
+        None => faults.push(
+            "give it a dead-letter queue by a redrive policy: messages that cannot be read come again \
+             until they expire, and are lost then"
+                .to_owned(),
+        ),
+        Some(count) if count < LEAST_RECEIVE_COUNT => faults.push(format!(
+            "set maxReceiveCount in its redrive policy to {LEAST_RECEIVE_COUNT} or more (it is \
+             {count}): messages are dead letters after the first times that the function is busy"
+        )),
+        Some(_) => {}
+    }
+    faults
+}
+
+/// Returns what is wrong with the mapping of a stream.
+fn faults_of_stream(mapping: &Mapping) -> Vec<String> {
+    let mut faults = Vec::new();
+    let destination = mapping.destination().unwrap_or("nothing");
+    if destination.split(':').nth(2) != Some("s3") {
+        faults.push(format!(
+            "make a bucket its destination on failure (it is {destination}): only a bucket gets the \
+             records that could not be taken in"
+        ));
+    }
+    // -1 is for ever.
+    if mapping
+        .maximum_record_age_in_seconds
+        .is_none_or(|age| age < 0)
+    {
+        faults.push(
+            "set its maximum record age: a record that cannot be taken in holds up its shard until \
+             the stream forgets it"
+                .to_owned(),
+        );
+    }
+    faults
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value as Json, json};
+
+    use super::*;
+
+    fn mapping(mapping: Json) -> Mapping {
+        serde_json::from_value(mapping).unwrap()
+    }
+
+    fn of_queue() -> Json {
+        json!({
+            "EventSourceArn": "arn:aws:sqs:r:1:q", "State": "Enabled", "LastProcessingResult": "OK",
+            "FunctionResponseTypes": ["ReportBatchItemFailures"], "ScalingConfig": {"MaximumConcurrency": 7},
+        })
+    }
+
+    fn of_stream() -> Json {
+        json!({
+            "EventSourceArn": "arn:aws:kinesis:r:1:stream/s", "State": "Enabled", "ParallelizationFactor": 2,
+            "FunctionResponseTypes": ["ReportBatchItemFailures"], "MaximumRecordAgeInSeconds": 43_200,
+            "DestinationConfig": {"OnFailure": {"Destination": "arn:aws:s3:::b"}},
+        })
+    }
+
+    /// Returns a mapping with another value of one field.
+    fn with(mut found: Json, field: &str, value: Json) -> Mapping {
+        found[field] = value;
+        mapping(found)
+    }
+
+    /// Checks that one fault is found, which says this, or none.
+    fn check(faults: &[String], wanted: Option<&str>) {
+        match (faults, wanted) {
+            ([], None) => {}
+            ([fault], Some(wanted)) if fault.contains(wanted) => {}
+            _ => panic!("{faults:?}, wanted {wanted:?}"),
+        }
+    }
+
+    #[test]
+    fn account_needs_concurrency_beside_what_events_take() {
+        let limit = |found: Json| -> AccountLimit { serde_json::from_value(found).unwrap() };
+        let of = |all: u64, unreserved: u64| {
+            limit(
+                json!({"ConcurrentExecutions": all, "UnreservedConcurrentExecutions": unreserved}),
+            )
+        };
+        for (limit, taken, wanted) in [
+            (of(10, 10), 5, Ok("take 8 at most: 2 are left")),
+            (of(10, 10), 7, Err("has 10 invocations at a time in r, and")),
+            (of(10, 10), 1_000, Err("may take 1003: a backlog")),
+            // What other functions have reserved is not there for these.
+            (
+                of(1_000, 10),
+                10,
+                Err("--region r --service-code lambda --quota-code L-B99A9384"),
+            ),
+            (
+                limit(json!({"ConcurrentExecutions": 50})),
+                10,
+                Ok("37 are left"),
+            ),
+        ] {
+            match (check_concurrency(&limit, taken, "r"), wanted) {
+                (Ok(found), Ok(wanted)) | (Err(found), Err(wanted)) => {
+                    assert!(found.contains(wanted), "{found}");
+                }
+                (found, wanted) => panic!("{found:?}, wanted {wanted:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn mappings_take_as_much_as_they_are_limited_to() {
+        assert_eq!(concurrency(&mapping(of_queue())), 7);
+        assert_eq!(
+            concurrency(&with(of_queue(), "ScalingConfig", Json::Null)),
+            UNLIMITED
+        );
+        assert_eq!(concurrency(&mapping(of_stream())), 2);
+    }
+
+    #[test]
+    fn faults_of_mappings_are_found() {
+        check(&faults_of_mapping(&mapping(of_queue())), None);
+        for (field, value, wanted) in [
+            (
+                "State",
+                json!("Disabled"),
+                "its mapping is Disabled (no reason is given)",
+            ),
+            (
+                "LastProcessingResult",
+                json!("PROBLEM: Function call failed"),
+                "Lambda says PROBLEM: Function call failed",
+            ),
+            (
+                "FunctionResponseTypes",
+                json!([]),
+                "lacks ReportBatchItemFailures",
+            ),
+            (
+                "FunctionResponseTypes",
+                Json::Null,
+                "lacks ReportBatchItemFailures",
+            ),
+        ] {
+            let faults = faults_of_mapping(&with(of_queue(), field, value));
+            check(&faults, Some(wanted));
+        }
+    }
+
+    #[test]
+    fn faults_of_queues_say_what_to_set() {
+        for (visibility_timeout, max_receive_count, wanted) in [
+            (360, Some(5), None),
+            (359, Some(5), Some("to 360 seconds or more (it is 359)")),
+            (360, None, Some("give it a dead-letter queue")),
+            (360, Some(4), Some("to 5 or more (it is 4)")),
+        ] {
+            let settings = QueueSettings {
+                visibility_timeout,
+                max_receive_count,
+            };
+            check(&faults_of_queue(&settings, 60), wanted);
+        }
+    }
+
+    #[test]
+    fn faults_of_streams_say_what_to_set() {
+        let queue = json!({"OnFailure": {"Destination": "arn:aws:sqs:r:1:d"}});
+        check(&faults_of_stream(&mapping(of_stream())), None);
+        for (field, value, wanted) in [
+            ("DestinationConfig", queue, "(it is arn:aws:sqs:r:1:d)"),
+            ("DestinationConfig", Json::Null, "(it is nothing)"),
+            (
+                "MaximumRecordAgeInSeconds",
+                json!(-1),
+                "set its maximum record age",
+            ),
+            (
+                "MaximumRecordAgeInSeconds",
+                Json::Null,
+                "set its maximum record age",
+            ),
+        ] {
+            check(
+                &faults_of_stream(&with(of_stream(), field, value)),
+                Some(wanted),
+            );
+        }
+    }
+
+    #[test]
+    fn things_are_named_by_the_last_part_of_their_arn() {
+        for (arn, wanted) in [
+            ("arn:aws:sqs:r:1:q", "q"),
+            ("arn:aws:kinesis:r:1:stream/s", "stream/s"),
+            (
+                "arn:aws:dynamodb:r:1:table/t/stream/2024-01-01T00:00:00.000",
+                "table/t/stream/2024-01-01T00:00:00.000",
+            ),
+        ] {
+            assert_eq!(name(arn), wanted);
+        }
+    }
+
+    /// These numbers are in Terraform's modules as well.
+    #[test]
+    fn numbers_are_those_of_the_modules() {
+        let main = include_str!("../../../infra/modules/functions/main.tf");
+        let variables = include_str!("../../../infra/modules/functions/variables.tf");
+        let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        for (text, wanted) in [
+            (main, format!("visibility_timeout = {VISIBILITY_FACTOR} * ")),
+            (main, format!("max_receive_count = {LEAST_RECEIVE_COUNT}")),
+            (main, format!("maximum_concurrency = {FLUSHES} }}")),
+            (
+                variables,
+                format!("\"maximum_concurrency\" {{ type = number default = {CONCURRENCY} "),
+            ),
+        ] {
+            assert!(words(text).contains(&wanted), "{wanted}");
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! Checks of a deployment, with a server in front of the local S3 that answers as Lambda and SQS
+//! do.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value as Json, json};
+use wafer_aws::Deployment;
+use wafer_core::SystemClock;
+
+use crate::local::{account, folder, has};
+use crate::proxy::{Call, Fate, Proxy};
+
+/// What Lambda and SQS answer.
+struct Services {
+    concurrency: u64,
+    /// Pages of the mappings of the function, or `None` if there is no function.
+    mappings: Option<Vec<Json>>,
+    /// The attributes of the queue `clicks`. There is no other.
+    attributes: Json,
+}
+
+impl Services {
+    fn fate(&self, call: &Call) -> Fate {
+        let (path, query) = call
+            .target
+            .split_once('?')
+            .unwrap_or((call.target.as_str(), ""));
+        match (path, &self.mappings) {
+            ("/2016-08-19/account-settings", _) => Fate::Answered(json!({
+                "AccountLimit": {
+                    "ConcurrentExecutions": self.concurrency, "TotalCodeSize": 80_530_636_800_u64,
+                    "UnreservedConcurrentExecutions": self.concurrency,
+                },
+                "AccountUsage": {"FunctionCount": 3, "TotalCodeSize": 1},
+            })),
+            ("/2015-03-31/functions/wafer-p-events/configuration", None) => {
+                Fate::Refused(404, "ResourceNotFoundException")
+            }
+            ("/2015-03-31/functions/wafer-p-events/configuration", Some(_)) => {
+                Fate::Answered(json!({"FunctionName": "wafer-p-events", "Timeout": 60}))
+            }
+            ("/2015-03-31/event-source-mappings", Some(pages)) => page(pages, query),
+            ("/", _) if call.action == "GetQueueAttributes" => self.queue(call.body()),
+            _ => Fate::Forwarded,
+        }
+    }
+
+    fn queue(&self, body: &[u8]) -> Fate {
+        let asked: Json = serde_json::from_slice(body).unwrap();
+        let url = asked["QueueUrl"].as_str().unwrap();
+        match url.ends_with("/000000000000/clicks") {
+            true => Fate::Answered(json!({"Attributes": self.attributes})),
+            false => Fate::Refused(400, "QueueDoesNotExist"),
+        }
+    }
+}
+
+/// Returns the page of the mappings of `wafer-p-events` that a query asks for.
+fn page(pages: &[Json], query: &str) -> Fate {
+    let marker = |number: usize| format!("page/{number}=");
+    let asked = (0..pages.len()).find(|&number| match number {
+        0 => query == "FunctionName=wafer-p-events",
+        _ => query == format!("FunctionName=wafer-p-events&Marker=page%2F{number}%3D"),
+    });
+    let Some(number) = asked else {
+        return Fate::Refused(400, "InvalidParameterValueException");
+    };
+    let next = (number + 1 < pages.len()).then(|| marker(number + 1));
+    Fate::Answered(json!({"EventSourceMappings": pages[number], "NextMarker": next}))
+}
+
+fn of_queue(name: &str) -> Json {
+    json!({
+        "UUID": "00000000-0000-0000-0000-000000000001", "BatchSize": 100,
+        "EventSourceArn": format!("arn:aws:sqs:us-east-1:000000000000:{name}"),
+        "State": "Enabled", "StateTransitionReason": "USER_INITIATED", "LastModified": 1_700_000_000.5,
+        "FunctionResponseTypes": ["ReportBatchItemFailures"], "ScalingConfig": {"MaximumConcurrency": 5},
+    })
+}
+
+fn of_stream(destination: &str) -> Json {
+    json!({
+        "UUID": "00000000-0000-0000-0000-000000000002", "BatchSize": 100, "ParallelizationFactor": 1,
+        "EventSourceArn": "arn:aws:kinesis:us-east-1:000000000000:stream/visits",
+        "State": "Enabled", "StateTransitionReason": "User action", "LastProcessingResult": "OK",
+        "FunctionResponseTypes": ["ReportBatchItemFailures"], "MaximumRecordAgeInSeconds": 43_200,
+        "DestinationConfig": {"OnFailure": {"Destination": destination}},
+    })
+}
+
+fn attributes(visibility_timeout: &str) -> Json {
+    json!({
+        "VisibilityTimeout": visibility_timeout,
+        "RedrivePolicy": r#"{"deadLetterTargetArn":"arn:aws:sqs:us-east-1:000000000000:dead","maxReceiveCount":5}"#,
+    })
+}
+
+type Checks = BTreeMap<String, Result<String, String>>;
+
+/// Checks the deployment of project `p`, which has two sources of events. Also returns for which
+/// service each call was signed.
+async fn checked(fate: impl Fn(&Call) -> Fate + Send + Sync + 'static) -> (Checks, Vec<String>) {
+    let signed = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&signed);
+    let s3 = std::env::var("AWS_ENDPOINT_URL_S3").unwrap();
+    let proxy = Proxy::new(&s3, move |call| {
+        let authorization = call
+            .headers
+            .iter()
+            .find(|(name, _)| name == "authorization");
+        let authorization = authorization.map(|(_, value)| value.clone());
+        seen.lock().unwrap().push(authorization.unwrap_or_default());
+        fate(call)
+    });
+    let objects = folder();
+    let deployment = Deployment {
+        project: "p",
+        streams: 2,
+        objects: &objects,
+    };
+    let account = account().await.with_endpoint(&proxy.url);
+    let checks = deployment.check(&account, &SystemClock::new()).await;
+    let checks = checks.into_iter().map(|check| (check.what, check.result));
+    let signed = std::mem::take(&mut *signed.lock().unwrap());
+    (checks.collect(), signed)
+}
+
+async fn checked_with(services: Services) -> (Checks, Vec<String>) {
+    checked(move |call| services.fate(call)).await
+}
+
+fn names(checks: &Checks) -> Vec<&str> {
+    checks.keys().map(String::as_str).collect()
+}
+
+#[tokio::test]
+async fn deployment_is_found_as_the_modules_make_it() {
+    if !has("AWS_ENDPOINT_URL_S3") {
+        return;
+    }
+    let (checks, signed) = checked_with(Services {
+        concurrency: 50,
+        mappings: Some(vec![
+            json!([of_queue("clicks")]),
+            json!([of_stream("arn:aws:s3:::b")]),
+        ]),
+        attributes: attributes("360"),
+    })
+    .await;
+    let wanted = [
+        "bucket",
+        "clicks",
+        "concurrency",
+        "credentials",
+        "stream/visits",
+    ];
+    assert_eq!(names(&checks), wanted);
+    for (what, result) in &checks {
+        assert!(result.is_ok(), "{what}: {result:?}");
+    }
+    // 5 of the queue, 1 of the stream, 2 flushes and a schedule.
+    let found = checks["concurrency"].as_ref().unwrap();
+    assert!(found.contains("41 are left"), "{found}");
+    for service in ["lambda", "sqs", "s3"] {
+        let scope = format!("/us-east-1/{service}/aws4_request");
+        assert!(signed.iter().any(|by| by.contains(&scope)), "{signed:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_deployment_is_said_by_name() {
+    if !has("AWS_ENDPOINT_URL_S3") {
+        return;
+    }
+    let stream = of_stream("arn:aws:sqs:us-east-1:000000000000:dead");
+    let (checks, _) = checked_with(Services {
+        concurrency: 10,
+        mappings: Some(vec![json!([of_queue("clicks"), of_queue("gone"), stream])]),
+        attributes: attributes("30"),
+    })
+    .await;
+    for (what, wanted) in [
+        ("clicks", "set its visibility timeout to 360 seconds"),
+        ("gone", "sqs:GetQueueAttributes of gone: there is none"),
+        ("stream/visits", "make a bucket its destination on failure"),
+        ("concurrency", "--quota-code L-B99A9384"),
+    ] {
+        let said = checks[what].as_ref().unwrap_err();
+        assert!(said.contains(wanted), "{what}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn deployment_can_be_checked_before_it_is_made() {
+    if !has("AWS_ENDPOINT_URL_S3") {
+        return;
+    }
+    for (concurrency, enough) in [(10, false), (1_000, true)] {
+        let (checks, _) = checked_with(Services {
+            concurrency,
+            mappings: None,
+            attributes: Json::Null,
+        })
+        .await;
+        let wanted = ["bucket", "concurrency", "credentials", "wafer-p-events"];
+        assert_eq!(names(&checks), wanted);
+        let function = checks["wafer-p-events"].as_ref().unwrap();
+        assert!(function.contains("is not there yet"), "{function}");
+        // Two sources with a queue each take 5, flushes 2 and a schedule 1.
+        assert_eq!(checks["concurrency"].is_ok(), enough, "{checks:?}");
+    }
+}
+
+#[tokio::test]
+async fn missing_permission_is_named_and_hides_nothing_else() {
+    if !has("AWS_ENDPOINT_URL_S3") {
+        return;
+    }
+    let services = Services {
+        concurrency: 1_000,
+        mappings: Some(Vec::new()),
+        attributes: Json::Null,
+    };
+    let (checks, _) = checked(move |call| match call.target.contains("/functions/") {
+        true => Fate::Refused(403, "AccessDeniedException"),
+        false => services.fate(call),
+    })
+    .await;
+    let said = checks["wafer-p-events"].as_ref().unwrap_err();
+    assert!(said.contains("lambda:GetFunctionConfiguration"), "{said}");
+    for what in ["bucket", "concurrency"] {
+        assert!(checks[what].is_ok(), "{checks:?}");
+    }
+}
