@@ -3,7 +3,8 @@
 use serde_json::json;
 use wafer_core::{Clock as _, Duration, SystemClock};
 
-use crate::harness::{Project, misbehaving, text};
+use crate::harness::ledger::{event, ledger};
+use crate::harness::{Project, are_embedded, misbehaving, text, wait_for};
 
 const CLOUD_EVENT: &str = r#"{"specversion":"1.0","id":"1","source":"/EWR","type":"report","data":{"origin":"EWR","time_hour":"2013-01-01T06:00:00Z","temp":50}}"#;
 
@@ -230,4 +231,29 @@ fn a_server_with_a_clock_in_the_future_changes_nothing_for_others() {
     server.stop();
     let vector = project.json(&["get", "kept", "id=1"]);
     assert_eq!(vector["status"]["thing_y"], "not_found");
+}
+
+#[test]
+fn metrics_have_the_age_of_an_outbox_that_cannot_be_flushed() {
+    // On AWS it goes by the machine's clock.
+    if !are_embedded() {
+        return;
+    }
+    let project = ledger("").applied_with("entries.ndjson", "");
+    let log = ".wafer/offline/last_entry_v1/_delta_log/00000000000000000000.json";
+    let whole = std::fs::read(project.path().join(log)).unwrap();
+    project.write(log, "x");
+    let server = project.serve(&["--clock", "2020-01-02T00:00:00Z,0"]);
+    let age = || {
+        let metrics = server.metrics();
+        let mut lines = metrics.lines();
+        let age = lines.find_map(|line| line.strip_prefix("wafer_outbox_age_seconds "));
+        age.unwrap_or_else(|| panic!("{metrics}")).to_owned()
+    };
+    assert_eq!(age(), "0");
+    assert_eq!(server.events("entries", &event("a", 1)).0, 200);
+    server.set_clock("2020-01-02T01:00:00Z");
+    assert_eq!(age(), "3600");
+    project.write(log, whole);
+    wait_for("a flush", || age() == "0");
 }

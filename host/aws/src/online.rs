@@ -525,6 +525,10 @@ impl wafer_store::Outbox for Dynamo {
         self.outbox.has_commits(self.listed_from()).await
     }
 
+    async fn waiting_since(&self) -> Result<Option<Timestamp>> {
+        self.outbox.oldest(self.listed_from()).await
+    }
+
     async fn waiting(&self) -> Result<Waiting> {
         Ok(Waiting {
             unfinished: self.number_commits().await?,

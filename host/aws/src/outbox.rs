@@ -234,6 +234,22 @@ impl Outbox {
         Ok(first.map_err(|e| self.failed("list", e))?.is_some())
     }
 
+    /// Returns when the oldest of the commits that were begun at or after `from` was begun, whether
+    /// it is finished or not. The names of commits sort by that time, and S3 lists names in their
+    /// order, so the first page of a listing has the oldest one:
+    /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/ListingKeysUsingAPIs.html>.
+    pub(crate) async fn oldest(&self, from: Option<Timestamp>) -> Result<Option<Timestamp>> {
+        let failed = |e| self.failed("list", e);
+        let mut listed = self.list(from);
+        while let Some(object) = listed.try_next().await.map_err(failed)? {
+            let name = object.location.filename().and_then(CommitName::parse);
+            if let Some(name) = name {
+                return Ok(Some(name.begun));
+            }
+        }
+        Ok(None)
+    }
+
     /// Lists the commit objects, starting at those that were begun at `from`. A later start makes
     /// listing faster: in a bucket with versioning, S3 also walks over objects that were deleted
     /// in the last days.
@@ -600,15 +616,20 @@ async fn change_journal(
 
 #[cfg(test)]
 mod tests {
+    use object_store::memory::InMemory;
+
     use super::*;
 
-    #[test]
-    fn commit_names_sort_by_time_and_round_trip() {
-        let name = |begun, writer, number| CommitName {
+    fn name(begun: i64, writer: u64, number: u32) -> CommitName {
+        CommitName {
             begun: Timestamp::from_micros(begun),
             writer,
             number,
-        };
+        }
+    }
+
+    #[test]
+    fn commit_names_sort_by_time_and_round_trip() {
         let names = [name(5, u64::MAX, 1), name(6, 0, 0), name(6, 0, 16)];
         let texts: Vec<String> = names.iter().map(ToString::to_string).collect();
         assert!(texts.is_sorted());
@@ -617,6 +638,33 @@ mod tests {
         }
         for text in ["", "1-2", "x-1-1", "1-2-3-4"] {
             assert_eq!(CommitName::parse(text), None, "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn oldest_commit_is_found_although_nobody_finished_it() {
+        let outbox = Outbox::new(Arc::new(InMemory::new()));
+        assert_eq!(outbox.oldest(None).await.unwrap(), None);
+        let commit = Commit {
+            events: Vec::new(),
+            now: Timestamp::from_micros(0),
+        };
+        for begun in [9, 5, 7] {
+            outbox.write(&name(begun, 1, 1), &commit).await.unwrap();
+        }
+        // What has no name of a commit is none.
+        let foreign = Bytes::from_static(b"x").into();
+        let path = Path::from(format!("{FOLDER}/0"));
+        outbox.objects.put(&path, foreign).await.unwrap();
+        for (from, wanted) in [
+            (None, Some(5)),
+            (Some(5), Some(5)),
+            (Some(6), Some(7)),
+            (Some(10), None),
+        ] {
+            let found = outbox.oldest(from.map(Timestamp::from_micros)).await;
+            let wanted = wanted.map(Timestamp::from_micros);
+            assert_eq!(found.unwrap(), wanted, "{from:?}");
         }
     }
 }

@@ -125,6 +125,6 @@ pub fn router(platform: Arc<Platform>, options: ServerOptions) -> Router {
 
 /// Answers `GET /metrics`.
 async fn metrics(State(platform): State<Arc<Platform>>) -> impl IntoResponse {
-    let text = platform.metrics();
+    let text = platform.metrics().await;
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }

@@ -105,6 +105,7 @@ impl<S: OnlineStore + Outbox + Upkeep> EventStore for S {}
 
 /// Tests the contract of [`OnlineStore`], [`Outbox`] and [`Upkeep`].
 pub async fn online(store: &dyn EventStore) {
+    the_outbox_waits_since_its_oldest_row(store).await;
     get_many_returns_rows_in_order_of_keys(store).await;
     a_counted_read_ends_with_the_error_of_its_count(store).await;
     newest_row_wins(store).await;
@@ -468,6 +469,40 @@ async fn event_identities_expire(store: &dyn EventStore) {
         commit(1_001).await.unwrap(),
         [EventOutcome::Committed { older: 0 }]
     );
+}
+
+/// The store is empty before this. It tells the times of rows or those of its machine's clock, so
+/// that only their order is known.
+async fn the_outbox_waits_since_its_oldest_row(store: &dyn EventStore) {
+    let since = async || store.waiting_since().await.unwrap();
+    assert_eq!(since().await, None);
+    let commit = async |table: &str, id: &str, created: i64| {
+        let row = OutboxRow {
+            created: at(created),
+            ..outbox(table, id)
+        };
+        let commit = event(id, Vec::new(), vec![row]);
+        store.commit_events(vec![commit], at(0)).await.unwrap();
+    };
+    // The tables are not in the order of their rows.
+    commit("since_b", "since1", 3).await;
+    let first = since().await;
+    assert!(first.is_some());
+    commit("since_a", "since2", 4).await;
+    commit("since_b", "since3", 5).await;
+    assert_eq!(since().await, first);
+    let trim_one = async |table: &str| {
+        let entries = store.read(table, 1).await.unwrap();
+        store.trim(table, entries[0].sequence).await.unwrap();
+    };
+    trim_one("since_b").await;
+    let second = since().await;
+    assert!(second > first, "{second:?} is not after {first:?}");
+    trim_one("since_a").await;
+    let third = since().await;
+    assert!(third > second, "{third:?} is not after {second:?}");
+    trim_one("since_b").await;
+    assert_eq!(since().await, None);
 }
 
 async fn outbox_keeps_its_order(store: &dyn EventStore) {

@@ -226,6 +226,12 @@ impl Outbox for MemoryStore {
         Ok(self.content().outbox.values().any(|rows| !rows.is_empty()))
     }
 
+    async fn waiting_since(&self) -> Result<Option<Timestamp>> {
+        let content = self.content();
+        let rows = content.outbox.values().flat_map(BTreeMap::values);
+        Ok(rows.map(|row| row.created).min())
+    }
+
     async fn waiting(&self) -> Result<Waiting> {
         let content = self.content();
         let tables = content.outbox.iter().filter(|(_, rows)| !rows.is_empty());

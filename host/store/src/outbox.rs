@@ -59,6 +59,17 @@ pub trait Outbox: Debug + Send + Sync + 'static {
     /// polling.
     async fn has_rows(&self) -> Result<bool>;
 
+    /// Returns since when the outbox has had something that it still has, or `None` if it is empty.
+    /// Cheaper than [`waiting`](Self::waiting), for monitoring: a remote store is asked once.
+    ///
+    /// It is the creation time of the oldest row. A store in which a commit may wait to be finished
+    /// by another process returns when the oldest commit was begun, finished or not, by the clock
+    /// of its writer's machine.
+    ///
+    /// # Errors
+    /// Returns the errors of reading the store.
+    async fn waiting_since(&self) -> Result<Option<Timestamp>>;
+
     /// Returns what waits in the outbox.
     ///
     /// Finishes commits whose process died, so only one process should call it at a time.

@@ -67,6 +67,19 @@ impl Tables {
         flushed.map(|()| report)
     }
 
+    /// Returns how long the oldest of what is in the outbox has waited there, by the clock of
+    /// requests and events; no time if the outbox is empty.
+    ///
+    /// # Errors
+    /// Returns the errors of the store.
+    pub async fn outbox_age(&self) -> Result<Duration> {
+        let outbox = &self.context.components().stores.outbox;
+        let since = outbox.waiting_since().await?;
+        let age = since.map(|since| self.context.now().since(since));
+        // The clocks of two machines may differ.
+        Ok(age.unwrap_or_default().max(Duration::ZERO))
+    }
+
     /// Flushes all tables that have rows in the outbox; returns the first error.
     async fn flush_tables(&self, lease: &mut Lease, report: &mut FlushReport) -> Result<()> {
         let waiting = self.context.components().stores.outbox.waiting().await?;

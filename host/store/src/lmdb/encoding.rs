@@ -105,6 +105,11 @@ pub(super) fn outbox_row(table: &str, value: &[u8]) -> Option<OutboxRow> {
     })
 }
 
+/// Returns the creation time of the row in an outbox value.
+pub(super) fn outbox_created(value: &[u8]) -> Option<Timestamp> {
+    take_i64(value, 16).map(Timestamp::from_micros)
+}
+
 pub(super) fn damaged(what: &str) -> Error {
     Error::new(Kind::Corrupt, format!("a stored {what} is damaged"))
 }
@@ -127,6 +132,7 @@ mod tests {
         for order in [None, Some(0), Some(u64::MAX >> 1)] {
             let stored = outbox_value(&row(order));
             assert_eq!(outbox_row("t", &stored), Some(row(order)));
+            assert_eq!(outbox_created(&stored), Some(row(order).created));
             assert_eq!(outbox_row("t", &stored[..29]), None);
         }
         // A row as it was stored before the order of arrival was kept.

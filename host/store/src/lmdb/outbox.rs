@@ -4,11 +4,15 @@ use std::ops::Bound;
 
 use async_trait::async_trait;
 use heed::RoTxn;
+use wafer_core::Timestamp;
 
-use super::encoding::{damaged, outbox_row, prefixed};
+use super::encoding::{damaged, outbox_created, outbox_row, prefixed};
 use super::error;
 use super::{Lmdb, Tables, last_number};
 use crate::{Outbox, OutboxEntry, Result, Waiting};
+
+/// The bytes of a row's sequence number, which is the last part of its key.
+const SEQUENCE_BYTES: usize = 8;
 
 /// Returns the sequence number of the last row that has been trimmed from a table's outbox.
 pub(super) fn trimmed_through(txn: &RoTxn<'_>, tables: &Tables, table: &str) -> error::Result<u64> {
@@ -33,6 +37,23 @@ pub(super) fn trimmed_through(txn: &RoTxn<'_>, tables: &Tables, table: &str) -> 
 impl Outbox for Lmdb {
     async fn has_rows(&self) -> Result<bool> {
         self.read(|txn, tables| Ok(tables.outbox.first(txn)?.is_some()))
+    }
+
+    async fn waiting_since(&self) -> Result<Option<Timestamp>> {
+        self.read(|txn, tables| {
+            let mut oldest: Option<Timestamp> = None;
+            let mut first = tables.outbox.first(txn)?;
+            while let Some((place, value)) = first {
+                let created = outbox_created(value).ok_or_else(|| damaged("outbox row"))?;
+                oldest = Some(oldest.map_or(created, |oldest| oldest.min(created)));
+                // The first row of a table is its oldest one. The next table begins after the last
+                // row that this one could have.
+                let table = place.len().saturating_sub(SEQUENCE_BYTES);
+                let last = [&place[..table], &u64::MAX.to_be_bytes()].concat();
+                first = tables.outbox.get_greater_than(txn, &last)?;
+            }
+            Ok(oldest)
+        })
     }
 
     async fn waiting(&self) -> Result<Waiting> {

@@ -108,6 +108,10 @@ impl Outbox for Disturbed {
         self.store.has_rows().await
     }
 
+    async fn waiting_since(&self) -> Result<Option<Timestamp>> {
+        self.store.waiting_since().await
+    }
+
     async fn waiting(&self) -> Result<Waiting> {
         self.store.waiting().await
     }
@@ -148,6 +152,25 @@ async fn rows_leave_the_outbox_once_they_are_in_their_table() {
         assert_eq!(events_in(&tables, TABLE).await, wanted);
         assert!(waiting_events(&project.store, TABLE).await.is_empty());
     }
+}
+
+#[tokio::test]
+async fn the_outbox_is_as_old_as_its_oldest_row_until_a_flush() {
+    let project = Project::new();
+    let outbox = Arc::new(Disturbed::killed(&project.store));
+    let killed = project.open_with("killed", outbox).await;
+    killed.keep_table(&planes(TABLE)).await.unwrap();
+    assert_eq!(killed.outbox_age().await.unwrap(), Duration::ZERO);
+    // Its rows are of a millisecond after the start of the clock.
+    commit(&project.store, TABLE, "a").await;
+    assert_eq!(killed.outbox_age().await.unwrap(), Duration::ZERO);
+    project.clock.advance(Duration::from_mins(20));
+    killed.flush().await.unwrap_err();
+    let age = Duration::from_micros(20 * 60_000_000 - 1_000);
+    assert_eq!(killed.outbox_age().await.unwrap(), age);
+    let next = project.open("next").await;
+    next.flush().await.unwrap();
+    assert_eq!(next.outbox_age().await.unwrap(), Duration::ZERO);
 }
 
 #[tokio::test]
