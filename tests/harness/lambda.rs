@@ -30,6 +30,8 @@ pub(crate) struct Lambda {
     pub(crate) child: Child,
     events: Sender<Json>,
     answers: Receiver<(String, Json)>,
+    /// The lines that the function has written to its standard output by now.
+    lines: Arc<Mutex<Vec<String>>>,
 }
 
 impl Drop for Lambda {
@@ -54,7 +56,7 @@ impl Lambda {
             }
         });
         let (online, objects) = project.cloud_urls();
-        let child = Command::new(bootstrap())
+        let mut child = Command::new(bootstrap())
             .env("AWS_LAMBDA_RUNTIME_API", address)
             .env("AWS_LAMBDA_FUNCTION_NAME", "wafer")
             .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "512")
@@ -66,15 +68,36 @@ impl Lambda {
             .env("WAFER_STORE_OBJECTS", objects)
             .env("WAFER_COPIES", project.path().join("copies"))
             .envs(more.iter().copied())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let lines = Arc::<Mutex<Vec<String>>>::default();
+        let written = Arc::clone(&lines);
+        std::thread::spawn(move || {
+            for line in output.lines().map_while(Result::ok) {
+                written.lock().unwrap().push(line);
+            }
+        });
         Self {
             child,
             events,
             answers,
+            lines,
         }
+    }
+
+    /// Returns the ages of the outbox, in seconds, that the function has told CloudWatch by now.
+    pub(crate) fn outbox_ages(&self) -> Vec<f64> {
+        let lines = self.lines.lock().unwrap();
+        let documents = lines.iter().filter_map(|line| {
+            let document: Json = serde_json::from_str(line).ok()?;
+            document.get("_aws")?;
+            Some(document)
+        });
+        let ages = documents.map(|document| document["OutboxAge"].as_f64().unwrap());
+        ages.collect()
     }
 
     /// Invokes the function, and returns the kind of the answer, `response` or `error`, and the

@@ -6,9 +6,9 @@
 //! or is a notification of S3. Records of a source are decoded ([`wafer_aws::records`]) and
 //! ingested. Those that cannot be decoded are reported as failed one by one, so that Lambda delivers
 //! only them again. If the whole batch is delivered again, its records have the same identities, and
-//! each counts once. A notification that a commit was written to the outbox flushes the outbox. If
-//! the commit is still being written, or if others are flushing, the notification is reported as
-//! failed, and Lambda delivers it again.
+//! each counts once. A notification that a commit was written to the outbox flushes the outbox,
+//! whose age is told then (`metrics.rs`). If the commit is still being written, or if others are
+//! flushing, the notification is reported as failed, and Lambda delivers it again.
 //!
 //! A *task* (`task.rs`) is sent by a schedule, a state machine or an operator.
 //!
@@ -33,6 +33,7 @@ use wafer_platform::{Background, Delivery, Moment, Platform};
 use wafer_server::{Hosts, ServerLimits, ServerOptions, router};
 
 use crate::failure::Failure;
+use crate::metrics::write_outbox_age;
 use crate::task::{Task, TaskEvent};
 
 /// How often a flush is tried while another process is flushing.
@@ -194,7 +195,9 @@ impl Handler {
         if !notifications.is_empty() {
             // Commits that are finished are in the tables now. The notifications of those that are
             // still being written must come again.
-            let unfinished = self.flush().await?;
+            let flushed = self.flush().await;
+            write_outbox_age(&self.platform).await;
+            let unfinished = flushed?;
             let is_unfinished = |commits: &[String]| commits.iter().any(|c| unfinished.contains(c));
             notifications.retain(|(_, commits)| is_unfinished(commits));
             if notifications.iter().any(|(record, _)| record.is_from_s3()) {

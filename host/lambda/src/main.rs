@@ -32,6 +32,7 @@ mod app;
 mod end;
 mod failure;
 mod handler;
+mod metrics;
 mod task;
 
 use std::future::Future;

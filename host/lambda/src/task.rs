@@ -13,6 +13,7 @@ use wafer_core::rules::Interval;
 use wafer_platform::{DistributedRun, Division, Kind, Platform, RunRecord};
 
 use crate::failure::Failure;
+use crate::metrics::write_outbox_age;
 
 /// The time that must be left of an invocation, in milliseconds, to look for another due run.
 const TIME_LEFT: u64 = 60_000;
@@ -29,8 +30,8 @@ pub(crate) struct TaskEvent {
 pub(crate) enum Task {
     /// Flush the outbox.
     Flush {},
-    /// Run what is due by the triggers of a pipeline. Without a pipeline, flush the outbox, and
-    /// then run what is due by the triggers of all pipelines.
+    /// Run what is due by the triggers of a pipeline. Without a pipeline, flush the outbox, tell its
+    /// age, and then run what is due by the triggers of all pipelines.
     Tick {
         pipeline: Option<String>,
         /// Pipelines to skip, because other invocations run them.
@@ -87,7 +88,9 @@ impl Task {
                 let pipelines = match pipeline {
                     Some(pipeline) => vec![pipeline],
                     None => {
-                        platform.tables().flush().await?;
+                        let flushed = platform.tables().flush().await;
+                        write_outbox_age(platform).await;
+                        flushed?;
                         platform.pipelines().triggered()
                     }
                 };

@@ -173,6 +173,107 @@ run "warm_storage" {
   }
 }
 
+# A metric that nobody writes keeps an alarm silent for ever, and a graph empty. Each row of
+# `metrics.csv` was looked up on the page that it names.
+run "observability" {
+  command = plan
+
+  module {
+    source = "../modules/observability"
+  }
+
+  variables {
+    functions = {
+      for name in ["requests", "events", "flush", "runs"] :
+      name => { name = "wafer-flights-${name}", arn = "arn:aws:lambda:us-east-1:123456789012:function:wafer-flights-${name}" }
+    }
+    table_name = "flights"
+    dead_letters = {
+      for kind in ["events", "outbox", "runs"] :
+      kind => { name = "wafer-flights-dead-${kind}", arn = "arn:aws:sqs:us-east-1:123456789012:wafer-flights-dead-${kind}" }
+    }
+    stream_mappings   = { clicks = "a1b2c3d4-5678-90ab-cdef-111111111111" }
+    outbox            = "wafer-flights-outbox"
+    state_machine_arn = "arn:aws:states:us-east-1:123456789012:stateMachine:wafer-flights-batch"
+    key_arn           = "arn:aws:kms:us-east-1:123456789012:key/k"
+  }
+
+  assert {
+    condition = length(setsubtract(
+      flatten([
+        for alarm in aws_cloudwatch_metric_alarm.this : concat(
+          alarm.metric_name == null ? [] : ["${alarm.namespace} ${alarm.metric_name} ${join(" ", sort(keys(alarm.dimensions)))}"],
+          flatten([
+            for query in alarm.metric_query : [
+              for metric in query.metric : "${metric.namespace} ${metric.metric_name} ${join(" ", sort(keys(metric.dimensions)))}"
+            ]
+          ]),
+        )
+      ]),
+      [for row in csvdecode(file("../metrics.csv")) : "${row.namespace} ${row.metric} ${join(" ", sort(split(" ", row.dimensions)))}" if row.source != ""],
+    )) == 0
+    error_message = "An alarm watches a metric that is not in metrics.csv, or not with these dimensions: nobody writes it."
+  }
+
+  # A line of a graph is namespace, metric, pairs of name and value, and sometimes an object.
+  assert {
+    condition = length(setsubtract(
+      flatten([
+        for widget in jsondecode(aws_cloudwatch_dashboard.this.dashboard_body).widgets : [
+          for line in widget.properties.metrics :
+          "${line[0]} ${line[1]} ${join(" ", sort([for place in range(2, length(line) - 1, 2) : line[place]]))}"
+        ]
+      ]),
+      [for row in csvdecode(file("../metrics.csv")) : "${row.namespace} ${row.metric} ${join(" ", sort(split(" ", row.dimensions)))}" if row.source != ""],
+    )) == 0
+    error_message = "A graph shows a metric that is not in metrics.csv, or not with these dimensions: nobody writes it."
+  }
+
+  # Every alarm has exactly one result: its metric, or the sum that refers to all the others.
+  assert {
+    condition = alltrue([
+      for alarm in aws_cloudwatch_metric_alarm.this :
+      length([for query in alarm.metric_query : query if query.return_data == true]) == (alarm.metric_name == null ? 1 : 0)
+    ])
+    error_message = "An alarm has no metric or several."
+  }
+
+  assert {
+    condition = alltrue(flatten([
+      for alarm in aws_cloudwatch_metric_alarm.this : [
+        for sum in alarm.metric_query : [
+          toset(split(" + ", sum.expression)) == toset([for query in alarm.metric_query : query.id if length(query.metric) > 0]),
+          length(alarm.metric_query) <= 11,
+        ] if length(sum.metric) == 0
+      ]
+    ]))
+    error_message = "A sum leaves out a metric, or is of more metrics than the 10 that an alarm may have."
+  }
+
+  # What the functions may do to the table is what they call it by.
+  assert {
+    condition = toset([
+      for query in aws_cloudwatch_metric_alarm.this["table-errors"].metric_query : query.metric[0].dimensions.Operation if length(query.metric) > 0
+      ]) == toset(flatten([
+        for policy in run.everything.policies : [
+          for statement in jsondecode(policy).Statement : [
+            for action in flatten([statement.Action]) : trimprefix(action, "dynamodb:")
+          ] if statement.Sid == "Table"
+        ]
+    ]))
+    error_message = "Errors of an operation that the functions call the table by are not counted."
+  }
+
+  # A flush that fails, and looks that nobody takes, both raise the alarm within about 15 minutes.
+  assert {
+    condition = [
+      for alarm in [aws_cloudwatch_metric_alarm.this["outbox-age"]] :
+      [alarm.statistic, alarm.threshold, alarm.period * alarm.evaluation_periods, alarm.datapoints_to_alarm, alarm.treat_missing_data]
+    ] == [["Maximum", 900, 900, 1, "breaching"]]
+    error_message = "The outbox can grow old without an alarm."
+  }
+}
+
 run "storage" {
   command = apply
 

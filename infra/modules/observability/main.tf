@@ -14,6 +14,12 @@ resource "aws_sns_topic_subscription" "email" {
 }
 
 locals {
+  # Seconds that a data point of an alarm or a graph stands for.
+  period = 300
+
+  # The operations by which the program calls the table. An alarm may have 10 metrics.
+  operations = ["BatchGetItem", "BatchWriteItem", "DeleteItem", "GetItem", "PutItem", "Query", "UpdateItem"]
+
   # What to do about the dead letters of each kind.
   dead_letters = {
     events = "mend what the log of the function events says of them, and have SQS move them back, by the command that `wafer redrive` prints"
@@ -75,29 +81,49 @@ locals {
       }
     ]...),
     {
+      # The age of the queue's oldest message says nothing of a flush that fails: SQS leaves out of
+      # it what was received three times
+      # (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html).
+      # So the functions look at the outbox itself (host/lambda/src/metrics.rs), every 5 minutes at
+      # least. One look that finds it too old is enough. So is none for 15 minutes: of the last five
+      # periods fewer than three have data then, and the others count as too old
+      # (https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/alarms-and-missing-data.html).
       outbox-age = {
-        namespace  = "AWS/SQS"
-        metric     = "ApproximateAgeOfOldestMessage"
+        namespace  = "Wafer"
+        metric     = "OutboxAge"
         statistic  = "Maximum"
-        dimensions = { QueueName = var.outbox }
+        dimensions = { Project = var.project }
         threshold  = 900
-        periods    = 1
-        says       = "What came in has not been appended to the tables for 15 minutes: see the log of the function flush."
+        periods    = 3
+        to_alarm   = 1
+        missing    = "breaching"
+        says       = "What came in has not been appended to the tables for 15 minutes, or nobody has looked for as long: see the logs of the functions flush and runs."
       }
-      table-throttles = {
+      table-read-throttles = {
         namespace  = "AWS/DynamoDB"
-        metric     = "ThrottledRequests"
+        metric     = "ReadThrottleEvents"
         statistic  = "Sum"
         dimensions = { TableName = var.table_name }
         threshold  = 0
         periods    = 3
-        says       = "DynamoDB refused calls to ${var.table_name}: a key is hot, or the table's limits are reached."
+        says       = "DynamoDB refused reads of ${var.table_name}: a key is hot, or the table's limits are reached."
       }
+      table-write-throttles = {
+        namespace  = "AWS/DynamoDB"
+        metric     = "WriteThrottleEvents"
+        statistic  = "Sum"
+        dimensions = { TableName = var.table_name }
+        threshold  = 0
+        periods    = 3
+        says       = "DynamoDB refused writes to ${var.table_name}: a key is hot, or the table's limits are reached."
+      }
+      # DynamoDB counts them for each operation, and never for the table as a whole.
       table-errors = {
         namespace  = "AWS/DynamoDB"
         metric     = "SystemErrors"
         statistic  = "Sum"
         dimensions = { TableName = var.table_name }
+        sum_over   = { Operation = local.operations }
         threshold  = 0
         periods    = 3
         says       = "DynamoDB failed calls to ${var.table_name}: see the AWS Health Dashboard."
@@ -117,22 +143,63 @@ locals {
   )
 }
 
+locals {
+  # For each alarm on a sum its metrics, one for each value of the dimension that it is a sum over.
+  sums = {
+    for name, alarm in local.alarms : name => merge([
+      for dimension, values in alarm.sum_over : {
+        for value in values : lower(value) => merge(alarm.dimensions, { (dimension) = value })
+      }
+    ]...) if can(alarm.sum_over)
+  }
+}
+
 resource "aws_cloudwatch_metric_alarm" "this" {
   for_each            = local.alarms
   alarm_name          = "wafer-${var.project}-${each.key}"
   alarm_description   = each.value.says
-  namespace           = each.value.namespace
-  metric_name         = each.value.metric
-  dimensions          = each.value.dimensions
-  statistic           = each.value.statistic
+  namespace           = contains(keys(local.sums), each.key) ? null : each.value.namespace
+  metric_name         = contains(keys(local.sums), each.key) ? null : each.value.metric
+  dimensions          = contains(keys(local.sums), each.key) ? null : each.value.dimensions
+  statistic           = contains(keys(local.sums), each.key) ? null : each.value.statistic
+  period              = contains(keys(local.sums), each.key) ? null : local.period
   comparison_operator = "GreaterThanThreshold"
   threshold           = each.value.threshold
-  period              = 300
   evaluation_periods  = each.value.periods
-  treat_missing_data  = "notBreaching"
+  datapoints_to_alarm = try(each.value.to_alarm, null)
+  treat_missing_data  = try(each.value.missing, "notBreaching")
   alarm_actions       = [aws_sns_topic.this.arn]
   ok_actions          = [aws_sns_topic.this.arn]
   tags                = var.tags
+
+  dynamic "metric_query" {
+    for_each = lookup(local.sums, each.key, {})
+
+    content {
+      id = metric_query.key
+
+      metric {
+        namespace   = each.value.namespace
+        metric_name = each.value.metric
+        dimensions  = metric_query.value
+        stat        = each.value.statistic
+        period      = local.period
+      }
+    }
+  }
+
+  # What is missing counts as 0 in a sum by `+`; the function SUM is not for alarms
+  # (https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/using-metric-math.html).
+  dynamic "metric_query" {
+    for_each = contains(keys(local.sums), each.key) ? [local.sums[each.key]] : []
+
+    content {
+      id          = "sum"
+      label       = each.value.metric
+      expression  = join(" + ", keys(metric_query.value))
+      return_data = true
+    }
+  }
 }
 
 locals {
@@ -144,7 +211,7 @@ locals {
       title   = "${metric} (${statistic})"
       region  = var.region
       stat    = statistic
-      period  = 300
+      period  = local.period
       view    = "timeSeries"
       metrics = [for name, function in var.functions : ["AWS/Lambda", metric, "FunctionName", function.name, { label = name }]]
     }
@@ -155,22 +222,25 @@ locals {
       title   = "DynamoDB capacity"
       region  = var.region
       stat    = "Sum"
-      period  = 300
+      period  = local.period
       view    = "timeSeries"
-      metrics = [for metric in ["ConsumedReadCapacityUnits", "ConsumedWriteCapacityUnits", "ThrottledRequests"] : ["AWS/DynamoDB", metric, "TableName", var.table_name]]
+      metrics = [for metric in ["ConsumedReadCapacityUnits", "ConsumedWriteCapacityUnits", "ReadThrottleEvents", "WriteThrottleEvents"] : ["AWS/DynamoDB", metric, "TableName", var.table_name]]
     },
     {
-      title  = "Queues"
-      region = var.region
-      stat   = "Maximum"
-      period = 300
-      view   = "timeSeries"
-      metrics = [
-        for metric in concat(
-          [["ApproximateAgeOfOldestMessage", var.outbox]],
-          [for queue in var.dead_letters : ["ApproximateNumberOfMessagesVisible", queue.name]],
-        ) : ["AWS/SQS", metric[0], "QueueName", metric[1]]
-      ]
+      title   = "Seconds that the oldest commit waits in the outbox"
+      region  = var.region
+      stat    = "Maximum"
+      period  = local.period
+      view    = "timeSeries"
+      metrics = [["Wafer", "OutboxAge", "Project", var.project]]
+    },
+    {
+      title   = "Messages in queues"
+      region  = var.region
+      stat    = "Maximum"
+      period  = local.period
+      view    = "timeSeries"
+      metrics = [for queue in concat([var.outbox], values(var.dead_letters)[*].name) : ["AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", queue]]
     },
   ]
 }

@@ -4,11 +4,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value as Json, json};
 
-use crate::harness::are_on_aws;
 use crate::harness::lambda::{
     CHANGES, Lambda, QUEUE, STREAM, count, message, of_dynamodb, of_kinesis, request_v1, request_v2,
 };
 use crate::harness::ledger::{event, ledger};
+use crate::harness::{are_on_aws, wait_for};
 
 #[test]
 fn a_function_answers_requests_and_ingests_events_of_every_trigger() {
@@ -84,6 +84,7 @@ fn a_function_answers_requests_and_ingests_events_of_every_trigger() {
     let answer = lambda.ok(of_s3("n1", &stored));
     assert_eq!(answer, json!({"batchItemFailures": []}));
     assert_eq!(project.offline_rows("sums_v1").len(), 8);
+    wait_for("the age of the outbox", || lambda.outbox_ages() == [0.0]);
     // Notifications about other objects, and the test event of S3, are ignored.
     let mut other = stored;
     other["Records"][0]["s3"]["object"]["key"] = "project/offline/x".into();
