@@ -3,7 +3,8 @@
 //! Terraform needs its AWS provider to validate, test and apply. A small program,
 //! `infra/local/terraform/provider.py`, takes its place: it knows the schema of the real provider,
 //! and answers every request without calling AWS. The outputs of `apply` are kept, and the tests
-//! compare them with what the host does.
+//! compare them with what the host does. The tables of costs in `docs/` are compared with those that
+//! `infra/cost.py` makes of a plan.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -17,6 +18,30 @@ const START: Duration = Duration::from_secs(60);
 /// The outputs of Terraform that tests use: the policies of the functions, and the definition of
 /// the state machine.
 const OUTPUTS: [&str; 2] = ["policies", "definition"];
+
+/// The variables of the example in `infra/flights`, but for its sources of events.
+const VARIABLES: [&str; 8] = [
+    "project=flights",
+    "region=us-east-1",
+    "table=flights",
+    "bucket=flights-bucket",
+    "folder=project",
+    "architecture=x86_64",
+    "package=main.tf",
+    "schedules={}",
+];
+
+/// The sources of events of the flights project.
+const STREAMS: [&str; 1] = ["streams=[\"landed_flights\", \"weather_reports\"]"];
+
+/// Sources of events of each kind that there is.
+const EACH_KIND: [&str; 2] = [
+    "streams=[\"entries\"]",
+    "event_sources={\
+       clicks={source=\"entries\",kind=\"kinesis\",arn=\"arn:aws:kinesis:us-east-1:123456789012:stream/clicks\"},\
+       rows={source=\"entries\",kind=\"dynamodb\",arn=\"arn:aws:dynamodb:us-east-1:123456789012:table/t/stream/2024\"},\
+       mine={source=\"entries\",kind=\"sqs\",arn=\"arn:aws:sqs:us-east-1:123456789012:mine\"}}",
+];
 
 /// Returns the folder with a JSON file for each of [`OUTPUTS`]. It exists only after `infra` has
 /// run.
@@ -40,11 +65,22 @@ pub(crate) fn infra() -> Result {
     provider.terraform(flights, &["init", "-backend=false", "-input=false"])?;
     provider.terraform(flights, &["validate"])?;
     provider.terraform(flights, &["test"])?;
+    check_costs(&provider.plan(flights)?)?;
     provider.apply(flights)?;
     let checkov = python("terraform/checkov", "infra/local/terraform/checkov.txt")?;
     let mut checks = Command::new(checkov.with_file_name("checkov"));
     checks.args(["-d", "infra", "--skip-download", "--quiet", "--compact"]);
     spawn(&mut checks)
+}
+
+/// Tests `infra/cost.py`, and compares the tables in the documentation with those of a plan.
+fn check_costs(plan: &Path) -> Result {
+    let mut tests = Command::new("python3");
+    tests
+        .args(["-B", "-m", "unittest", "discover", "-s", "infra"])
+        .args(["-p", "*_test.py"])
+        .env("WAFER_PLAN", plan);
+    spawn(&mut tests)
 }
 
 /// The stand-in for the AWS provider. Its process is killed when this is dropped.
@@ -114,42 +150,51 @@ impl Provider {
         spawn(&mut self.command(folder, arguments))
     }
 
+    /// Runs Terraform in a folder, and returns what it writes to its standard output.
+    fn output(&self, folder: &Path, arguments: &[&str]) -> Result<Vec<u8>> {
+        let output = self.command(folder, arguments).output();
+        let output = output.map_err(|e| format!("terraform {}: {e}", arguments.join(" ")))?;
+        match output.status.success() {
+            true => Ok(output.stdout),
+            false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+        }
+    }
+
+    /// Returns a Terraform command for a folder, with the variables of the example and those of
+    /// its sources of events.
+    fn with_variables(&self, folder: &Path, arguments: &[&str], sources: &[&str]) -> Command {
+        let mut command = self.command(folder, arguments);
+        for variable in VARIABLES.into_iter().chain(sources.iter().copied()) {
+            command.args(["-var", variable]);
+        }
+        command.stdout(Stdio::null());
+        command
+    }
+
+    /// Plans the flights project, and returns the file with the plan as JSON.
+    fn plan(&self, folder: &Path) -> Result<PathBuf> {
+        let plan = self.folder.join("flights.plan");
+        let out = format!("-out={}", plan.display());
+        let state = format!("-state={}", self.folder.join("nothing.tfstate").display());
+        let arguments = ["plan", "-input=false", &out, &state];
+        spawn(&mut self.with_variables(folder, &arguments, &STREAMS))?;
+        let shown = self.output(folder, &["show", "-json", &plan.display().to_string()])?;
+        let json = plan.with_extension("json");
+        std::fs::write(&json, shown).map_err(|e| e.to_string())?;
+        Ok(json)
+    }
+
     /// Applies the configuration against the stand-in, and writes the outputs to files.
     fn apply(&self, folder: &Path) -> Result {
         let state = format!("-state={}", self.folder.join("state.tfstate").display());
         let _ = std::fs::remove_file(self.folder.join("state.tfstate"));
-        let variables = [
-            "project=flights",
-            "region=us-east-1",
-            "table=flights",
-            "bucket=flights-bucket",
-            "folder=project",
-            "architecture=x86_64",
-            "package=main.tf",
-            "streams=[\"entries\"]",
-            // One of each kind that events can come from.
-            "event_sources={\
-               clicks={source=\"entries\",kind=\"kinesis\",arn=\"arn:aws:kinesis:us-east-1:123456789012:stream/clicks\"},\
-               rows={source=\"entries\",kind=\"dynamodb\",arn=\"arn:aws:dynamodb:us-east-1:123456789012:table/t/stream/2024\"},\
-               mine={source=\"entries\",kind=\"sqs\",arn=\"arn:aws:sqs:us-east-1:123456789012:mine\"}}",
-            "schedules={}",
-        ];
-        let mut apply = self.command(folder, &["apply", "-auto-approve", "-input=false", &state]);
-        for variable in variables {
-            apply.args(["-var", variable]);
-        }
-        spawn(apply.stdout(Stdio::null()))?;
+        let arguments = ["apply", "-auto-approve", "-input=false", &state];
+        spawn(&mut self.with_variables(folder, &arguments, &EACH_KIND))?;
         std::fs::create_dir_all(outputs()).map_err(|e| e.to_string())?;
         for name in OUTPUTS {
-            let output = self
-                .command(folder, &["output", "-json", &state, name])
-                .output()
-                .map_err(|e| format!("terraform output: {e}"))?;
-            if !output.status.success() {
-                return Err(String::from_utf8_lossy(&output.stderr).into_owned());
-            }
+            let output = self.output(folder, &["output", "-json", &state, name])?;
             let path = outputs().join(format!("{name}.json"));
-            std::fs::write(path, output.stdout).map_err(|e| e.to_string())?;
+            std::fs::write(path, output).map_err(|e| e.to_string())?;
         }
         Ok(())
     }
