@@ -19,8 +19,23 @@ use wafer_store::{Error, Kind, Result};
 /// Timeout of one attempt of a call.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a connection may be idle. After that it is not used again.
+///
+/// Lambda freezes a process as soon as it waits for its next invocation, and thaws it after seconds
+/// or hours. Connections that are idle are purged meanwhile
+/// (<https://docs.aws.amazon.com/lambda/latest/dg/best-practices.html>); after which time, neither
+/// Lambda nor S3 nor DynamoDB document. They cannot be closed before, as the HTTP clients have no
+/// call for that. But when a client is asked for a connection, it drops those that were idle for
+/// longer than this, and opens another one.
+///
+/// It measures that by [`Instant`](std::time::Instant), which is `CLOCK_MONOTONIC` on Linux. This
+/// clock goes on while a process is stopped. It stands still while its machine is suspended, and
+/// what it does while a virtual machine is frozen is up to the hypervisor. So a request may find a
+/// connection that is gone all the same. It is then attempted again, on another one: see `call.rs`
+/// for DynamoDB, and `objects/create.rs` for what `object_store` does not attempt again.
+pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Timeout of a connection to S3.
-const S3_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const S3_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Timeout of one attempt of a call of S3, in which a part of an object is sent. It allows for a
 /// line with 5 Mbit/s that all concurrent parts share.
 pub(crate) const S3_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -51,6 +66,7 @@ impl Account {
     /// says where they are looked for.
     pub async fn from_environment(region: Option<String>) -> Result<Self> {
         let client = aws_smithy_http_client::Builder::new()
+            .pool_idle_timeout(IDLE_TIMEOUT)
             .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
             .build_https();
         let timeouts = TimeoutConfig::builder()

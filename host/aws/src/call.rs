@@ -17,6 +17,11 @@ use crate::random::Random;
 const FIRST_WAIT: Duration = Duration::from_millis(20);
 /// Upper bound of all waits.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
+/// Maximum number of attempts of a call that are begun without a wait because a connection broke.
+/// When a process is thawed, all connections that were idle may be gone
+/// ([`IDLE_TIMEOUT`](crate::account::IDLE_TIMEOUT)), and each attempt finds out about one of them.
+/// There are about as many as calls were made at a time: 32, by `run_concurrently` in `table.rs`.
+const BROKEN_CONNECTIONS: u32 = 40;
 
 /// Codes of DynamoDB errors that may not recur when the call is retried.
 const RETRYABLE_CODES: [&str; 9] = [
@@ -87,6 +92,11 @@ impl<'a> Backoff<'a> {
         self.attempts
     }
 
+    /// Returns whether the deadline is over.
+    fn is_over(&self) -> bool {
+        Instant::now() >= self.deadline()
+    }
+
     /// Waits before another attempt. Returns false, without waiting, if there is no time left for
     /// one.
     pub(crate) async fn wait(&mut self) -> bool {
@@ -148,7 +158,8 @@ impl<E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static> Failur
 }
 
 /// Calls `attempt` until it succeeds, fails with an error that is not retryable, or the time of
-/// `backoff` is over.
+/// `backoff` is over. There are at least two attempts: the first may have spent all of the time
+/// waiting for an answer on a connection that is gone.
 pub(crate) async fn call<T, E, F>(
     operation: Operation<'_>,
     backoff: &mut Backoff<'_>,
@@ -158,6 +169,7 @@ where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
 {
+    let mut broken = 0;
     loop {
         backoff.attempts += 1;
         let done = attempt().await;
@@ -172,13 +184,25 @@ where
                 other => Failure::Failed(unreachable(operation, Kind::Internal, other)),
             });
         }
-        if !backoff.wait().await {
+        if is_broken(&error) && broken < BROKEN_CONNECTIONS && !backoff.is_over() {
+            broken += 1;
+            continue;
+        }
+        if !backoff.wait().await && backoff.attempts > 1 {
             return Err(Failure::Failed(unreachable(
                 operation,
                 Kind::Unavailable,
                 error,
             )));
         }
+    }
+}
+
+/// Returns whether the connection of a call broke, which says nothing about how busy the table is.
+fn is_broken<E>(error: &SdkError<E, HttpResponse>) -> bool {
+    match error {
+        SdkError::DispatchFailure(failure) => failure.is_io() || failure.as_other().is_some(),
+        _ => false,
     }
 }
 
@@ -292,8 +316,65 @@ pub(crate) fn statement(action: &str, resource: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
+    use aws_sdk_dynamodb::operation::get_item::GetItemError;
+    use aws_smithy_runtime_api::client::result::ConnectorError;
+
     use super::*;
     use crate::bulk::in_bulk;
+
+    const OPERATION: Operation<'_> = Operation {
+        action: "dynamodb:GetItem",
+        table: "t",
+        region: "r",
+    };
+
+    /// Makes the error of an attempt.
+    type Failing = fn() -> SdkError<GetItemError, HttpResponse>;
+
+    /// Calls a service, and gives up after `patience`. `failing` says by which error the attempt of
+    /// each number fails, from 1. Returns the answer, which is the number of the last attempt, and
+    /// the number of attempts.
+    async fn called(
+        patience: Duration,
+        failing: impl Fn(u32) -> Option<Failing>,
+    ) -> (Result<u32, Failure<GetItemError>>, u32) {
+        let (random, attempts) = (Random::new(1), Cell::new(0));
+        let mut backoff = Backoff::of_read(&random, patience);
+        let attempt = || {
+            attempts.set(attempts.get() + 1);
+            let error = failing(attempts.get());
+            std::future::ready(error.map_or(Ok(attempts.get()), |error| Err(error())))
+        };
+        let answered = call(OPERATION, &mut backoff, attempt).await;
+        assert_eq!(backoff.attempts(), attempts.get());
+        (answered, attempts.get())
+    }
+
+    const RESET: Failing = || SdkError::dispatch_failure(ConnectorError::io("reset".into()));
+    const LATE: Failing = || SdkError::timeout_error("no answer");
+
+    /// With waits, which double, so many attempts would take longer than the patience.
+    #[tokio::test]
+    async fn connections_that_are_gone_are_got_over_without_waits() {
+        let is_gone = |attempt| attempt <= BROKEN_CONNECTIONS;
+        let failing = |attempt| is_gone(attempt).then_some(RESET);
+        let (answered, _) = called(Duration::from_secs(20), failing).await;
+        assert_eq!(answered.unwrap(), BROKEN_CONNECTIONS + 1);
+    }
+
+    #[tokio::test]
+    async fn call_that_found_no_answer_in_its_time_is_attempted_again() {
+        for error in [RESET, LATE] {
+            let failing = |attempt| (attempt == 1).then_some(error);
+            let (answered, _) = called(Duration::ZERO, failing).await;
+            assert_eq!(answered.unwrap(), 2);
+            let (answered, attempts) = called(Duration::ZERO, |_| Some(error)).await;
+            assert!(matches!(answered, Err(Failure::Failed(e)) if e.kind() == Kind::Unavailable));
+            assert_eq!(attempts, 2);
+        }
+    }
 
     #[tokio::test]
     async fn write_of_a_bulk_load_is_retried_as_long_as_the_load_makes_progress() {
