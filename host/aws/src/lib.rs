@@ -30,6 +30,7 @@ mod objects;
 mod online;
 mod outbox;
 mod pace;
+mod pauses;
 mod preflight;
 mod queue;
 mod random;
@@ -38,6 +39,8 @@ mod s3;
 mod services;
 mod stores;
 mod table;
+#[cfg(test)]
+mod test_server;
 mod usage;
 
 use std::fmt;

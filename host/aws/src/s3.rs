@@ -3,9 +3,10 @@
 //! A small object is written and read by one request. A large one is written and read in parts,
 //! some of them at the same time. Each part has a timeout and retries of its own, so that a
 //! connection that breaks costs a part and not the whole transfer, and only a few parts are in
-//! memory at once.
+//! memory at once. No transfer has a timeout as a whole.
 //!
-//! The tables and the outbox use `object_store` instead, through [`Bucket`](crate::Bucket).
+//! The tables and the outbox use `object_store` instead, through [`Bucket`](crate::Bucket), which
+//! reads and writes their large objects here as well.
 
 mod download;
 mod error;
@@ -13,6 +14,7 @@ mod error;
 mod tests;
 mod upload;
 
+use std::ops::Range;
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
@@ -25,13 +27,14 @@ use crate::account::{Account, S3_ATTEMPT_TIMEOUT};
 
 use self::error::{is_missing, unless_missing};
 
+pub(crate) use self::download::Version;
 pub(crate) use self::error::{failed, not_allowed};
 pub(crate) use self::upload::{Content, Existing};
 
-/// Size of the parts of large objects.
-const PART_BYTES: u64 = 8 << 20;
+/// Size of the parts of large objects, and of the largest object that is written by one request.
+pub(crate) const PART_BYTES: u64 = 8 << 20;
 /// Maximum number of parts of an object that are transferred concurrently.
-const CONCURRENT_PARTS: usize = 4;
+pub(crate) const CONCURRENT_PARTS: usize = 4;
 /// The largest number of objects that a folder may have to be listed.
 const MAX_LISTED: usize = 1_000_000;
 
@@ -42,7 +45,7 @@ const MAX_LISTED: usize = 1_000_000;
 pub(crate) struct BucketClient {
     client: Client,
     bucket: String,
-    /// Timeout for the content of a part that is read, which the SDK's own timeout does not
+    /// Timeout of an attempt to read the content of a part, which the SDK's own timeout does not
     /// include.
     part_timeout: Duration,
 }
@@ -72,6 +75,14 @@ impl BucketClient {
             bucket: bucket.to_owned(),
             part_timeout: S3_ATTEMPT_TIMEOUT,
         })
+    }
+
+    /// Returns the same bucket, with another timeout for the content of a part that is read.
+    pub(crate) fn with_part_timeout(self, part_timeout: Duration) -> Self {
+        Self {
+            part_timeout,
+            ..self
+        }
     }
 
     /// Name of the bucket.
@@ -122,6 +133,16 @@ impl BucketClient {
             Err(e) => Err(failed(action, e)),
         }
     }
+}
+
+/// Cuts a range into parts of `part` bytes, of which the last may be smaller.
+pub(crate) fn parts_of(range: Range<u64>, part: u64) -> impl Iterator<Item = Range<u64>> {
+    let Range { start, end } = range;
+    let count = end.saturating_sub(start).div_ceil(part);
+    (0..count).map(move |number| {
+        let start = start + number * part;
+        start..end.min(start + part)
+    })
 }
 
 fn listed(object: Object, action: &str) -> Result<ObjectInfo> {

@@ -4,19 +4,60 @@ use std::ops::Range;
 use std::time::Duration;
 
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
+use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
 use wafer_store::{Error, Kind, Result};
 
 use super::error::{status, unless_missing};
-use super::{BucketClient, CONCURRENT_PARTS, PART_BYTES};
+use super::{BucketClient, CONCURRENT_PARTS, PART_BYTES, parts_of};
+use crate::pauses::Pauses;
 
-/// Maximum number of attempts to read a part whose content did not arrive. The SDK retries
-/// requests, but not after the content has begun.
+/// Maximum number of attempts in a row to read a part of which hardly anything arrives. The SDK
+/// retries requests, but not after the content has begun.
 const ATTEMPTS: u32 = 5;
-/// How long to wait before a part is read again. The wait doubles with each further one.
-const FIRST_WAIT: Duration = Duration::from_millis(100);
+/// How much an attempt has to bring to be no failure. A line that is so slow that a part does not
+/// arrive within one timeout brings it in several, and at most in 128.
+const PROGRESS_BYTES: u64 = 64 << 10;
+/// The first pause before the rest of a part is read again.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// Which content of an object is meant. Every answer names the one that it is of.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Version {
+    /// Identifies the content.
+    pub(crate) entity_tag: Option<String>,
+    /// Size of the whole object.
+    pub(crate) total: u64,
+}
+
+impl Version {
+    /// Returns what an answer is of, which must begin where `range` does.
+    fn of(answer: &GetObjectOutput, range: &Range<u64>, action: &str) -> Result<Self> {
+        let place = match &answer.content_range {
+            Some(text) => content_range(text),
+            // The answer is the whole object.
+            None => answer
+                .content_length
+                .and_then(|bytes| Some((0, u64::try_from(bytes).ok()?))),
+        };
+        let place = place.filter(|(start, _)| *start == range.start);
+        let (_, total) = place.ok_or_else(|| other_range(action))?;
+        Ok(Self {
+            entity_tag: answer.e_tag.clone(),
+            total,
+        })
+    }
+}
+
+/// Returns the start of a range, and the size of the object, of a header such as
+/// `bytes 0-99/1234`.
+fn content_range(text: &str) -> Option<(u64, u64)> {
+    let (range, total) = text.strip_prefix("bytes ")?.split_once('/')?;
+    let (start, _) = range.split_once('-')?;
+    Some((start.parse().ok()?, total.parse().ok()?))
+}
 
 /// An object that is being read, with its first part in memory.
 #[derive(Debug)]
@@ -31,26 +72,23 @@ pub(crate) struct Download<'a> {
 #[derive(Debug)]
 struct Part {
     content: Bytes,
-    /// Size of the whole object.
-    total: u64,
-    /// Identifies the content of the whole object.
-    entity_tag: Option<String>,
+    version: Version,
 }
 
 impl BucketClient {
-    /// Begins to read an object. Returns `None` if there is no object of that key. With `version`,
-    /// the object must have this entity tag.
+    /// Begins to read an object. Returns `None` if there is no object of that key. With
+    /// `entity_tag`, the object must have it.
     ///
     /// # Errors
     /// Returns [`Kind::Conflict`] when the object has another entity tag.
     pub(crate) async fn open_object<'a>(
         &'a self,
         key: &'a Path,
-        version: Option<&str>,
+        entity_tag: Option<&str>,
         action: &'a str,
     ) -> Result<Option<Download<'a>>> {
-        let first = self.read_part(key, 0..PART_BYTES, version, action).await?;
-        Ok(first.map(|first| Download {
+        let first = self.read_part(key, 0..PART_BYTES, entity_tag, action);
+        Ok(first.await?.map(|first| Download {
             from: self,
             key,
             action,
@@ -58,34 +96,72 @@ impl BucketClient {
         }))
     }
 
-    /// Reads a part, again if its content does not arrive in time.
+    /// Reads a range of an object, of [`PART_BYTES`] at most, as it is in one version.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Conflict`] when the object has another version by now, or is gone.
+    pub(crate) async fn read_version(
+        &self,
+        key: &Path,
+        range: Range<u64>,
+        version: &Version,
+        action: &str,
+    ) -> Result<Bytes> {
+        let part = self.read_part(key, range, None, action).await?;
+        // This is compared, and not required by `If-Match`, because not all servers understand a
+        // quoted entity tag there.
+        let part = part.filter(|p| p.version == *version && version.entity_tag.is_some());
+        part.map(|part| part.content)
+            .ok_or_else(|| replaced(action))
+    }
+
+    /// Reads a part. If its content breaks off, or does not arrive in time, the rest of it is
+    /// requested again.
     async fn read_part(
         &self,
         key: &Path,
         range: Range<u64>,
-        version: Option<&str>,
+        entity_tag: Option<&str>,
         action: &str,
     ) -> Result<Option<Part>> {
-        let (mut attempts, mut wait) = (0, FIRST_WAIT);
+        let mut content = Vec::new();
+        let mut known: Option<Version> = None;
+        let mut pauses = Pauses::new(ATTEMPTS, FIRST_PAUSE);
         loop {
-            let answer = self.request(key, &range, version, action).await?;
+            let before = content.len() as u64;
+            let rest = range.start + before..range.end;
+            let answer = self.request(key, &rest, entity_tag, action).await?;
             let Some(answer) = answer else {
-                return Ok(None);
+                return match known {
+                    None => Ok(None),
+                    Some(_) => Err(replaced(action)),
+                };
             };
-            let part = tokio::time::timeout(self.part_timeout, collect(answer, action)).await;
-            let part = part.unwrap_or_else(|_| {
-                let message = format!("cannot {action}: S3 does not send it in time");
-                Err(Error::new(Kind::Unavailable, message))
-            });
-            attempts += 1;
-            match part {
-                Err(e) if e.kind() == Kind::Unavailable && attempts < ATTEMPTS => {
-                    tracing::debug!(error = %e.chain(), "a part is read again");
-                }
-                other => return other.map(Some),
+            let version = Version::of(&answer, &rest, action)?;
+            if known.is_some_and(|known| known != version) {
+                return Err(replaced(action));
             }
-            tokio::time::sleep(wait).await;
-            wait *= 2;
+            let wanted = range.end.min(version.total).saturating_sub(range.start);
+            let arriving = append(answer.body, &mut content, wanted, action);
+            let arrived = tokio::time::timeout(self.part_timeout, arriving).await;
+            let bytes = content.len() as u64;
+            if bytes == wanted {
+                let content = content.into();
+                return Ok(Some(Part { content, version }));
+            }
+            let error = match arrived {
+                Ok(Ok(())) => return Err(other_range(action)),
+                Ok(Err(e)) => e,
+                Err(_) => late(action),
+            };
+            tracing::debug!(error = %error.chain(), "the rest of a part is read again");
+            if bytes - before >= PROGRESS_BYTES {
+                pauses = Pauses::new(ATTEMPTS, FIRST_PAUSE);
+            }
+            if !pauses.pause().await {
+                return Err(error);
+            }
+            known = Some(version);
         }
     }
 
@@ -94,13 +170,13 @@ impl BucketClient {
         &self,
         key: &Path,
         range: &Range<u64>,
-        version: Option<&str>,
+        entity_tag: Option<&str>,
         action: &str,
     ) -> Result<Option<GetObjectOutput>> {
         let request = self.client.get_object().bucket(&self.bucket);
         let request = request
             .key(key.as_ref())
-            .set_if_match(version.map(ToOwned::to_owned));
+            .set_if_match(entity_tag.map(ToOwned::to_owned));
         let part = request.clone();
         let part = part.range(format!("bytes={}-{}", range.start, range.end - 1));
         let mut answer = part.send().await;
@@ -112,22 +188,41 @@ impl BucketClient {
     }
 }
 
-async fn collect(answer: GetObjectOutput, action: &str) -> Result<Part> {
-    // `bytes 0-99/1234`; it is absent if the answer is the whole object.
-    let total = answer.content_range.as_deref().and_then(|range| {
-        let (_, total) = range.rsplit_once('/')?;
-        total.parse().ok()
-    });
-    let content = answer.body.collect().await.map_err(|e| {
+/// Appends a body to what has arrived of a part, piece by piece, so that nothing is lost of a body
+/// that breaks off. Stops at more than `wanted` bytes.
+async fn append(
+    mut body: ByteStream,
+    content: &mut Vec<u8>,
+    wanted: u64,
+    action: &str,
+) -> Result<()> {
+    let lost = |e| {
         let message = format!("cannot {action}: the connection was lost");
         Error::caused(Kind::Unavailable, message, e)
-    })?;
-    let content = content.into_bytes();
-    Ok(Part {
-        total: total.unwrap_or(content.len() as u64),
-        content,
-        entity_tag: answer.e_tag,
-    })
+    };
+    while let Some(piece) = body.try_next().await.map_err(lost)? {
+        content.extend_from_slice(&piece);
+        if content.len() as u64 > wanted {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn late(action: &str) -> Error {
+    let message = format!("cannot {action}: S3 does not send it in time");
+    Error::new(Kind::Unavailable, message)
+}
+
+fn replaced(action: &str) -> Error {
+    let message = format!("cannot {action}: it was replaced while it was read; try again");
+    Error::new(Kind::Conflict, message)
+}
+
+fn other_range(action: &str) -> Error {
+    let message =
+        format!("cannot {action}: the server does not answer with the range that was asked for");
+    Error::new(Kind::Internal, message)
 }
 
 impl Download<'_> {
@@ -137,19 +232,20 @@ impl Download<'_> {
     pub(crate) fn pieces(&self) -> impl Stream<Item = Result<Bytes>> {
         let first = futures::stream::iter([Ok(self.first.content.clone())]);
         let start = self.first.content.len() as u64;
-        let starts = (start..self.first.total).step_by(PART_BYTES as usize);
-        let rest = futures::stream::iter(starts)
-            .map(|start| self.part(start..self.first.total.min(start + PART_BYTES)))
+        let rest = parts_of(start..self.first.version.total, PART_BYTES);
+        let rest = futures::stream::iter(rest)
+            .map(|range| self.part(range))
             .buffered(CONCURRENT_PARTS);
         first.chain(rest)
     }
 
     /// Reads the whole object into memory.
     pub(crate) async fn content(&self) -> Result<Bytes> {
-        if self.first.content.len() as u64 == self.first.total {
+        let total = self.first.version.total;
+        if self.first.content.len() as u64 == total {
             return Ok(self.first.content.clone());
         }
-        let all = Vec::with_capacity(self.first.total as usize);
+        let all = Vec::with_capacity(total as usize);
         let all = self.pieces().try_fold(all, |mut all, piece| {
             all.extend_from_slice(&piece);
             std::future::ready(Ok(all))
@@ -158,25 +254,9 @@ impl Download<'_> {
     }
 
     async fn part(&self, range: Range<u64>) -> Result<Bytes> {
-        let (key, action, bytes) = (self.key, self.action, range.end - range.start);
-        let part = self.from.read_part(key, range, None, action).await?;
-        // Every answer names the version that it is of. This is compared, and not required by
-        // `If-Match`, because not all servers understand a quoted entity tag there.
-        let is_same = |part: &Part| {
-            part.entity_tag.is_some()
-                && part.entity_tag == self.first.entity_tag
-                && part.total == self.first.total
-        };
-        let part = part.filter(is_same).ok_or_else(|| {
-            let message = format!("cannot {action}: it was replaced while it was read; try again");
-            Error::new(Kind::Conflict, message)
-        })?;
-        if part.content.len() as u64 == bytes {
-            return Ok(part.content);
-        }
-        let message = format!(
-            "cannot {action}: the server does not answer with the range that was asked for"
-        );
-        Err(Error::new(Kind::Internal, message))
+        let (key, version) = (self.key, &self.first.version);
+        self.from
+            .read_version(key, range, version, self.action)
+            .await
     }
 }

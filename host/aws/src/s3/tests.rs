@@ -1,7 +1,5 @@
 //! Tests with answers of S3 that the local servers do not give.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -12,98 +10,19 @@ use object_store::path::Path;
 use url::Url;
 use wafer_store::{Kind, Result};
 
-use super::{BucketClient, Content, Existing, PART_BYTES};
-use crate::account::Account;
+use super::{BucketClient, Content, Existing, PART_BYTES, parts_of};
+use crate::test_server::{Answer, Fault, answer, object, range, refusal, serve};
 
-/// An answer of the server.
-struct Answer {
-    status: u16,
-    headers: String,
-    body: Vec<u8>,
-    /// Sends half of the body, and then nothing, without closing the connection.
-    stalls: bool,
-}
+/// A timeout that no answer of the server takes that does not stall.
+const LONG: Duration = Duration::from_secs(10);
 
-fn answer(status: u16, headers: &str, body: impl Into<Vec<u8>>) -> Answer {
-    Answer {
-        status,
-        headers: headers.to_owned(),
-        body: body.into(),
-        stalls: false,
-    }
-}
-
-fn refusal(status: u16, code: &str) -> Answer {
-    let body = format!("<Error><Code>{code}</Code><Message>by the test</Message></Error>");
-    answer(status, "content-type: application/xml\r\n", body)
-}
-
-/// Starts a server that answers the call of each number, from 0, by a function of its number and
-/// of its head. Returns a client of it, and the number of calls so far.
+/// Returns a client of a server, and the number of requests so far.
 fn server(
     answers: impl Fn(usize, &str) -> Answer + Send + Sync + 'static,
 ) -> (BucketClient, Arc<AtomicUsize>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let account = Account::local(&format!("http://{}", listener.local_addr().unwrap()));
-    let (calls, answers) = (Arc::new(AtomicUsize::new(0)), Arc::new(answers));
-    let counted = Arc::clone(&calls);
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let (answers, counted) = (Arc::clone(&answers), Arc::clone(&counted));
-            // Ignore I/O errors, such as a client that closed its connection.
-            std::thread::spawn(move || {
-                let mut stream = stream?;
-                let head = read(&stream)?;
-                send(
-                    &mut stream,
-                    answers(counted.fetch_add(1, Ordering::Relaxed), &head),
-                )
-            });
-        }
-    });
-    let mut client = BucketClient::open(&account, &Url::parse("s3://bucket").unwrap()).unwrap();
-    client.part_timeout = Duration::from_millis(300);
-    (client, calls)
-}
-
-/// Reads a request, and returns its head.
-fn read(stream: &TcpStream) -> std::io::Result<String> {
-    let (mut reader, mut head, mut length) = (BufReader::new(stream), String::new(), 0);
-    loop {
-        let mut line = String::new();
-        reader.read_line(&mut line)?;
-        if line.trim_end().is_empty() {
-            break;
-        }
-        if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
-            length = value.trim().parse().unwrap();
-        }
-        head.push_str(&line.to_lowercase());
-    }
-    std::io::copy(&mut reader.take(length), &mut std::io::sink())?;
-    Ok(head)
-}
-
-fn send(stream: &mut TcpStream, answer: Answer) -> std::io::Result<()> {
-    let Answer {
-        status,
-        headers,
-        body,
-        stalls,
-    } = answer;
-    let length = body.len();
-    let head = format!(
-        "HTTP/1.1 {status} -\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n"
-    );
-    stream.write_all(head.as_bytes())?;
-    match stalls {
-        true => {
-            stream.write_all(&body[..length / 2])?;
-            std::thread::sleep(Duration::from_secs(5));
-        }
-        false => stream.write_all(&body)?,
-    }
-    stream.flush()
+    let (account, calls) = serve(answers);
+    let client = BucketClient::open(&account, &Url::parse("s3://bucket").unwrap()).unwrap();
+    (client.with_part_timeout(Duration::from_millis(300)), calls)
 }
 
 fn key() -> Path {
@@ -126,52 +45,90 @@ async fn write(client: &BucketClient, existing: Existing) -> Result<()> {
 }
 
 #[tokio::test]
-async fn stalled_part_is_read_again() {
-    let (client, calls) = server(|number, head| {
-        assert!(head.contains("range: bytes=0-"), "{head}");
-        let headers = "etag: \"1\"\r\ncontent-range: bytes 0-6/7\r\n";
-        Answer {
-            stalls: number == 0,
-            ..answer(206, headers, "content")
-        }
-    });
-    let found = read_all(&client, None).await.unwrap().unwrap();
-    assert_eq!(&found[..], b"content");
-    assert_eq!(calls.load(Ordering::Relaxed), 2);
+async fn rest_of_a_part_that_stalls_or_breaks_off_is_read_again() {
+    for fault in [Fault::Stall, Fault::Break, Fault::Close, Fault::Reset] {
+        let (client, calls) = server(move |number, head| {
+            object(head, b"content", "1").with_fault((number == 0).then_some(fault))
+        });
+        let found = read_all(&client, None).await.unwrap().unwrap();
+        assert_eq!(&found[..], b"content", "{fault:?}");
+        assert!(calls.load(Ordering::Relaxed) > 1, "{fault:?}");
+    }
 }
 
-/// Answers a request of a range of an object of two parts and a half.
-fn large(head: &str, tag: &str) -> Answer {
-    let (_, range) = head.split_once("range: bytes=").unwrap();
-    let (start, end) = range.lines().next().unwrap().split_once('-').unwrap();
-    let total = PART_BYTES * 5 / 2;
-    let (start, end) = (start.parse::<u64>().unwrap(), end.parse::<u64>().unwrap());
-    let end = end.min(total - 1);
-    let headers = format!("etag: \"{tag}\"\r\ncontent-range: bytes {start}-{end}/{total}\r\n");
-    let number = u8::try_from(start / PART_BYTES).unwrap();
-    answer(206, &headers, vec![number; (end - start + 1) as usize])
+/// Each attempt brings less than a part, as on a slow line, and there are more of them than may
+/// fail.
+#[tokio::test]
+async fn slow_part_is_read_as_long_as_something_arrives() {
+    let content = Arc::new(large_content());
+    let sent = Arc::clone(&content);
+    let (client, calls) = server(move |_, head| {
+        let (start, end) = range(head).unwrap();
+        // Half of the rest is sent.
+        let is_long = end.min(sent.len()) - start > 256 << 10;
+        object(head, &sent, "1").with_fault(is_long.then_some(Fault::Break))
+    });
+    let found = read_all(&client.with_part_timeout(LONG), None).await;
+    assert!(found.unwrap().unwrap() == content[..]);
+    // From 8 MiB to less than 256 KiB by halves, for two parts, and for half of one.
+    assert!(calls.load(Ordering::Relaxed) > 15);
+}
+
+#[tokio::test]
+async fn part_of_which_nothing_arrives_fails_after_some_attempts() {
+    let (client, calls) = server(|_, head| object(head, b"content", "1").with_fault(Fault::Break));
+    let error = read_all(&client, None).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Unavailable, "{error}");
+    assert_eq!(calls.load(Ordering::Relaxed), 5);
+}
+
+#[tokio::test]
+async fn part_of_another_version_is_not_joined_with_the_rest() {
+    let (client, _) = server(|number, head| match number {
+        0 => object(head, b"content", "1").with_fault(Fault::Break),
+        _ => object(head, b"CONTENT", "2"),
+    });
+    let error = read_all(&client, None).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Conflict, "{error}");
+    assert!(error.to_string().contains("replaced"), "{error}");
+}
+
+#[test]
+fn parts_cover_a_range() {
+    let parts = |range, part| parts_of(range, part).collect::<Vec<_>>();
+    assert_eq!(parts(3..10, 3), [3..6, 6..9, 9..10]);
+    assert_eq!(parts(3..9, 3), [3..6, 6..9]);
+    assert_eq!(parts(3..4, 3), [3..4]);
+    assert!(parts(3..3, 3).is_empty());
+}
+
+/// Returns the content of an object of two parts and a half. Each byte is the number of its part.
+fn large_content() -> Vec<u8> {
+    let part = PART_BYTES as usize;
+    [vec![0; part], vec![1; part], vec![2; part / 2]].concat()
 }
 
 #[tokio::test]
 async fn parts_are_joined_in_order() {
-    let (mut client, calls) = server(|number, head| {
+    let content = Arc::new(large_content());
+    let sent = Arc::clone(&content);
+    let (client, calls) = server(move |number, head| {
         // Later parts come earlier.
         std::thread::sleep(Duration::from_millis(100 / (number as u64 + 1)));
-        large(head, "1")
+        object(head, &sent, "1")
     });
-    client.part_timeout = Duration::from_secs(10);
-    let found = read_all(&client, None).await.unwrap().unwrap();
-    assert_eq!(found.len() as u64, PART_BYTES * 5 / 2);
-    let changes = found.windows(2).filter(|pair| pair[0] != pair[1]).count();
-    assert_eq!((found[0], found[found.len() - 1], changes), (0, 2, 2));
+    let found = read_all(&client.with_part_timeout(LONG), None).await;
+    assert!(found.unwrap().unwrap() == content[..]);
     assert_eq!(calls.load(Ordering::Relaxed), 3);
 }
 
 #[tokio::test]
 async fn object_replaced_between_parts_is_a_conflict() {
-    let (mut client, _) = server(|number, head| large(head, if number == 0 { "1" } else { "2" }));
-    client.part_timeout = Duration::from_secs(10);
-    let error = read_all(&client, None).await.unwrap_err();
+    let content = large_content();
+    let (client, _) =
+        server(move |number, head| object(head, &content, if number == 0 { "1" } else { "2" }));
+    let read = read_all(&client.with_part_timeout(LONG), None).await;
+    let error = read.unwrap_err();
     assert_eq!(error.kind(), Kind::Conflict, "{error}");
     assert!(error.to_string().contains("replaced"), "{error}");
 }

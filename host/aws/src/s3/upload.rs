@@ -19,18 +19,17 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use wafer_store::{Error, Kind, Result};
 
 use super::error::status;
-use super::{BucketClient, CONCURRENT_PARTS, PART_BYTES, failed};
+use super::{BucketClient, CONCURRENT_PARTS, PART_BYTES, failed, parts_of};
+use crate::pauses::Pauses;
 
-/// Maximum size of an object that is written by one request.
-const MAX_SINGLE_BYTES: u64 = 16 << 20;
 /// Maximum number of parts of an object, which is a limit of S3.
 const MAX_PARTS: u64 = 10_000;
 /// Maximum size of a part.
 const MAX_PART_BYTES: u64 = 64 << 20;
 /// How often a write is begun if S3 says that another write of the object is in progress.
 const ATTEMPTS: u32 = 4;
-/// How long to wait before a write is begun again. The wait doubles with each further one.
-const FIRST_WAIT: Duration = Duration::from_millis(100);
+/// The first pause before a write is begun again.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 /// The content of an object that is to be written.
 #[derive(Debug)]
@@ -57,7 +56,7 @@ impl<'a> Content<'a> {
 
     /// Returns whether the content is written in parts.
     pub(crate) fn is_large(&self) -> bool {
-        self.bytes() > MAX_SINGLE_BYTES
+        self.bytes() > PART_BYTES
     }
 
     async fn slice(&self, range: Range<u64>) -> Result<Bytes> {
@@ -138,7 +137,7 @@ impl BucketClient {
         existing: Existing,
         action: &str,
     ) -> Result<()> {
-        let (mut attempts, mut wait) = (0, FIRST_WAIT);
+        let mut pauses = Pauses::new(ATTEMPTS, FIRST_PAUSE);
         loop {
             let written = match content.is_large() {
                 true => self.write_in_parts(key, content, existing, action).await,
@@ -149,13 +148,10 @@ impl BucketClient {
                 Err(Failure::Failed(error)) => return Err(error),
                 Err(Failure::Interrupted(error)) => error,
             };
-            attempts += 1;
-            if attempts == ATTEMPTS {
+            if !pauses.pause().await {
                 let message = format!("{error}: others write the same object; try again");
                 return Err(Error::caused(Kind::Unavailable, message, error));
             }
-            tokio::time::sleep(wait).await;
-            wait *= 2;
         }
     }
 
@@ -212,9 +208,7 @@ impl BucketClient {
 /// Returns the ranges of the parts of an object, or `None` if there would be too many of them.
 fn parts(bytes: u64) -> Option<impl Iterator<Item = Range<u64>>> {
     let part = PART_BYTES.max(bytes.div_ceil(MAX_PARTS));
-    let starts = (0..bytes).step_by(usize::try_from(part).ok()?);
-    let range = move |start: u64| start..bytes.min(start + part);
-    (part <= MAX_PART_BYTES).then(|| starts.map(range))
+    (part <= MAX_PART_BYTES).then(|| parts_of(0..bytes, part))
 }
 
 /// An upload of an object in parts. The object exists when the upload is completed.
