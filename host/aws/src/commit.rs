@@ -20,7 +20,7 @@
 //! nor the offline tables.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::FutureExt as _;
 use wafer_core::aggregate::is_item;
@@ -33,6 +33,7 @@ use crate::Dynamo;
 use crate::bulk::{in_bulk, is_bulk};
 use crate::item::{Mark, Stored, too_large, value_bytes, version_bytes, version_of};
 use crate::layout::place;
+use crate::objects::Deadline;
 use crate::outbox::{Commit, CommitName, MAX_ROWS, Record, minute, put_record, records};
 use crate::table::{
     Condition, Item, Key, MAX_VALUE, Written, bytes, bytes_of, number, run_concurrently, text,
@@ -159,7 +160,10 @@ impl Dynamo {
             writer: writer.name,
             number: writer.number,
         };
-        self.outbox.write(&name, &commit).await?;
+        // Before the grace period is over, nobody else finishes and removes the commit.
+        let patience = Duration::from_micros(self.grace.as_micros() / 3 * 2);
+        let deadline = Deadline::new(Arc::clone(&self.machine_clock), name.begun.plus(patience));
+        self.outbox.write(&name, &commit, deadline).await?;
         let (record, owners) = self.claim(&name, &commit).await?;
         // After an error, the next process that finds the commit finishes it.
         let older = match self.apply(&name, &commit, &record).await? {

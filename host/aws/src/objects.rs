@@ -1,25 +1,40 @@
 //! Folders of buckets, by `object_store`: for the offline tables, whose library uses it, and for
 //! the outbox, whose objects are small.
 
+mod create;
+mod resilient;
+#[cfg(test)]
+mod tests;
+mod upload;
+
+use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::TryStreamExt as _;
-use object_store::aws::{AmazonS3Builder, Checksum};
+use object_store::client::{HttpError, HttpErrorKind};
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
-use object_store::{ClientOptions, ObjectStore, ObjectStoreExt as _, PutMode, RetryConfig};
+use object_store::{ObjectStore, ObjectStoreExt as _, PutMode};
 use url::Url;
 use wafer_core::Clock;
 use wafer_store::{Error, Expect, Kind, MetadataStore, Result};
 
-use crate::account::Account;
+use crate::account::{Account, S3_ATTEMPT_TIMEOUT};
 use crate::s3::{BucketClient, not_allowed};
 
-/// How long a request is retried.
-const RETRY_TIMEOUT: Duration = Duration::from_secs(30);
+use self::resilient::ResilientStore;
+
+pub(crate) use self::create::Deadline;
+
+/// What the library says of an answer that may be another one at the next attempt, as S3 answers
+/// when it is busy or broken. It keeps the status in the text of its errors alone.
+const PASSING_ANSWERS: [&str; 3] = [
+    "non-2xx status code: 5",
+    "non-2xx status code: 408",
+    "non-2xx status code: 429",
+];
 
 /// A folder of an S3 bucket.
 #[derive(Clone, Debug)]
@@ -42,27 +57,7 @@ impl Bucket {
     /// Returns [`Kind::Invalid`] when `url` is not an `s3://` URL.
     pub fn open(account: &Account, url: &Url) -> Result<Self> {
         let client = BucketClient::open(account, url)?;
-        let retries = RetryConfig {
-            retry_timeout: RETRY_TIMEOUT,
-            ..RetryConfig::default()
-        };
-        let endpoint = account.endpoint("S3");
-        let is_http = endpoint.as_ref().is_some_and(|e| e.starts_with("http://"));
-        let mut builder = AmazonS3Builder::new()
-            .with_bucket_name(client.bucket())
-            .with_region(&account.region)
-            .with_credentials(Arc::new(account.credentials.clone()))
-            .with_retry(retries)
-            .with_client_options(ClientOptions::new().with_allow_http(is_http))
-            // S3 verifies the checksum, and refuses data that was damaged in transit.
-            .with_checksum_algorithm(Checksum::SHA256);
-        if let Some(endpoint) = endpoint {
-            builder = builder.with_endpoint(endpoint);
-        } else {
-            builder = builder.with_virtual_hosted_style_request(true);
-        }
-        let root = builder
-            .build()
+        let root = ResilientStore::open(account, client.clone(), S3_ATTEMPT_TIMEOUT)
             .map_err(|e| failed(&format!("reach {url}"), e))?;
         let root: Arc<dyn ObjectStore> = Arc::new(root);
         let prefix = Path::from(url.path().trim_matches('/'));
@@ -198,8 +193,36 @@ pub(crate) fn failed(action: &str, error: object_store::Error) -> Error {
     Error::caused(kind, format!("cannot {action}{advice}"), error)
 }
 
+/// Returns whether another attempt may succeed: a connection broke, no answer came in time, or S3
+/// was busy.
+fn is_transient(error: &object_store::Error) -> bool {
+    let object_store::Error::Generic { source, .. } = error else {
+        return false;
+    };
+    let text = source.to_string();
+    http_error(error).is_some() || PASSING_ANSWERS.iter().any(|answer| text.contains(answer))
+}
+
+/// Returns whether S3 may have done what an attempt asked for that failed with a transient error.
+/// Without a connection, it was not asked.
+fn leaves_doubt(error: &object_store::Error) -> bool {
+    is_transient(error) && http_error(error).map(HttpError::kind) != Some(HttpErrorKind::Connect)
+}
+
+/// Returns the failure of a connection that is the cause of an error.
+fn http_error(error: &object_store::Error) -> Option<&HttpError> {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        cause = error.source();
+    }
+    None
+}
+
 /// Joins the messages of an error and all of its causes.
-fn error_chain(error: &dyn std::error::Error) -> String {
+fn error_chain(error: &dyn StdError) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -16,12 +16,13 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, TryStreamExt as _};
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt as _, PutMode};
+use object_store::{ObjectStore, ObjectStoreExt as _};
 use serde::{Deserialize, Serialize};
 use wafer_core::Timestamp;
 use wafer_store::{Error, EventCommit, Kind, OutboxEntry, OutboxRow, Result};
 
 use crate::item::Mark;
+use crate::objects::Deadline;
 use crate::table::{
     Condition, Key, Table, Written, bytes, bytes_of, number, number_of, run_concurrently,
 };
@@ -179,14 +180,20 @@ impl Outbox {
         crate::objects::failed(&format!("{action} the outbox in {}", self.objects), error)
     }
 
-    /// Writes a commit, durably.
-    pub(crate) async fn write(&self, name: &CommitName, commit: &Commit) -> Result<()> {
+    /// Writes a commit, durably, before `deadline`. If it were written later, another process could
+    /// have finished, flushed and removed it already: an earlier attempt may have succeeded,
+    /// although its answer was lost.
+    pub(crate) async fn write(
+        &self,
+        name: &CommitName,
+        commit: &Commit,
+        deadline: Deadline,
+    ) -> Result<()> {
         let content = Bytes::from(rmp_serde::to_vec(commit).expect("plain data"));
-        let (path, mut attempts) = (path(name), 0);
+        let (path, options, mut attempts) = (path(name), deadline.into_options(), 0);
         loop {
-            let content = content.clone().into();
-            let mode = PutMode::Create.into();
-            match self.objects.put_opts(&path, content, mode).await {
+            let (content, options) = (content.clone().into(), options.clone());
+            match self.objects.put_opts(&path, content, options).await {
                 Ok(_) => return Ok(()),
                 // Names are unique, so an earlier attempt of this call is the cause: either it
                 // succeeded and its response was lost, or S3 is still processing it (409 Conflict).
@@ -617,6 +624,7 @@ async fn change_journal(
 #[cfg(test)]
 mod tests {
     use object_store::memory::InMemory;
+    use wafer_core::SystemClock;
 
     use super::*;
 
@@ -649,8 +657,11 @@ mod tests {
             events: Vec::new(),
             now: Timestamp::from_micros(0),
         };
+        let deadline = Deadline::new(Arc::new(SystemClock::new()), Timestamp::MAX);
         for begun in [9, 5, 7] {
-            outbox.write(&name(begun, 1, 1), &commit).await.unwrap();
+            let name = name(begun, 1, 1);
+            let written = outbox.write(&name, &commit, deadline.clone()).await;
+            written.unwrap();
         }
         // What has no name of a commit is none.
         let foreign = Bytes::from_static(b"x").into();

@@ -24,7 +24,7 @@ use wafer_store::{
 use crate::local::{account, client, config, dynamos, folder, has, table};
 use crate::proxy::{Call, Fate, Proxy};
 
-fn at(micros: i64) -> Timestamp {
+pub(crate) fn at(micros: i64) -> Timestamp {
     Timestamp::from_micros(micros)
 }
 
@@ -81,7 +81,7 @@ fn row(name: &str, time: i64) -> OnlineWrite {
 }
 
 /// An event of one of the three entities `k0`, `k1` and `k2`.
-fn event(id: i64) -> EventCommit {
+pub(crate) fn event(id: i64) -> EventCommit {
     let name = format!("k{}", id % 3);
     EventCommit {
         source: "s".to_owned(),

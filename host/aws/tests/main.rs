@@ -11,8 +11,11 @@
 mod capacity;
 mod contract;
 mod faults;
+mod lines;
 mod local;
 mod meter;
 mod objects;
 mod preflight;
 mod proxy;
+mod relay;
+mod tables;

@@ -238,7 +238,15 @@ impl OfflineTables {
         if added.is_empty() || !can_be_added || !is_extended {
             return same_schema(table, &existing, wanted);
         }
-        self.add_columns(table, existing, added).await
+        let Err(first) = self.add_columns(table, existing, added).await else {
+            return Ok(());
+        };
+        // Another process may have added them in the meantime, or this one did, and the answer was
+        // lost.
+        match self.load(table).await {
+            Ok(existing) if same_schema(table, &existing, wanted).is_ok() => Ok(()),
+            _ => Err(first),
+        }
     }
 
     fn add_columns<'a>(

@@ -1,0 +1,146 @@
+//! Creating an object, unless there is one of that name.
+//!
+//! A request may fail after S3 did what it asks for: the connection breaks, or no answer comes in
+//! time. `object_store` repeats a write that replaces an object then, and returns the error of one
+//! that creates it, because the object that a second attempt would find could be that of somebody
+//! else. But the name and the content say what is written. So the write is attempted again, and if
+//! the object exists by then, and an attempt before was left in doubt, the two contents are
+//! compared. If they are equal, the object is as the caller wants it, whoever made it; if not, it
+//! existed or somebody else was faster.
+//!
+//! That is not right where only one of several writers of the same content may succeed, as in the
+//! log of a Delta table. A commit is named by its number, and its writer builds the next one on it.
+//! Most commits name data files, which have random names, but those that only remove files, add
+//! columns or note a transaction do not. They tell writers apart by a time in milliseconds alone,
+//! so that two writers could make equal ones. There, a second attempt that finds an object says so.
+//! `deltalake` takes that for the commit of somebody else. Then the commit's transaction identity
+//! tells whose it is (`host/store/src/offline/written.rs`), as it does when the outcome of a commit
+//! stays unknown.
+//!
+//! Nor may a name be created again that has been removed since: that of a commit in the outbox is,
+//! as soon as its rows are in the tables. Whoever removes what it creates sets a [`Deadline`].
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use object_store::path::Path;
+use object_store::{Error, ObjectStore as _, PutMode, PutOptions, PutPayload, PutResult, Result};
+use wafer_core::{Clock, Timestamp};
+
+use super::resilient::{ATTEMPTS, FIRST_PAUSE, RETRY_TIMEOUT, ResilientStore};
+use super::{error_chain, is_transient, leaves_doubt};
+use crate::pauses::Pauses;
+
+/// The folder with the log of a Delta table.
+const LOG: &str = "_delta_log";
+
+/// When all attempts to create an object must be over, by a clock that goes on whatever happens to
+/// the process. It is passed in the extensions of the options of a write.
+#[derive(Clone, Debug)]
+pub(crate) struct Deadline {
+    clock: Arc<dyn Clock>,
+    time: Timestamp,
+}
+
+impl Deadline {
+    pub(crate) fn new(clock: Arc<dyn Clock>, time: Timestamp) -> Self {
+        Self { clock, time }
+    }
+
+    /// Returns options of a write that creates an object before this deadline.
+    pub(crate) fn into_options(self) -> PutOptions {
+        let mut options = PutOptions::from(PutMode::Create);
+        options.extensions.insert(self);
+        options
+    }
+
+    fn left(&self) -> Duration {
+        let left = self.time.since(self.clock.now());
+        Duration::from_micros(u64::try_from(left.as_micros()).unwrap_or(0))
+    }
+}
+
+/// Waits for a write until the deadline, if there is one. The write is abandoned then.
+pub(super) async fn in_time<T>(
+    deadline: Option<&Deadline>,
+    write: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let Some(deadline) = deadline else {
+        return write.await;
+    };
+    let late = || Error::Generic {
+        store: "S3",
+        source: "it was not written in time".into(),
+    };
+    let left = deadline.left();
+    // A timeout of no time would begin the write.
+    if left.is_zero() {
+        return Err(late());
+    }
+    let written = tokio::time::timeout(left, write).await;
+    written.unwrap_or_else(|_| Err(late()))
+}
+
+impl ResilientStore {
+    /// Creates an object by one request, which is repeated if it fails.
+    ///
+    /// # Errors
+    /// Returns [`Error::AlreadyExists`] when there is an object of that name, unless it has the
+    /// same content and may come from an earlier attempt; in the log of a Delta table, even then.
+    pub(super) async fn create(
+        &self,
+        location: &Path,
+        payload: PutPayload,
+        options: PutOptions,
+    ) -> Result<PutResult> {
+        let deadline = options.extensions.get::<Deadline>();
+        let (begun, mut in_doubt) = (Instant::now(), false);
+        let mut pauses = Pauses::new(ATTEMPTS, FIRST_PAUSE);
+        loop {
+            let (payload, options) = (payload.clone(), options.clone());
+            let attempt = self.single.put_opts(location, payload.clone(), options);
+            let error = match in_time(deadline, attempt).await {
+                Err(e @ Error::AlreadyExists { .. }) if is_in_progress(&e) => e,
+                Err(e @ Error::AlreadyExists { .. }) if in_doubt && !is_of_log(location) => {
+                    let same = self.same(location, payload).await?;
+                    return same.ok_or(e);
+                }
+                Err(e) if is_transient(&e) => e,
+                done => return done,
+            };
+            in_doubt |= leaves_doubt(&error);
+            tracing::debug!(%location, error = %error_chain(&error), "it is created again");
+            if begun.elapsed() > RETRY_TIMEOUT || !pauses.pause().await {
+                return Err(error);
+            }
+        }
+    }
+
+    /// Returns what a write of an object with this content would have returned, if there is one.
+    async fn same(&self, location: &Path, payload: PutPayload) -> Result<Option<PutResult>> {
+        let found = match self.get_opts(location, Default::default()).await {
+            Err(Error::NotFound { .. }) => return Ok(None),
+            found => found?,
+        };
+        if found.meta.size != payload.content_length() as u64 {
+            return Ok(None);
+        }
+        let (e_tag, version) = (found.meta.e_tag.clone(), found.meta.version.clone());
+        let is_same = found.bytes().await? == Bytes::from(payload);
+        Ok(is_same.then_some(PutResult { e_tag, version }))
+    }
+}
+
+/// Returns whether S3 refused a write because another one of the same object was in progress, of
+/// which it does not know yet how it ends. It then wants to be asked again:
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html>. `object_store`
+/// takes that for an object that exists.
+fn is_in_progress(error: &Error) -> bool {
+    error_chain(error).contains("status code: 409")
+}
+
+fn is_of_log(location: &Path) -> bool {
+    location.parts().any(|part| part.as_ref() == LOG)
+}
