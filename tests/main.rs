@@ -114,6 +114,7 @@ mod aws {
         mod endpoints;
         mod events;
         mod schedule;
+        mod thaw;
     }
     mod redrive;
     mod state_machine;

@@ -14,6 +14,8 @@ mod project;
 pub(crate) mod proxy;
 mod python;
 mod random;
+#[path = "../../host/aws/tests/relay.rs"]
+pub(crate) mod relay;
 pub(crate) mod request_log;
 mod rows;
 mod server;

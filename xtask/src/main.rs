@@ -228,9 +228,10 @@ fn tests_on_aws(arguments: &[&str], servers: &Servers) -> Result<Command> {
     Ok(tests)
 }
 
-/// Runs the slow tests: all behaviours on the stores on AWS; the stores, and several processes at
-/// once, on a real S3 store; the dependencies and the fuzz targets; then the package for Lambda,
-/// whose program takes the place of the one that was built.
+/// Runs the slow tests: all behaviours on the stores on AWS; the stores, also on a slow line, and
+/// several processes at once, on a real S3 store; the dependencies and the fuzz targets; then the
+/// package for Lambda, whose program takes the place of the one that was built, and is frozen for
+/// minutes.
 fn slow() -> Result {
     let wafer = &binary(&AWS)?;
     run(wafer, &["doctor", "--fix"])?;
@@ -238,7 +239,12 @@ fn slow() -> Result {
     let tests = |arguments: &[&str]| tests_on_aws(arguments, &servers);
     spawn(&mut tests(&["--test", "behaviour"])?)?;
     let ceph = Ceph::start()?;
-    spawn(tests(&["--test", "aws"])?.envs(ceph.environment()))?;
+    let mut stores = tests(&["--test", "aws"])?;
+    spawn(
+        stores
+            .envs(ceph.environment())
+            .env("WAFER_TEST_LINE", SLOW_LINE),
+    )?;
     let several = [
         "--test",
         "behaviour",
@@ -266,8 +272,17 @@ fn slow() -> Result {
     let bootstrap = folder.join("bootstrap").display().to_string();
     run(Path::new("chmod"), &["+x", &bootstrap])?;
     let lambda = ["--test", "behaviour", "--", "aws::lambda::"];
-    spawn(tests(&lambda)?.env("WAFER_TEST_BOOTSTRAP", &bootstrap))
+    spawn(
+        tests(&lambda)?
+            .env("WAFER_TEST_BOOTSTRAP", &bootstrap)
+            .env("WAFER_TEST_FROZEN", FROZEN),
+    )
 }
+
+/// A line with 5 Mbit/s, in KiB/s. It is the slowest one that the timeouts of parts allow for.
+const SLOW_LINE: &str = "640";
+/// For how many seconds a function is frozen: longer than a connection may be idle.
+const FROZEN: &str = "120";
 
 /// The version of cargo-deny that `deny.toml` is written for.
 const CARGO_DENY: &str = "0.20.2";
