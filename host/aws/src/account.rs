@@ -8,6 +8,7 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
 use aws_sdk_dynamodb::config::retry::RetryConfig;
+use aws_sdk_s3::config::StalledStreamProtectionConfig;
 use aws_smithy_async::time::SharedTimeSource;
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
@@ -132,6 +133,11 @@ impl Account {
             .connect_timeout(S3_CONNECT_TIMEOUT)
             .operation_attempt_timeout(S3_ATTEMPT_TIMEOUT);
         config.set_timeout_config(Some(timeouts.build()));
+        // An answer of which nothing comes for 5 s is given up, and its rest is requested again. An
+        // upload that the system takes nothing of for so long is only slow: its buffer holds some
+        // MiB. One that stalls is found by the timeout.
+        let protection = StalledStreamProtectionConfig::enabled().upload_enabled(false);
+        config.set_stalled_stream_protection(Some(protection.build()));
         let retries = RetryConfig::standard()
             .with_max_attempts(S3_ATTEMPTS)
             .with_initial_backoff(S3_FIRST_WAIT)

@@ -180,9 +180,9 @@ impl Outbox {
         crate::objects::failed(&format!("{action} the outbox in {}", self.objects), error)
     }
 
-    /// Writes a commit, durably, before `deadline`. If it were written later, another process could
-    /// have finished, flushed and removed it already: an earlier attempt may have succeeded,
-    /// although its answer was lost.
+    /// Writes a commit, durably. An attempt that may have succeeded, because its answer was lost,
+    /// is not repeated after `deadline`: another process could have finished, flushed and removed
+    /// the commit by then, and would find it once more.
     pub(crate) async fn write(
         &self,
         name: &CommitName,

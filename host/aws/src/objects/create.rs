@@ -36,8 +36,9 @@ use crate::pauses::Pauses;
 /// The folder with the log of a Delta table.
 const LOG: &str = "_delta_log";
 
-/// When all attempts to create an object must be over, by a clock that goes on whatever happens to
-/// the process. It is passed in the extensions of the options of a write.
+/// Until when an attempt to create an object may be repeated, if it may have succeeded. It is told
+/// by a clock that goes on whatever happens to the process, and is passed in the extensions of the
+/// options of a write.
 #[derive(Clone, Debug)]
 pub(crate) struct Deadline {
     clock: Arc<dyn Clock>,
@@ -49,7 +50,7 @@ impl Deadline {
         Self { clock, time }
     }
 
-    /// Returns options of a write that creates an object before this deadline.
+    /// Returns options of a write that creates an object by this deadline.
     pub(crate) fn into_options(self) -> PutOptions {
         let mut options = PutOptions::from(PutMode::Create);
         options.extensions.insert(self);
@@ -101,6 +102,8 @@ impl ResilientStore {
         loop {
             let (payload, options) = (payload.clone(), options.clone());
             let attempt = self.single.put_opts(location, payload.clone(), options);
+            // An attempt before which there was no object may take as long as it does.
+            let deadline = deadline.filter(|_| in_doubt);
             let error = match in_time(deadline, attempt).await {
                 Err(e @ Error::AlreadyExists { .. }) if is_in_progress(&e) => e,
                 Err(e @ Error::AlreadyExists { .. }) if in_doubt && !is_of_log(location) => {

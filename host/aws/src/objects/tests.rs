@@ -242,7 +242,7 @@ async fn requests_get_over_a_connection_that_is_gone() {
 }
 
 #[tokio::test]
-async fn creation_is_not_attempted_after_its_deadline() {
+async fn creation_in_doubt_is_not_repeated_after_its_deadline() {
     let at = Timestamp::from_micros;
     let clock = SettableClock::new(Arc::new(SystemClock::new()), at(0), 0.0);
     let clock: Arc<dyn Clock> = Arc::new(clock);
@@ -263,8 +263,9 @@ async fn creation_is_not_attempted_after_its_deadline() {
     let error = create().await.unwrap_err();
     assert!(error.to_string().contains("not written in time"), "{error}");
     assert_eq!(requests.load(Ordering::Relaxed), 2);
+    // The first attempt cannot create the object for the second time.
     create().await.unwrap_err();
-    assert_eq!(requests.load(Ordering::Relaxed), 2);
+    assert_eq!(requests.load(Ordering::Relaxed), 3);
 }
 
 /// Answers the requests of an upload in parts. `complete` answers its completion.
