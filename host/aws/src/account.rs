@@ -115,6 +115,14 @@ impl Account {
         &self.region
     }
 
+    /// Returns the same account in another region, for a bucket that is there.
+    pub(crate) fn in_region(&self, region: String) -> Self {
+        Self {
+            region,
+            ..self.clone()
+        }
+    }
+
     /// Creates a DynamoDB client.
     pub(crate) fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
         let mut config = aws_sdk_dynamodb::config::Builder::from(&self.config);
@@ -129,6 +137,7 @@ impl Account {
         // Other servers than AWS have no host name for each bucket.
         config.set_force_path_style(Some(endpoint.is_some()));
         config.set_endpoint_url(endpoint);
+        config.set_region(Some(Region::new(self.region.clone())));
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(S3_CONNECT_TIMEOUT)
             .operation_attempt_timeout(S3_ATTEMPT_TIMEOUT);
@@ -166,6 +175,22 @@ impl Account {
         let name = format!("AWS_ENDPOINT_URL_{service}");
         let found = self.endpoint.clone().or_else(|| std::env::var(name).ok());
         found.or_else(|| self.config.endpoint_url().map(ToOwned::to_owned))
+    }
+}
+
+/// Returns the URL of S3 for a bucket in a region, and whether the bucket is in its host name.
+///
+/// The certificates of S3 are for one name before its own, so a bucket whose name has dots is in
+/// the path: <https://docs.aws.amazon.com/AmazonS3/latest/userguide/VirtualHosting.html>. The SDK
+/// does the same by itself; `object_store` has to be told, and knows no other partition.
+pub(crate) fn bucket_endpoint(region: &str, bucket: &str) -> (String, bool) {
+    let domain = match region.starts_with("cn-") {
+        true => "amazonaws.com.cn",
+        false => "amazonaws.com",
+    };
+    match bucket.contains('.') {
+        true => (format!("https://s3.{region}.{domain}"), false),
+        false => (format!("https://{bucket}.s3.{region}.{domain}"), true),
     }
 }
 
@@ -257,6 +282,50 @@ impl Account {
             config,
             region: "us-east-1".to_owned(),
             endpoint: Some(endpoint.to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bucket_with_dots_is_in_the_path_and_not_in_the_host_name() {
+        for (region, bucket, wanted, is_in_host) in [
+            (
+                "eu-west-1",
+                "b",
+                "https://b.s3.eu-west-1.amazonaws.com",
+                true,
+            ),
+            (
+                "eu-west-1",
+                "my.bucket.org",
+                "https://s3.eu-west-1.amazonaws.com",
+                false,
+            ),
+            (
+                "us-gov-west-1",
+                "b",
+                "https://b.s3.us-gov-west-1.amazonaws.com",
+                true,
+            ),
+            (
+                "cn-north-1",
+                "b",
+                "https://b.s3.cn-north-1.amazonaws.com.cn",
+                true,
+            ),
+            (
+                "cn-northwest-1",
+                "my.bucket",
+                "https://s3.cn-northwest-1.amazonaws.com.cn",
+                false,
+            ),
+        ] {
+            let found = bucket_endpoint(region, bucket);
+            assert_eq!(found, (wanted.to_owned(), is_in_host));
         }
     }
 }

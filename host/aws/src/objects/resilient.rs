@@ -36,7 +36,7 @@ use wafer_store::Kind;
 use super::create::{Deadline, in_time};
 use super::is_transient;
 use super::upload::{ResilientUpload, UPLOADED_MEBIBYTES};
-use crate::account::{Account, IDLE_TIMEOUT, S3_CONNECT_TIMEOUT};
+use crate::account::{Account, IDLE_TIMEOUT, S3_CONNECT_TIMEOUT, bucket_endpoint};
 use crate::pauses::Pauses;
 use crate::s3::{BucketClient, CONCURRENT_PARTS, Content, Existing, PART_BYTES, Version, parts_of};
 
@@ -121,7 +121,12 @@ impl ResilientStore {
                 .with_checksum_algorithm(Checksum::SHA256);
             let builder = match &endpoint {
                 Some(endpoint) => builder.with_endpoint(endpoint),
-                None => builder.with_virtual_hosted_style_request(true),
+                None => {
+                    let (endpoint, is_in_host) = bucket_endpoint(account.region(), client.bucket());
+                    builder
+                        .with_endpoint(endpoint)
+                        .with_virtual_hosted_style_request(is_in_host)
+                }
             };
             builder.build()
         };
