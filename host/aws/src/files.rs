@@ -14,10 +14,12 @@ use url::Url;
 use wafer_store::{Error, Kind, RemoteFile, RemoteFiles, Result};
 
 use crate::account::Account;
+use crate::region::account_of_bucket;
 use crate::s3::{BucketClient, Content, Existing, ObjectInfo};
 
-/// Files in any bucket that the credentials of this process can access. Credentials are loaded
-/// when they are first needed.
+/// Files in any bucket that the credentials of this process can access, in any region of their
+/// partition. Credentials are loaded when they are first needed, and the region of a bucket is
+/// asked for once.
 #[derive(Debug, Default)]
 pub struct Files {
     account: OnceCell<Account>,
@@ -35,7 +37,10 @@ impl Files {
             .account
             .get_or_try_init(|| Account::from_environment(None))
             .await?;
+        // A URL that is not of S3 is refused before S3 is asked about it.
         let bucket = BucketClient::open(account, url)?;
+        let account = account_of_bucket(account, bucket.bucket()).await?;
+        let bucket = BucketClient::open(&account, url)?;
         known().insert(name, bucket.clone());
         Ok(bucket)
     }

@@ -35,6 +35,7 @@ mod preflight;
 mod queue;
 mod random;
 pub mod records;
+mod region;
 mod s3;
 mod services;
 mod stores;
