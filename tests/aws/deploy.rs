@@ -64,6 +64,14 @@ fn deploy_writes_the_variables_of_terraform_without_aws() {
     ];
     let (is_ok, said) = deploy(&[], &[&nowhere[..], &[("AWS_DEFAULT_REGION", "")]].concat());
     assert!(!is_ok && said.contains("no AWS region"), "{said}");
+    let long = "ledger".repeat(8);
+    project.replace("name = \"ledger\"", &format!("name = \"{long}\""));
+    let (is_ok, said) = deploy(&[], &STORES);
+    assert!(
+        !is_ok && said.contains("has 48 characters, and on AWS it may have 42"),
+        "{said}"
+    );
+    project.replace(&long, "ledger");
     project.replace("cron = \"0 6 * * 1-5\"", "cron = \"sometimes\"");
     let (is_ok, said) = deploy(&[], &STORES);
     assert!(

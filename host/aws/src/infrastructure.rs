@@ -8,6 +8,16 @@ use wafer_catalog::{ScheduleDef, Ticks};
 use wafer_core::Duration;
 use wafer_store::{Error, Result};
 
+/// The longest name of a role, in characters:
+/// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html>
+const MAX_ROLE_NAME: usize = 64;
+/// The longest name of a queue, in characters:
+/// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-quotas.html>
+const MAX_QUEUE_NAME: usize = 80;
+/// The queue of each project that a stream could have the name of. Names of streams have no dashes,
+/// as those of its queues of dead letters do.
+const OUTBOX: &str = "outbox";
+
 /// The infrastructure that Terraform creates for a project, as variables of the modules in
 /// `infra/`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -35,12 +45,15 @@ impl Infrastructure {
     /// each of its `schedules`, by pipeline.
     ///
     /// # Errors
-    /// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid) for a schedule that is wrong.
+    /// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid) for a schedule that is wrong, and for
+    /// names that AWS does not take: of a role or queue that is longer than AWS allows, or of a
+    /// queue that the project has already.
     pub fn new<'a>(
         project: &str,
         streams: impl IntoIterator<Item = &'a str>,
         schedules: impl IntoIterator<Item = (&'a str, ScheduleDef)>,
     ) -> Result<Self> {
+        check_project(project)?;
         let expressions = |(pipeline, schedule): (&str, ScheduleDef)| {
             let ticks = Ticks::new(&schedule).map_err(|message| {
                 Error::invalid(format!("[pipelines.{pipeline}] schedule: {message}"))
@@ -57,12 +70,53 @@ impl Infrastructure {
             Ok((pipeline.to_owned(), schedule))
         };
         let schedules = schedules.into_iter().map(expressions);
+        let stream = |stream: &str| check_stream(project, stream).map(|()| stream.to_owned());
         Ok(Self {
             project: project.to_owned(),
-            streams: streams.into_iter().map(str::to_owned).collect(),
+            streams: streams.into_iter().map(stream).collect::<Result<_>>()?,
             schedules: schedules.collect::<Result<_>>()?,
         })
     }
+}
+
+/// Checks that the longest name of a role that is made of the project's is not too long. The
+/// modules in `infra/` check the same.
+fn check_project(project: &str) -> Result<()> {
+    let role = format!("wafer-{project}-batch-scheduler");
+    let Some(excess) = excess(&role, MAX_ROLE_NAME) else {
+        return Ok(());
+    };
+    Err(Error::invalid(format!(
+        "project.name: `{project}` has {} characters, and on AWS it may have {}: the longest name that is \
+         made of it is that of the role {role}, and names of roles have at most {MAX_ROLE_NAME}",
+        project.len(),
+        project.len() - excess
+    )))
+}
+
+/// Checks that the queue of a stream has a name that is not too long, and that no other queue of
+/// the project has.
+fn check_stream(project: &str, stream: &str) -> Result<()> {
+    let queue = format!("wafer-{project}-{stream}");
+    if stream == OUTBOX {
+        return Err(Error::invalid(format!(
+            "[sources.{stream}]: on AWS no stream can have this name, as each project has another queue \
+             {queue}; rename the source"
+        )));
+    }
+    let Some(excess) = excess(&queue, MAX_QUEUE_NAME) else {
+        return Ok(());
+    };
+    Err(Error::invalid(format!(
+        "[sources.{stream}]: on AWS its name has to be {excess} characters shorter: its queue {queue} has \
+         {} characters, and names of queues have at most {MAX_QUEUE_NAME}",
+        queue.len()
+    )))
+}
+
+/// Returns how many characters a name is longer than `most`, or `None` if it is not longer.
+fn excess(name: &str, most: usize) -> Option<usize> {
+    name.len().checked_sub(most).filter(|excess| *excess > 0)
 }
 
 /// The points in time of a schedule as expressions of EventBridge Scheduler. It numbers weekdays
@@ -152,5 +206,25 @@ mod tests {
         ] {
             assert_eq!(expressions(cron), wanted, "{cron}");
         }
+    }
+
+    #[test]
+    fn names_that_aws_does_not_take_are_refused_with_the_limit() {
+        let make = |project: &str, stream: &str| {
+            let made = Infrastructure::new(project, [stream], []);
+            made.err().map(|e| e.to_string())
+        };
+        assert_eq!(make(&"p".repeat(42), "s"), None);
+        let message = make(&"p".repeat(43), "s").unwrap();
+        let wanted = "has 43 characters, and on AWS it may have 42: the longest name that is made of it \
+                      is that of the role wafer-ppp";
+        assert!(message.contains(wanted), "{message}");
+        assert_eq!(make(&"p".repeat(25), &"s".repeat(48)), None);
+        let message = make(&"p".repeat(28), &"s".repeat(48)).unwrap();
+        let wanted = "its name has to be 3 characters shorter: its queue wafer-ppp";
+        assert!(message.contains(wanted), "{message}");
+        let message = make("p", OUTBOX).unwrap();
+        let wanted = "another queue wafer-p-outbox; rename the source";
+        assert!(message.contains(wanted), "{message}");
     }
 }
