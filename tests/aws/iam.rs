@@ -140,7 +140,7 @@ fn iam_policies_allow_what_functions_do_and_nothing_else() {
         let policy = policies[*function].as_str().unwrap();
         // These names are those that Terraform was given.
         let policy = policy.replace("flights-bucket", bucket);
-        let policy = policy.replace(":flights\"", &format!(":{bucket}\""));
+        let policy = policy.replace("table/flights\"", &format!("table/{bucket}\""));
         let grants = grants(&policy);
         println!(
             "{function}: {} actions seen, {} grants",

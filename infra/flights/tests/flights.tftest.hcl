@@ -71,6 +71,11 @@ run "everything" {
   }
 
   assert {
+    condition     = !can(regex("arn:aws-|amazonaws\\.com\\.", jsonencode([output.policies, output.definition, output.environment])))
+    error_message = "A name of another partition is in what is made in an ordinary region."
+  }
+
+  assert {
     condition     = output.definition.States.Partitions.ItemProcessor.ProcessorConfig.Mode == "DISTRIBUTED"
     error_message = "Partitions are worked on side by side."
   }

@@ -24,10 +24,34 @@ UNKNOWN = msgpack.ExtType(0, b"\0")
 ACCOUNT = "123456789012"
 NESTING = {name: getattr(plugin.Schema.NestedBlock, name.upper()) for name in ("single", "list", "set", "map")}
 MAX_MESSAGE_BYTES = 256 << 20
-# Fixed answers of data sources.
-KNOWN = {
-    "aws_caller_identity": {"account_id": ACCOUNT, "arn": f"arn:aws:iam::{ACCOUNT}:root", "user_id": "stub"},
+DEFAULT_REGION = "us-east-1"
+# The partition of a region, and the domain of its endpoints, by what the region's name begins with.
+PARTITIONS = {"cn-": ("aws-cn", "amazonaws.com.cn"), "us-gov-": ("aws-us-gov", "amazonaws.com")}
+# What follows the partition in ARNs that policies name. Others get a service, a region, the account and a name.
+ARNS = {
+    "aws_dynamodb_table": "dynamodb:{region}:{account}:table/{name}",
+    "aws_iam_role": "iam::{account}:role/{name}",
+    "aws_kms_key": "kms:{region}:{account}:key/{name}",
+    "aws_cloudwatch_log_group": "logs:{region}:{account}:log-group:{name}",
+    "aws_lambda_function": "lambda:{region}:{account}:function:{name}",
+    "aws_s3_bucket": "s3:::{name}",
+    "aws_sfn_state_machine": "states:{region}:{account}:stateMachine:{name}",
 }
+
+
+def partition_of(region):
+    """Returns the partition of a region, and the domain of its endpoints."""
+    found = (names for start, names in PARTITIONS.items() if region.startswith(start))
+    return next(found, ("aws", "amazonaws.com"))
+
+
+def known(kind, region):
+    """Returns the fixed answers of a data source in a region."""
+    partition, domain = partition_of(region)
+    return {
+        "aws_caller_identity": {"account_id": ACCOUNT, "arn": f"arn:{partition}:iam::{ACCOUNT}:root", "user_id": "stub"},
+        "aws_partition": {"id": partition, "partition": partition, "dns_suffix": domain},
+    }.get(kind, {})
 
 
 def schema_message(block):
@@ -87,7 +111,7 @@ def each_attribute(value, block, change):
     return changed
 
 
-def placeholder(kind, value):
+def placeholder(kind, value, region):
     """Returns a `change` function that replaces unknown attributes, which only AWS would know, by placeholders."""
     names = (value.get(key) for key in ("name", "function_name", "bucket", "id"))
     own = next((name for name in names if isinstance(name, str)), kind)
@@ -97,7 +121,8 @@ def placeholder(kind, value):
         if value != UNKNOWN:
             return value
         if name == "arn" or name.endswith("_arn"):
-            return f"arn:aws:{kind.split('_')[1]}:us-east-1:{ACCOUNT}:{own}"
+            rest = ARNS.get(kind, kind.split("_")[1] + ":{region}:{account}:{name}")
+            return f"arn:{partition_of(region)[0]}:" + rest.format(region=region, account=ACCOUNT, name=own)
         found = attribute["type"]
         return simple[found] if isinstance(found, str) else {} if found[0] == "map" else []
 
@@ -134,6 +159,7 @@ def has_unknown(value):
 class Provider(tfplugin_pb2_grpc.ProviderServicer):
     def __init__(self, schema):
         self.schema = schema
+        self.region = DEFAULT_REGION
         messages = {
             kind: {name: schema_message(block) for name, block in schema[kind].items()}
             for kind in ("resources", "data_sources")
@@ -177,6 +203,9 @@ class Provider(tfplugin_pb2_grpc.ProviderServicer):
         return plugin.ValidateDataResourceConfig.Response()
 
     def ConfigureProvider(self, request, context):
+        # Terraform runs one configuration after the other; one without a region uses the default.
+        region = (decode(request.config) or {}).get("region")
+        self.region = region if isinstance(region, str) else DEFAULT_REGION
         return plugin.ConfigureProvider.Response()
 
     def StopProvider(self, request, context):
@@ -204,7 +233,7 @@ class Provider(tfplugin_pb2_grpc.ProviderServicer):
     def ApplyResourceChange(self, request, context):
         planned, kind = decode(request.planned_state), request.type_name
         if planned is not None:
-            planned = each_attribute(planned, self.schema["resources"][kind], placeholder(kind, planned))
+            planned = each_attribute(planned, self.schema["resources"][kind], placeholder(kind, planned, self.region))
         return plugin.ApplyResourceChange.Response(new_state=encode(planned))
 
     def ReadDataSource(self, request, context):
@@ -214,10 +243,10 @@ class Provider(tfplugin_pb2_grpc.ProviderServicer):
         def found(name, attribute, value):
             return UNKNOWN if value is None and attribute["use"] != "optional" else value
 
-        value = each_attribute(value, block, found) | KNOWN.get(kind, {})
+        value = each_attribute(value, block, found) | known(kind, self.region)
         if kind == "aws_iam_policy_document":
             value["json"] = value["minified_json"] = UNKNOWN if has_unknown(value.get("statement")) else policy(value)
-        return plugin.ReadDataSource.Response(state=encode(each_attribute(value, block, placeholder(kind, value))))
+        return plugin.ReadDataSource.Response(state=encode(each_attribute(value, block, placeholder(kind, value, self.region))))
 
 
 class Controller(grpc_controller_pb2_grpc.GRPCControllerServicer):

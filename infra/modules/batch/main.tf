@@ -3,11 +3,16 @@
 
 data "aws_caller_identity" "this" {}
 
+data "aws_partition" "this" {}
+
 locals {
   name    = "wafer-${var.project}-batch"
   account = data.aws_caller_identity.this.account_id
-  machine = "arn:aws:states:${var.region}:${local.account}:stateMachine:${local.name}"
-  run     = "arn:aws:states:${var.region}:${local.account}:execution:${local.name}"
+  # aws, aws-cn or aws-us-gov.
+  partition = data.aws_partition.this.partition
+  states    = "arn:${local.partition}:states:${var.region}:${local.account}"
+  machine   = "${local.states}:stateMachine:${local.name}"
+  run       = "${local.states}:execution:${local.name}"
 
   # Errors that another attempt may pass; what the data or the definitions are to
   # blame for fails at once.
@@ -57,7 +62,7 @@ locals {
   failed_as_caught = { Type = "Fail", ErrorPath = "$.error.Error", CausePath = "$.error.Cause" }
 
   # Parameters of a task of the function: keys that end in `.$` are paths.
-  invoke = "arn:aws:states:::lambda:invoke"
+  invoke = "arn:${local.partition}:states:::lambda:invoke"
 
   # Both tasks of partitions, for all of them.
   all_partitions = {

@@ -1,6 +1,8 @@
 # Who may do what. `tests/aws/iam.rs` compares these policies with the calls that the
 # functions make, and says why those are here that AWS makes for them.
 
+data "aws_partition" "this" {}
+
 data "aws_iam_policy_document" "lambda" {
   statement {
     actions = ["sts:AssumeRole"]
@@ -27,6 +29,13 @@ locals {
     events   = concat([for queue in aws_sqs_queue.stream : queue.arn], [for s in var.event_sources : s.arn if s.kind == "sqs"])
     flush    = [aws_sqs_queue.outbox.arn]
     runs     = []
+  }
+  # The names under which services use a key for a role, as `kms:ViaService` has them. No page
+  # says which of both domains it is in China, and a name that no service has grants nothing.
+  via = {
+    for service in ["dynamodb", "kinesis", "s3", "sqs"] : service => distinct([
+      for domain in ["amazonaws.com", data.aws_partition.this.dns_suffix] : "${service}.${var.region}.${domain}"
+    ])
   }
   kinesis  = [for s in var.event_sources : s.arn if s.kind == "kinesis"]
   dynamodb = [for s in var.event_sources : s.arn if s.kind == "dynamodb"]
@@ -101,7 +110,7 @@ data "aws_iam_policy_document" "this" {
     condition {
       test     = "StringEquals"
       variable = "kms:ViaService"
-      values   = [for service in ["dynamodb", "kinesis", "s3", "sqs"] : "${service}.${var.region}.amazonaws.com"]
+      values   = flatten(values(local.via))
     }
   }
 
@@ -123,7 +132,7 @@ data "aws_iam_policy_document" "this" {
     condition {
       test     = "StringEquals"
       variable = "kms:EncryptionContext:aws:lambda:FunctionArn"
-      values   = ["arn:aws:lambda:${var.region}:${local.account}:function:${local.name}-${each.key}"]
+      values   = ["arn:${data.aws_partition.this.partition}:lambda:${var.region}:${local.account}:function:${local.name}-${each.key}"]
     }
   }
 

@@ -2,6 +2,15 @@
 
 data "aws_caller_identity" "this" {}
 
+data "aws_partition" "this" {}
+
+locals {
+  account = data.aws_caller_identity.this.account_id
+  # aws, aws-cn or aws-us-gov, and the domain of its endpoints.
+  partition = data.aws_partition.this.partition
+  domain    = data.aws_partition.this.dns_suffix
+}
+
 data "aws_iam_policy_document" "key" {
   # checkov:skip=CKV_AWS_109:the policy of a key names the key itself as "*"
   # checkov:skip=CKV_AWS_111:the policy of a key names the key itself as "*"
@@ -12,7 +21,7 @@ data "aws_iam_policy_document" "key" {
     resources = ["*"]
     principals {
       type        = "AWS"
-      identifiers = ["arn:aws:iam::${data.aws_caller_identity.this.account_id}:root"]
+      identifiers = ["arn:${local.partition}:iam::${local.account}:root"]
     }
   }
 
@@ -28,7 +37,7 @@ data "aws_iam_policy_document" "key" {
     condition {
       test     = "StringEquals"
       variable = "aws:SourceAccount"
-      values   = [data.aws_caller_identity.this.account_id]
+      values   = [local.account]
     }
   }
 
@@ -45,7 +54,7 @@ data "aws_iam_policy_document" "key" {
     condition {
       test     = "StringEquals"
       variable = "aws:SourceAccount"
-      values   = [data.aws_caller_identity.this.account_id]
+      values   = [local.account]
     }
   }
 
@@ -61,22 +70,24 @@ data "aws_iam_policy_document" "key" {
     condition {
       test     = "StringEquals"
       variable = "aws:SourceAccount"
-      values   = [data.aws_caller_identity.this.account_id]
+      values   = [local.account]
     }
   }
 
+  # Of all services here only this one has another name in China:
+  # https://github.com/hashicorp/terraform-provider-aws/blob/main/internal/service/meta/service_principal_data_source.go
   statement {
     sid       = "Logs"
     actions   = ["kms:Encrypt", "kms:Decrypt", "kms:ReEncrypt*", "kms:GenerateDataKey*", "kms:DescribeKey"]
     resources = ["*"]
     principals {
       type        = "Service"
-      identifiers = ["logs.${var.region}.amazonaws.com"]
+      identifiers = ["logs.${var.region}.${local.domain}"]
     }
     condition {
       test     = "ArnLike"
       variable = "kms:EncryptionContext:aws:logs:arn"
-      values   = ["arn:aws:logs:${var.region}:${data.aws_caller_identity.this.account_id}:log-group:*"]
+      values   = ["arn:${local.partition}:logs:${var.region}:${local.account}:log-group:*"]
     }
   }
 }

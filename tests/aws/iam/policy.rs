@@ -183,6 +183,7 @@ pub(crate) fn grants(policy: &str) -> Vec<Action> {
         for action in list(&statement["Action"]) {
             for resource in list(&statement["Resource"]) {
                 let last = resource.rsplit(':').next().unwrap();
+                let last = last.strip_prefix("table/").unwrap_or(last);
                 match action {
                     "s3:ListBucket" => {
                         let patterns = match in_account {
