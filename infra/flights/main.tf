@@ -8,6 +8,18 @@ terraform {
       version = "~> 6.29"
     }
   }
+
+  # The state belongs where everybody who deploys finds it, and is locked while one of them works. This
+  # needs Terraform 1.10, for the lock, and a bucket with versions that is there already:
+  # https://developer.hashicorp.com/terraform/language/backend/s3
+  #
+  # backend "s3" {
+  #   bucket       = "MY-STATE-BUCKET"
+  #   key          = "wafer/flights.tfstate"
+  #   region       = "us-east-1"
+  #   encrypt      = true
+  #   use_lockfile = true
+  # }
 }
 
 provider "aws" {
@@ -41,6 +53,8 @@ module "functions" {
   streams           = var.streams
   schedules         = var.schedules
   distributed       = var.distributed
+  source_buckets    = var.source_buckets
+  key_arns          = var.key_arns
   url_authorization = var.url_authorization
   tags              = local.tags
 

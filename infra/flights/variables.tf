@@ -69,6 +69,18 @@ variable "maximum_concurrency" {
   description = "Invocations that the messages of one queue may take at the same time."
 }
 
+variable "source_buckets" {
+  type        = set(string)
+  default     = []
+  description = "ARNs of other buckets that sources are read from, in any region."
+}
+
+variable "key_arns" {
+  type        = set(string)
+  default     = []
+  description = "ARNs of the keys that these buckets are encrypted with."
+}
+
 variable "url_authorization" {
   type        = string
   default     = "AWS_IAM"

@@ -266,6 +266,15 @@ data "aws_iam_policy_document" "this" {
     resources = ["${local.run}:*", "${local.run}/*"]
   }
 
+  # An execution that was stopped or took too long may be redriven: its partitions that did not succeed
+  # are executions of their own.
+  # https://docs.aws.amazon.com/step-functions/latest/dg/iam-policies-eg-dist-map.html
+  statement {
+    sid       = "Redrive"
+    actions   = ["states:RedriveExecution"]
+    resources = ["${local.run}/*"]
+  }
+
   # https://docs.aws.amazon.com/step-functions/latest/dg/cw-logs.html
   statement {
     sid = "Logs"

@@ -1,6 +1,12 @@
 variable "project" {
   type        = string
   description = "Name of the project, as in wafer.toml."
+
+  # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
+  validation {
+    condition     = length("wafer-${var.project}-batch-scheduler") <= 64
+    error_message = "project: \"${var.project}\" has ${length(var.project)} characters and may have 42: the role wafer-${var.project}-batch-scheduler is named after it, and names of roles have at most 64 characters."
+  }
 }
 
 variable "region" {

@@ -30,12 +30,13 @@ locals {
     flush    = [aws_sqs_queue.outbox.arn]
     runs     = []
   }
-  # The names under which services use a key for a role, as `kms:ViaService` has them. No page
-  # says which of both domains it is in China, and a name that no service has grants nothing.
+  # The names under which services use a key for a role in a region, as `kms:ViaService` has them.
+  # No page says which of both domains it is in China, and a name that no service has grants nothing.
   via = {
-    for service in ["dynamodb", "kinesis", "s3", "sqs"] : service => distinct([
-      for domain in ["amazonaws.com", data.aws_partition.this.dns_suffix] : "${service}.${var.region}.${domain}"
-    ])
+    for region in [var.region, "*"] : region => [
+      for pair in setproduct(["dynamodb", "kinesis", "s3", "sqs"], distinct(["amazonaws.com", data.aws_partition.this.dns_suffix])) :
+      "${pair[0]}.${region}.${pair[1]}"
+    ]
   }
   kinesis  = [for s in var.event_sources : s.arn if s.kind == "kinesis"]
   dynamodb = [for s in var.event_sources : s.arn if s.kind == "dynamodb"]
@@ -110,7 +111,7 @@ data "aws_iam_policy_document" "this" {
     condition {
       test     = "StringEquals"
       variable = "kms:ViaService"
-      values   = flatten(values(local.via))
+      values   = local.via[var.region]
     }
   }
 
@@ -121,6 +122,12 @@ data "aws_iam_policy_document" "this" {
       sid       = "OtherKeys"
       actions   = ["kms:Decrypt"]
       resources = var.key_arns
+      # Buckets may be in other regions.
+      condition {
+        test     = "StringLike"
+        variable = "kms:ViaService"
+        values   = local.via["*"]
+      }
     }
   }
 

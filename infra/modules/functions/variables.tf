@@ -1,6 +1,12 @@
 variable "project" {
   type        = string
   description = "Name of the project, as in wafer.toml."
+
+  # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9_]*$", var.project)) && length("wafer-${var.project}-scheduler") <= 64
+    error_message = "project: lower-case letters, digits and underscores, starting with a letter, at most 48: the role wafer-${var.project}-scheduler is named after it, and names of roles have at most 64 characters."
+  }
 }
 
 variable "region" {
@@ -45,6 +51,17 @@ variable "streams" {
   type        = set(string)
   default     = []
   description = "Sources of events that get a queue."
+
+  # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-quotas.html
+  validation {
+    condition     = alltrue([for stream in var.streams : length("wafer-${var.project}-${stream}") <= 80])
+    error_message = "streams: names of queues, such as wafer-${var.project}-STREAM, have at most 80 characters, so a stream of this project may have ${80 - length("wafer-${var.project}-")}."
+  }
+
+  validation {
+    condition     = !contains(var.streams, "outbox")
+    error_message = "streams: no stream can be called outbox, as each project has a queue of this name."
+  }
 }
 
 variable "event_sources" {
@@ -73,9 +90,10 @@ variable "event_sources" {
     error_message = "event_sources: kind is sqs, kinesis or dynamodb."
   }
 
+  # https://docs.aws.amazon.com/lambda/latest/api/API_CreateEventSourceMapping.html
   validation {
-    condition     = alltrue([for source in var.event_sources : try(split(":", source.arn)[2], "") == source.kind])
-    error_message = "event_sources: arn is the ARN of something of another kind; that of a queue is arn:aws:sqs:REGION:ACCOUNT:NAME, that of a stream of DynamoDB ends in /stream/TIME."
+    condition     = alltrue([for source in var.event_sources : can(regex("^arn:aws(-cn|-us-gov)?:${source.kind}:${var.region}:[0-9]{12}:.", source.arn))])
+    error_message = "event_sources: each arn is of its kind, in the region of the functions (${var.region}), as Lambda takes events from no other. That of a queue is arn:aws:sqs:REGION:ACCOUNT:NAME; that of a stream of DynamoDB ends in /stream/TIME."
   }
 
   # https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-parameters.html
@@ -136,13 +154,23 @@ variable "distributed" {
 variable "key_arns" {
   type        = set(string)
   default     = []
-  description = "ARNs of other keys that these buckets, queues and streams are encrypted with."
+  description = "ARNs of other keys that these buckets, queues and streams are encrypted with, in their regions."
+
+  validation {
+    condition     = alltrue([for arn in var.key_arns : can(regex("^arn:aws(-cn|-us-gov)?:kms:[a-z0-9-]+:[0-9]{12}:key/.", arn))])
+    error_message = "key_arns: ARNs of keys, such as arn:aws:kms:REGION:ACCOUNT:key/ID; IAM does not take aliases."
+  }
 }
 
 variable "source_buckets" {
   type        = set(string)
   default     = []
-  description = "ARNs of other buckets that sources are read from."
+  description = "ARNs of other buckets that sources are read from, in any region of the partition."
+
+  validation {
+    condition     = alltrue([for arn in var.source_buckets : can(regex("^arn:aws(-cn|-us-gov)?:s3:::[a-z0-9][a-z0-9.-]+$", arn))])
+    error_message = "source_buckets: ARNs of buckets, such as arn:aws:s3:::BUCKET, without a folder."
+  }
 }
 
 variable "url_authorization" {

@@ -22,9 +22,10 @@ variable "bucket" {
   type        = string
   description = "Name of the S3 bucket; names are shared by all of AWS."
 
+  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
   validation {
-    condition     = can(regex("^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", var.bucket))
-    error_message = "bucket: 3 to 63 lower-case letters, digits, dots or dashes."
+    condition     = can(regex("^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", var.bucket)) && !can(regex("\\.\\.|^[0-9]+(\\.[0-9]+){3}$", var.bucket))
+    error_message = "bucket: 3 to 63 lower-case letters, digits, dots or dashes; no two dots side by side, and no IP address."
   }
 }
 
