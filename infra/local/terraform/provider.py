@@ -1,8 +1,9 @@
 """provider.py SCHEMA.json OUT: a stub of Terraform's AWS provider, with its schema but without AWS.
 
 Serves on 127.0.0.1 until it is killed, and writes the value of TF_REATTACH_PROVIDERS, by which Terraform finds it, to OUT.
-With it, `terraform init`, `validate`, `test`, `plan` and `apply` need no download and no credentials. Checks that only the
-real provider makes are missing: values of enumerations, conflicting attributes, and everything that AWS decides.
+With it, `terraform init`, `validate`, `test`, `plan` and `apply` need no download and no credentials. Enumerations, lengths and
+patterns are checked by the models of AWS's APIs (`limits.py`). Checks that only the real provider makes are missing:
+conflicting attributes, and everything that AWS decides.
 """
 
 import json
@@ -14,6 +15,7 @@ import threading
 from concurrent import futures
 
 import grpc
+import limits
 import msgpack
 from tf.gen import grpc_controller_pb2, grpc_controller_pb2_grpc
 from tf.gen import tfplugin_pb2 as plugin
@@ -160,6 +162,7 @@ class Provider(tfplugin_pb2_grpc.ProviderServicer):
     def __init__(self, schema):
         self.schema = schema
         self.region = DEFAULT_REGION
+        self.limits = limits.Limits()
         messages = {
             kind: {name: schema_message(block) for name, block in schema[kind].items()}
             for kind in ("resources", "data_sources")
@@ -178,24 +181,26 @@ class Provider(tfplugin_pb2_grpc.ProviderServicer):
         return plugin.ValidateProviderConfig.Response()
 
     def ValidateResourceConfig(self, request, context):
-        wrong = []
+        kind, wrong = request.type_name, []
 
         def look(name, attribute, value):
             if attribute["use"] == "computed" and value is not None:
-                wrong.append(name)
+                wrong.append(("Value for unconfigurable attribute", name, "it is decided by AWS"))
             return value
 
-        each_attribute(decode(request.config), self.schema["resources"][request.type_name], look)
+        value = decode(request.config)
+        each_attribute(value, self.schema["resources"][kind], look)
+        wrong += [("Value that AWS refuses", name, reason) for name, reason in self.limits.broken(kind, value)]
         step = plugin.AttributePath.Step
         return plugin.ValidateResourceConfig.Response(
             diagnostics=[
                 plugin.Diagnostic(
                     severity=plugin.Diagnostic.ERROR,
-                    summary="Value for unconfigurable attribute",
-                    detail=f'{request.type_name}: "{name}" is decided by AWS',
+                    summary=summary,
+                    detail=f"{kind}: {name}: {reason}",
                     attribute=plugin.AttributePath(steps=[step(attribute_name=name)]),
                 )
-                for name in wrong
+                for summary, name, reason in wrong
             ]
         )
 
