@@ -89,3 +89,15 @@ module "observability" {
 
   stream_mappings = module.functions.stream_mappings
 }
+
+module "access" {
+  source            = "../modules/access"
+  project           = var.project
+  region            = var.region
+  storage           = module.storage.storage
+  folder            = var.folder
+  streams           = var.streams
+  requests_arn      = module.functions.functions["requests"].arn
+  dead_letters_arns = [for queue in module.functions.dead_letters : queue.arn]
+  state_machine_arn = module.batch.state_machine.arn
+}

@@ -13,6 +13,11 @@ output "policies" {
   description = "What each function may do."
 }
 
+output "access" {
+  value       = module.access.policies
+  description = "What people and other programs need, by their role: `terraform output -json access | jq -r .senders` is a policy."
+}
+
 output "definition" {
   value       = module.batch.definition
   description = "The state machine of divided runs."

@@ -15,9 +15,9 @@ use crate::{Result, python, root, spawn, target};
 /// How long the stand-in for the provider may take to start.
 const START: Duration = Duration::from_secs(60);
 
-/// The outputs of Terraform that tests use: the policies of the functions, and the definition of
-/// the state machine.
-const OUTPUTS: [&str; 2] = ["policies", "definition"];
+/// The outputs of Terraform that tests use: the policies of the functions, those of people, and
+/// the definition of the state machine.
+const OUTPUTS: [&str; 3] = ["policies", "access", "definition"];
 
 /// The variables of the example in `infra/flights`, but for its sources of events.
 const VARIABLES: [&str; 8] = [
@@ -43,8 +43,8 @@ const EACH_KIND: [&str; 2] = [
        mine={source=\"entries\",kind=\"sqs\",arn=\"arn:aws:sqs:us-east-1:123456789012:mine\"}}",
 ];
 
-/// Returns the folder with a JSON file for each of [`OUTPUTS`]. It exists only after `infra` has
-/// run.
+/// Returns the folder with a JSON file for each of [`OUTPUTS`], and `state.json` with everything
+/// that was made. It exists only after `infra` has run.
 pub(crate) fn outputs() -> PathBuf {
     target().join("terraform/outputs")
 }
@@ -213,11 +213,17 @@ impl Provider {
         spawn(&mut self.with_variables(folder, &arguments, &EACH_KIND))?;
         std::fs::create_dir_all(outputs()).map_err(|e| e.to_string())?;
         for name in OUTPUTS {
-            let output = self.output(folder, &["output", "-json", &state, name])?;
-            let path = outputs().join(format!("{name}.json"));
-            std::fs::write(path, output).map_err(|e| e.to_string())?;
+            self.keep(folder, name, &["output", "-json", &state, name])?;
         }
-        Ok(())
+        let path = self.folder.join("state.tfstate").display().to_string();
+        self.keep(folder, "state", &["show", "-json", &path])
+    }
+
+    /// Runs Terraform, and keeps the JSON that it prints as a file for the tests.
+    fn keep(&self, folder: &Path, name: &str, arguments: &[&str]) -> Result {
+        let output = self.output(folder, arguments)?;
+        let path = outputs().join(format!("{name}.json"));
+        std::fs::write(path, output).map_err(|e| e.to_string())
     }
 }
 

@@ -32,24 +32,24 @@ run "everything" {
 
   assert {
     condition = alltrue(flatten([
-      for policy in output.policies : [
+      for policy in concat(values(output.policies), values(output.access)) : [
         for statement in jsondecode(policy).Statement : [
           for action in flatten([statement.Action]) : !strcontains(action, "*")
         ]
       ]
     ]))
-    error_message = "No function may do whatever begins with something."
+    error_message = "Nobody may do whatever begins with something."
   }
 
   assert {
     condition = alltrue(flatten([
-      for policy in output.policies : [
+      for policy in concat(values(output.policies), values(output.access)) : [
         for statement in jsondecode(policy).Statement : [
           for resource in flatten([statement.Resource]) : resource != "*"
         ]
       ]
     ]))
-    error_message = "No function may do anything with everything."
+    error_message = "Nobody may do anything with everything."
   }
 
   # Only who writes tables may touch them, only runs read sources.
@@ -66,12 +66,17 @@ run "everything" {
   }
 
   assert {
+    condition     = sort(keys(output.access)) == tolist(["callers", "deployers", "readers", "redrivers", "senders", "starters"])
+    error_message = "Each role of people has a policy."
+  }
+
+  assert {
     condition     = strcontains(output.environment, "export WAFER_STORE_OBJECTS=s3://flights-bucket/project")
     error_message = "The environment names the stores."
   }
 
   assert {
-    condition     = !can(regex("arn:aws-|amazonaws\\.com\\.", jsonencode([output.policies, output.definition, output.environment])))
+    condition     = !can(regex("arn:aws-|amazonaws\\.com\\.", jsonencode([output.policies, output.access, output.definition, output.environment])))
     error_message = "A name of another partition is in what is made in an ordinary region."
   }
 

@@ -17,7 +17,7 @@ run "govcloud" {
   command = apply
 
   assert {
-    condition     = !strcontains(jsonencode([output.policies, output.definition, output.environment]), "arn:aws:")
+    condition     = !strcontains(jsonencode([output.policies, output.access, output.definition, output.environment]), "arn:aws:")
     error_message = "A name of the ordinary partition is in what is made in GovCloud."
   }
 

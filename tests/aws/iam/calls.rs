@@ -1,4 +1,4 @@
-//! The calls that a function makes, as actions of IAM. Proxies in front of DynamoDB and S3 record
+//! The calls that a function makes, as IAM sees them. Proxies in front of DynamoDB and S3 record
 //! them.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,18 +7,18 @@ use std::sync::{Arc, Mutex};
 use serde_json::Value as Json;
 use url::form_urlencoded;
 
-use super::Action;
+use super::evaluate::Request;
+use super::services::table_arn;
 use crate::harness::endpoint;
 use crate::harness::proxy::{Call, Fate, Proxy};
 
-/// The actions that a function was seen to perform.
+/// The calls that a function was seen to make.
 #[derive(Clone, Default)]
-pub(crate) struct Seen(pub(crate) Arc<Mutex<BTreeSet<Action>>>);
+pub(crate) struct Seen(pub(crate) Arc<Mutex<BTreeSet<Request>>>);
 
 impl Seen {
-    fn note(&self, service: &str, action: &str, resource: &str) {
-        let action = format!("{service}:{action}");
-        self.0.lock().unwrap().insert((action, resource.to_owned()));
+    fn note(&self, request: Request) {
+        self.0.lock().unwrap().insert(request);
     }
 
     /// Returns a proxy in front of DynamoDB, and one in front of S3.
@@ -31,14 +31,15 @@ impl Seen {
                 (_, Some(requests)) => requests.keys().cloned().collect(),
                 _ => panic!("{body}"),
             };
+            let action = format!("dynamodb:{}", call.action);
             for name in tables {
-                table.note("dynamodb", &call.action, &name);
+                table.note(Request::new(&action, &table_arn(&name)));
             }
             Fate::Forwarded
         });
         let s3 = Proxy::new(&endpoint("S3"), move |call| {
-            for (action, resource) in of_s3(call) {
-                objects.note("s3", action, &resource);
+            for request in of_s3(call) {
+                objects.note(request);
             }
             Fate::Forwarded
         });
@@ -46,9 +47,10 @@ impl Seen {
     }
 }
 
-/// Returns the actions of a request to S3:
+/// Returns a call of S3 as IAM sees it: one or more actions.
+///
 /// <https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazons3.html>
-fn of_s3(call: &Call) -> Vec<(&'static str, String)> {
+fn of_s3(call: &Call) -> Vec<Request> {
     let (path, query) = call.target.split_once('?').unwrap_or((&call.target, ""));
     let query: BTreeMap<_, _> = form_urlencoded::parse(query.as_bytes())
         .into_owned()
@@ -56,23 +58,26 @@ fn of_s3(call: &Call) -> Vec<(&'static str, String)> {
     let path = path.trim_matches('/');
     let bucket = path.split('/').next().unwrap_or_default();
     let has = |name: &str| query.contains_key(name);
+    let about = |action: &str, path: &str| {
+        Request::new(&format!("s3:{action}"), &format!("arn:aws:s3:::{path}"))
+    };
     match call.action.as_str() {
         "GET" if has("list-type") => {
             let prefix = query.get("prefix").map_or("", String::as_str);
-            vec![("ListBucket", format!("{bucket}/{prefix}"))]
+            vec![about("ListBucket", bucket).with("s3:prefix", prefix)]
         }
-        "GET" | "HEAD" => vec![("GetObject", path.to_owned())],
-        "DELETE" if has("uploadId") => vec![("AbortMultipartUpload", path.to_owned())],
-        "DELETE" => vec![("DeleteObject", path.to_owned())],
+        "GET" | "HEAD" => vec![about("GetObject", path)],
+        "DELETE" if has("uploadId") => vec![about("AbortMultipartUpload", path)],
+        "DELETE" => vec![about("DeleteObject", path)],
         // A deletion of many objects has their keys in the body.
         "POST" if has("delete") => {
             let body = String::from_utf8_lossy(call.body()).into_owned();
             let keys = body.split("<Key>").skip(1);
             let key = |rest: &str| format!("{bucket}/{}", rest.split("</Key>").next().unwrap());
-            keys.map(|rest| ("DeleteObject", key(rest))).collect()
+            keys.map(|rest| about("DeleteObject", &key(rest))).collect()
         }
         // An upload in parts needs the same action.
-        "PUT" | "POST" => vec![("PutObject", path.to_owned())],
+        "PUT" | "POST" => vec![about("PutObject", path)],
         other => panic!("{other} {}", call.target),
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value as Json;
 
-use super::Action;
+use super::evaluate::{list, statements};
 use crate::harness::{are_on_aws, terraform};
 
 /// Grants that no call of the program shows, because AWS makes the calls for a function, or because
@@ -155,59 +155,70 @@ pub(crate) const UNSEEN: [(&str, &str, &str); 34] = [
     ("events", "s3:GetObject", "finishes others' commits"),
 ];
 
-pub(crate) fn policies() -> Option<Json> {
-    if !are_on_aws() {
-        return None;
+/// What Terraform made for the flights project, in the place of AWS: an account, its region and all
+/// policies in it.
+pub(crate) struct Made(Json);
+
+impl Made {
+    /// Returns `None`, and says so, if Terraform did not run, or for tests of the embedded stores,
+    /// which have nothing to do with it.
+    pub(crate) fn read() -> Option<Self> {
+        if !are_on_aws() {
+            return None;
+        }
+        terraform("state").map(Self)
     }
-    terraform("policies")
+
+    /// Returns an attribute of a resource, which is named by its address.
+    pub(crate) fn text(&self, address: &str, attribute: &str) -> &str {
+        let found = resource(&self.0["values"]["root_module"], address);
+        let found = found.unwrap_or_else(|| panic!("there is no {address}"));
+        found["values"][attribute].as_str().unwrap()
+    }
+
+    /// Returns a policy that is an attribute of a resource.
+    pub(crate) fn policy(&self, address: &str, attribute: &str) -> Json {
+        serde_json::from_str(self.text(address, attribute)).unwrap()
+    }
+
+    /// Returns the policy of one of the four functions.
+    pub(crate) fn function(&self, name: &str) -> Json {
+        let address = format!("module.functions.aws_iam_role_policy.this[\"{name}\"]");
+        self.policy(&address, "policy")
+    }
+
+    /// Returns the policy of the key.
+    pub(crate) fn key_policy(&self) -> Json {
+        self.policy("module.storage.aws_kms_key.this", "policy")
+    }
+
+    /// Returns the ARN of the key that everything is encrypted with.
+    pub(crate) fn key(&self) -> &str {
+        self.text("module.storage.aws_kms_key.this", "arn")
+    }
 }
 
-fn list(value: &Json) -> Vec<&str> {
-    match value {
-        Json::Array(values) => values.iter().filter_map(Json::as_str).collect(),
-        value => value.as_str().into_iter().collect(),
-    }
+/// Finds a resource in a module of Terraform's state, and in the modules in it.
+fn resource<'a>(module: &'a Json, address: &str) -> Option<&'a Json> {
+    let mut own = module["resources"].as_array().into_iter().flatten();
+    let mut inner = module["child_modules"].as_array().into_iter().flatten();
+    own.find(|resource| resource["address"] == address)
+        .or_else(|| inner.find_map(|module| resource(module, address)))
 }
 
-/// Returns the grants of a policy: an action, and a pattern for the last part of the ARN.
-pub(crate) fn grants(policy: &str) -> Vec<Action> {
-    let policy: Json = serde_json::from_str(policy).unwrap();
+/// Returns the grants of a policy: statements that allow one action on one resource.
+pub(crate) fn grants(policy: &Json) -> Vec<Json> {
     let mut grants = Vec::new();
-    for statement in policy["Statement"].as_array().unwrap() {
+    for statement in statements(policy) {
         assert_eq!(statement["Effect"], "Allow");
-        let condition = &statement["Condition"];
-        let prefixes = &condition["StringLike"]["s3:prefix"];
-        // Lambda looks at a bucket before it sets something aside there, by a request that no page
-        // describes. It is allowed within the account.
-        let in_account = !condition["StringEquals"]["s3:ResourceAccount"].is_null();
         for action in list(&statement["Action"]) {
             for resource in list(&statement["Resource"]) {
-                let last = resource.rsplit(':').next().unwrap();
-                let last = last.strip_prefix("table/").unwrap_or(last);
-                match action {
-                    "s3:ListBucket" => {
-                        let patterns = match in_account {
-                            true => vec!["*"],
-                            false => list(prefixes),
-                        };
-                        assert!(!patterns.is_empty(), "{statement}");
-                        let pattern = |prefix: &str| format!("{last}/{prefix}");
-                        let all = patterns.into_iter().map(pattern);
-                        grants.extend(all.map(|pattern| (action.to_owned(), pattern)));
-                    }
-                    _ => grants.push((action.to_owned(), last.to_owned())),
-                }
+                let mut grant = statement.clone();
+                grant["Action"] = action.into();
+                grant["Resource"] = resource.into();
+                grants.push(grant);
             }
         }
     }
     grants
-}
-
-/// Returns whether a grant allows an action that was seen.
-pub(crate) fn allows((action, pattern): &Action, (wanted, resource): &Action) -> bool {
-    let fits = match pattern.strip_suffix('*') {
-        Some(start) => resource.starts_with(start),
-        None => pattern == resource,
-    };
-    action == wanted && fits
 }
