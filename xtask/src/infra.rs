@@ -1,4 +1,5 @@
-//! `cargo xtask infra`: checks `infra/` with Terraform and checkov, without AWS.
+//! `cargo xtask infra`: checks `infra/` with Terraform and checkov, without AWS, and tests the
+//! script for the first hour on a real account.
 //!
 //! Terraform needs its AWS provider to validate, test and apply. A small program,
 //! `infra/local/terraform/provider.py`, takes its place: it knows the schema of the real provider
@@ -52,6 +53,7 @@ pub(crate) fn outputs() -> PathBuf {
 /// Runs all checks. If Terraform or npm is not installed, which no package registry can provide,
 /// this prints that the checks are skipped.
 pub(crate) fn infra() -> Result {
+    smoke()?;
     let _ = std::fs::remove_dir_all(outputs());
     for tool in ["terraform", "npm"] {
         if Command::new(tool).arg("--version").output().is_err() {
@@ -84,6 +86,15 @@ fn check_costs(plan: &Path) -> Result {
         .args(["-p", "*_test.py"])
         .env("WAFER_PLAN", plan);
     spawn(&mut tests)
+}
+
+/// Tests the script for the first hour on a real account, with programs in the place of AWS's.
+fn smoke() -> Result {
+    if Command::new("jq").arg("--version").output().is_err() {
+        println!("skipped: infra/flights/smoke.sh is not tested, as `jq` is not installed");
+        return Ok(());
+    }
+    spawn(Command::new("python3").arg(root().join("infra/local/smoke.py")))
 }
 
 /// The stand-in for the AWS provider. Its process is killed when this is dropped.
