@@ -79,12 +79,12 @@ mod tests {
 
     #[test]
     fn event_sources_are_parsed_as_pairs() {
-        let text = "arn:aws:sqs:r:1:q=a; arn:aws:kinesis:r:1:stream/s=b;";
+        let text = "arn:aws-cn:sqs:r:1:q=a; arn:aws:kinesis:r:1:stream/s=b;";
         let found = EventSources::parse(text).unwrap();
         for (arn, wanted) in [
             ("arn:aws:kinesis:r:1:stream/s", Some("b")),
-            ("arn:aws:sqs:r:1:q", Some("a")),
-            ("arn:aws:sqs:r:1:p", None),
+            ("arn:aws-cn:sqs:r:1:q", Some("a")),
+            ("arn:aws:sqs:r:1:q", None),
         ] {
             assert_eq!(found.source(arn), wanted, "{arn}");
         }

@@ -151,8 +151,14 @@ mod tests {
 
     #[test]
     fn region_is_parsed_from_state_machine_arn() {
-        let arn = "arn:aws:states:eu-west-1:123456789012:stateMachine:wafer-flights-batch";
-        assert_eq!(region_of(arn), Some("eu-west-1"));
+        for (partition, region) in [
+            ("aws", "eu-west-1"),
+            ("aws-cn", "cn-north-1"),
+            ("aws-us-gov", "us-gov-west-1"),
+        ] {
+            let arn = format!("arn:{partition}:states:{region}:123456789012:stateMachine:f-batch");
+            assert_eq!(region_of(&arn), Some(region));
+        }
         for arn in ["wafer-flights-batch", "arn:aws:lambda:r:1:function:f", ""] {
             assert_eq!(region_of(arn), None, "{arn}");
         }
