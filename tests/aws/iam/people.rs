@@ -70,6 +70,8 @@ fn list_bucket(prefix: &str) -> Request {
     Request::new("s3:ListBucket", BUCKET).with("s3:prefix", prefix)
 }
 
+/// The queue of messages that could not be taken in.
+const SET_ASIDE: &str = "dead-events";
 const MACHINE: &str = "stateMachine:wafer-flights-batch";
 const EXECUTION: &str = "execution:wafer-flights-batch:1";
 const PARTITION: &str = "execution:wafer-flights-batch/Partitions:1";
@@ -97,7 +99,7 @@ fn iam_senders_of_messages_have_the_key_by_way_of_the_queue_only() {
         &[
             sqs("ReceiveMessage", "entries"),
             sqs("SendMessage", "outbox"),
-            sqs("SendMessage", "dead-events"),
+            sqs("SendMessage", SET_ASIDE),
             Request::new("kms:GenerateDataKey", key),
             via("s3", "Decrypt", key),
             via("dynamodb", "Decrypt", key),
@@ -137,10 +139,10 @@ fn iam_redrivers_put_back_what_was_set_aside() {
         &[
             states("RedriveExecution", EXECUTION),
             states("DescribeExecution", EXECUTION),
-            sqs("StartMessageMoveTask", "dead-events"),
-            sqs("ReceiveMessage", "dead-events"),
-            sqs("DeleteMessage", "dead-events"),
-            sqs("GetQueueAttributes", "dead-events"),
+            sqs("StartMessageMoveTask", SET_ASIDE),
+            sqs("ReceiveMessage", SET_ASIDE),
+            sqs("DeleteMessage", SET_ASIDE),
+            sqs("GetQueueAttributes", SET_ASIDE),
             sqs("SendMessage", "entries"),
             sqs("SendMessage", "outbox"),
         ],
@@ -149,7 +151,7 @@ fn iam_redrivers_put_back_what_was_set_aside() {
         &roles,
         &[
             sqs("DeleteMessage", "entries"),
-            sqs("PurgeQueue", "dead-events"),
+            sqs("PurgeQueue", SET_ASIDE),
             states("RedriveExecution", "execution:another:1"),
             states("UpdateStateMachine", MACHINE),
         ],

@@ -10,6 +10,8 @@ use super::services::{
 };
 
 const FUNCTIONS: [&str; 4] = ["requests", "events", "flush", "runs"];
+/// The queue of what schedules and runs could not do.
+const SET_ASIDE: &str = "wafer-flights-dead-runs";
 const OTHERS_ACCOUNT: &str = "999999999999";
 
 /// Checks each call with a policy, and names the calls that come out otherwise.
@@ -58,7 +60,7 @@ fn iam_functions_use_their_stores_and_the_key_by_way_of_them() {
     let mut requests = key_uses(&received, key);
     requests.push(received);
     check("events", &made.function("events"), true, &requests);
-    let set_aside = Request::new("sqs:SendMessage", &queue_arn("wafer-flights-dead-runs"));
+    let set_aside = Request::new("sqs:SendMessage", &queue_arn(SET_ASIDE));
     let mut requests = key_uses(&set_aside, key);
     requests.push(set_aside);
     check("runs", &made.function("runs"), true, &requests);
@@ -119,10 +121,7 @@ fn iam_functions_reach_nothing_of_others_and_never_the_key_itself() {
     for function in ["requests", "events"] {
         check(function, &made.function(function), false, &tables);
     }
-    let set_aside = [Request::new(
-        "sqs:SendMessage",
-        &queue_arn("wafer-flights-dead-runs"),
-    )];
+    let set_aside = [Request::new("sqs:SendMessage", &queue_arn(SET_ASIDE))];
     check("flush", &made.function("flush"), false, &set_aside);
     check(
         "flush",
@@ -261,7 +260,7 @@ fn iam_schedules_and_the_state_machine_start_what_is_theirs() {
     let execution = machine.replace(":stateMachine:", ":execution:");
     let invoke = |name: &str| Request::new("lambda:InvokeFunction", &function_arn(name));
     let start = Request::new("states:StartExecution", &machine);
-    let set_aside = Request::new("sqs:SendMessage", &queue_arn("wafer-flights-dead-runs"));
+    let set_aside = Request::new("sqs:SendMessage", &queue_arn(SET_ASIDE));
     // https://docs.aws.amazon.com/scheduler/latest/UserGuide/encryption-rest.html
     let schedule = |group: &str| {
         let arn = format!("arn:aws:scheduler:{REGION}:{ACCOUNT}:schedule/{group}/all");
