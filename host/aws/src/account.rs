@@ -178,16 +178,33 @@ impl Account {
     }
 }
 
+/// Returns the partition of a region, with which its ARNs begin after `arn:`:
+/// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference-arns.html>
+pub(crate) fn partition(region: &str) -> &'static str {
+    if region.starts_with("cn-") {
+        "aws-cn"
+    } else if region.starts_with("us-gov-") {
+        "aws-us-gov"
+    } else {
+        "aws"
+    }
+}
+
+/// Returns the domain of the services in a region.
+pub(crate) fn domain(region: &str) -> &'static str {
+    match partition(region) {
+        "aws-cn" => "amazonaws.com.cn",
+        _ => "amazonaws.com",
+    }
+}
+
 /// Returns the URL of S3 for a bucket in a region, and whether the bucket is in its host name.
 ///
 /// The certificates of S3 are for one name before its own, so a bucket whose name has dots is in
 /// the path: <https://docs.aws.amazon.com/AmazonS3/latest/userguide/VirtualHosting.html>. The SDK
 /// does the same by itself; `object_store` has to be told, and knows no other partition.
 pub(crate) fn bucket_endpoint(region: &str, bucket: &str) -> (String, bool) {
-    let domain = match region.starts_with("cn-") {
-        true => "amazonaws.com.cn",
-        false => "amazonaws.com",
-    };
+    let domain = domain(region);
     match bucket.contains('.') {
         true => (format!("https://s3.{region}.{domain}"), false),
         false => (format!("https://{bucket}.s3.{region}.{domain}"), true),
@@ -289,6 +306,17 @@ impl Account {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn partition_and_domain_follow_from_the_region() {
+        for (region, wanted) in [
+            ("us-east-1", ("aws", "amazonaws.com")),
+            ("us-gov-east-1", ("aws-us-gov", "amazonaws.com")),
+            ("cn-north-1", ("aws-cn", "amazonaws.com.cn")),
+        ] {
+            assert_eq!((partition(region), domain(region)), wanted, "{region}");
+        }
+    }
 
     #[test]
     fn bucket_with_dots_is_in_the_path_and_not_in_the_host_name() {

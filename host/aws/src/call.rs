@@ -9,6 +9,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use tokio::time::Instant;
 use wafer_store::{Error, Kind, Result};
 
+use crate::account::partition;
 use crate::bulk::{Pacer, is_bulk};
 use crate::random::Random;
 
@@ -280,7 +281,10 @@ where
                  {}",
                 statement(
                     action,
-                    &format!("arn:aws:dynamodb:{region}:*:table/{table}")
+                    &format!(
+                        "arn:{}:dynamodb:{region}:*:table/{table}",
+                        partition(region)
+                    )
                 )
             ),
         ),

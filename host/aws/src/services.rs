@@ -17,7 +17,7 @@ use serde_json::{Value as Json, json};
 use url::form_urlencoded;
 use wafer_store::{Error, Kind, Result};
 
-use crate::account::Account;
+use crate::account::{Account, domain};
 use crate::call::statement;
 use crate::queue::Queue;
 
@@ -189,10 +189,7 @@ impl Services {
     /// Returns the address of a service, without a slash at the end.
     fn endpoint(&self, service: &str) -> String {
         let region = &self.account.region;
-        let domain = match region.starts_with("cn-") {
-            true => "amazonaws.com.cn",
-            false => "amazonaws.com",
-        };
+        let domain = domain(region);
         let other = self.account.endpoint(&service.to_uppercase());
         let endpoint = other.unwrap_or_else(|| format!("https://{service}.{region}.{domain}"));
         endpoint.trim_end_matches('/').to_owned()

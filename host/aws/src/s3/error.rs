@@ -115,7 +115,7 @@ pub(crate) fn not_allowed(action: &str) -> String {
         &format!("arn:aws:s3:::{bucket}"),
     ));
     format!(
-        "it is not allowed. The role needs {}",
+        "it is not allowed. The role needs {} (in China arn:aws-cn, in GovCloud arn:aws-us-gov)",
         statements.join(", ")
     )
 }
