@@ -115,8 +115,9 @@ data "aws_iam_policy_document" "starters" {
   }
 }
 
-# Do again what failed: executions that were stopped or took too long, and messages that were set aside.
-# Those who do need what `starters` and `senders` have as well.
+# Do again what failed: executions that were stopped or took too long, messages that were set aside, and
+# batches of streams, which Lambda writes from the start of the bucket. Those who do need what `starters` and
+# `senders` have as well, and for `wafer redrive` what `deployers` have.
 # https://docs.aws.amazon.com/step-functions/latest/dg/redrive-executions.html
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-configure-dead-letter-queue-redrive.html
 data "aws_iam_policy_document" "redrivers" {
@@ -143,6 +144,34 @@ data "aws_iam_policy_document" "redrivers" {
     sid       = "PutBack"
     actions   = ["sqs:GetQueueAttributes", "sqs:SendMessage"]
     resources = values(local.queues)
+  }
+
+  statement {
+    sid       = "Batches"
+    actions   = ["s3:DeleteObject", "s3:GetObject"]
+    resources = ["${var.storage.bucket_arn}/aws/lambda/*"]
+  }
+
+  statement {
+    sid       = "ListBatches"
+    actions   = ["s3:ListBucket"]
+    resources = [var.storage.bucket_arn]
+    condition {
+      test     = "StringLike"
+      variable = "s3:prefix"
+      values   = ["aws/lambda/*"]
+    }
+  }
+
+  statement {
+    sid       = "KeyOfBatches"
+    actions   = ["kms:Decrypt"]
+    resources = [var.storage.key_arn]
+    condition {
+      test     = "StringEquals"
+      variable = "kms:ViaService"
+      values   = local.via.s3
+    }
   }
 }
 

@@ -67,7 +67,9 @@ fn sqs(action: &str, queue: &str) -> Request {
 }
 
 fn list_bucket(prefix: &str) -> Request {
-    Request::new("s3:ListBucket", BUCKET).with("s3:prefix", prefix)
+    Request::new("s3:ListBucket", BUCKET)
+        .with("s3:ResourceAccount", ACCOUNT)
+        .with("s3:prefix", prefix)
 }
 
 /// The queue of messages that could not be taken in.
@@ -145,11 +147,18 @@ fn iam_redrivers_put_back_what_was_set_aside() {
             sqs("GetQueueAttributes", SET_ASIDE),
             sqs("SendMessage", "entries"),
             sqs("SendMessage", "outbox"),
+            // Lambda keeps batches of streams outside of the project's folder.
+            list_bucket("aws/lambda/"),
+            s3("GetObject", "aws/lambda/mapping/shard/1"),
+            s3("DeleteObject", "aws/lambda/mapping/shard/1"),
         ],
     );
     access.denies(
         &roles,
         &[
+            list_bucket("project/"),
+            s3("GetObject", "project/offline/sums_v1/1.parquet"),
+            s3("PutObject", "aws/lambda/mapping/shard/1"),
             sqs("DeleteMessage", "entries"),
             sqs("PurgeQueue", SET_ASIDE),
             states("RedriveExecution", "execution:another:1"),

@@ -34,7 +34,16 @@ fn settings(key: &str, function: &str) -> Request {
 }
 
 fn list_bucket() -> Request {
-    Request::new("s3:ListBucket", BUCKET)
+    Request::new("s3:ListBucket", BUCKET).with("s3:ResourceAccount", ACCOUNT)
+}
+
+/// Returns the calls that list what is not the project's in the bucket.
+fn list_whole_bucket() -> [Request; 3] {
+    [
+        list_bucket(),
+        list_bucket().with("s3:prefix", ""),
+        list_bucket().with("s3:prefix", "another/"),
+    ]
 }
 
 #[test]
@@ -91,9 +100,6 @@ fn iam_functions_reach_nothing_of_others_and_never_the_key_itself() {
                 "Decrypt",
                 "arn:aws:kms:us-east-1:123456789012:key/another",
             ),
-            list_bucket(),
-            list_bucket().with("s3:prefix", ""),
-            list_bucket().with("s3:prefix", "another/"),
             Request::new("s3:ListBucket", "arn:aws:s3:::another")
                 .with("s3:prefix", "project/outbox/"),
             s3("GetObject", "another/outbox/1"),
@@ -121,6 +127,14 @@ fn iam_functions_reach_nothing_of_others_and_never_the_key_itself() {
     for function in ["requests", "events"] {
         check(function, &made.function(function), false, &tables);
     }
+    for function in ["requests", "flush", "runs"] {
+        check(
+            function,
+            &made.function(function),
+            false,
+            &list_whole_bucket(),
+        );
+    }
     let set_aside = [Request::new("sqs:SendMessage", &queue_arn(SET_ASIDE))];
     check("flush", &made.function("flush"), false, &set_aside);
     check(
@@ -129,6 +143,32 @@ fn iam_functions_reach_nothing_of_others_and_never_the_key_itself() {
         false,
         &[s3("GetObject", "project/artifacts/1")],
     );
+}
+
+/// Lambda sets aside what fails of streams in the role's name. It looks at the bucket before, by a
+/// request that no page describes, so that `events` may list all of it.
+#[test]
+fn iam_batches_of_streams_are_set_aside_in_this_account_by_events_alone() {
+    let Some(made) = Made::read() else { return };
+    let events = made.function("events");
+    let batch = "aws/lambda/mapping/shard/1";
+    let set_aside = s3("PutObject", batch);
+    let mut requests = key_uses(&set_aside, made.key());
+    requests.push(set_aside.clone());
+    requests.extend(list_whole_bucket());
+    check("events", &events, true, &requests);
+    let of_others = |request: Request| request.with("s3:ResourceAccount", OTHERS_ACCOUNT);
+    let denied = [
+        of_others(set_aside.clone()),
+        of_others(list_bucket()),
+        s3("GetObject", batch),
+        s3("DeleteObject", batch),
+    ];
+    check("events", &events, false, &denied);
+    for function in ["requests", "flush", "runs"] {
+        let policy = made.function(function);
+        check(function, &policy, false, std::slice::from_ref(&set_aside));
+    }
 }
 
 /// A call of a service by itself, for a resource in an account.

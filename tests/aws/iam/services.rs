@@ -21,6 +21,7 @@ pub(crate) fn queue_arn(name: &str) -> String {
 /// Returns a call about an object in the bucket.
 pub(crate) fn s3(action: &str, path: &str) -> Request {
     Request::new(&format!("s3:{action}"), &format!("{BUCKET}/{path}"))
+        .with("s3:ResourceAccount", ACCOUNT)
 }
 
 /// Returns a call of the key by a service for whoever called the service, in which
