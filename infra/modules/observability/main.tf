@@ -115,7 +115,7 @@ locals {
         dimensions = { TableName = var.table_name }
         threshold  = 0
         periods    = 3
-        says       = "DynamoDB refused writes to ${var.table_name}: a key is hot, or the table's limits are reached."
+        says       = "DynamoDB refused writes to ${var.table_name}: a key is hot, or the table's limits are reached. If something is loaded in bulk, nothing is wrong: a load finds out by this what the table takes."
       }
       # DynamoDB counts them for each operation, and never for the table as a whole.
       table-errors = {
