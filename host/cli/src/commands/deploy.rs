@@ -138,7 +138,8 @@ impl LoggedEndpoint {
 
     fn text(&self) -> String {
         format!(
-            "endpoint {} logs {} % of its requests, at {:.2} dollars a million requests or less              (`wafer endpoints set --log`)",
+            "endpoint {} logs {} % of its requests, at {:.2} dollars a million requests or less \
+             (`wafer endpoints set --log`)",
             self.endpoint, self.percent, self.dollars_a_million
         )
     }
@@ -286,10 +287,8 @@ mod tests {
             (25, "logs 0.25 % of its requests, at 0.02 dollars a million"),
         ] {
             let text = LoggedEndpoint::new("late".to_owned(), log).text();
-            assert!(
-                text.starts_with(&format!("endpoint late {wanted}")),
-                "{text}"
-            );
+            let advice = "requests or less (`wafer endpoints set --log`)";
+            assert_eq!(text, format!("endpoint late {wanted} {advice}"));
         }
     }
 }
