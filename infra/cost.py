@@ -67,6 +67,10 @@ METRIC_LINE = (
 CONNECTIONS = 5
 POLL_SECONDS = 20
 
+# An environment writes the rows of the request log that are a minute old, unless a setting of the
+# endpoint says otherwise (host/serving/src/routing.rs).
+LOG_SECONDS = 60
+
 # DynamoDB asks for the key of a table once in five minutes for each caller:
 # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/encryption.howitworks.html
 # S3 keeps that of a bucket for a time that is not documented, which counts as long here:
@@ -267,6 +271,7 @@ class Costs:
         self.idle = self.idle_rows()
         self.requests = self.request_rows()
         self.events = self.event_rows()
+        self.log = self.log_rows()
 
     def blocks(self):
         """Returns the tables by name."""
@@ -274,6 +279,7 @@ class Costs:
             "idle": f"{table(self.idle.values())}\n\n{self.least()}",
             "requests": table(self.requests.values()),
             "events": table(self.events.values()),
+            "log": f"{table(self.log.values())}\n\n{self.log_shares()}",
             "calculator": self.calculator(),
         }
 
@@ -428,6 +434,43 @@ class Costs:
             "logs": self.logs("logs of the batches", INVOCATION_LINES + EVENTS_LINE, batches),
             "keys": self.key_row(["events", "flush"], ["table", "bucket"]),
         }
+
+    def log_rows(self):
+        """Returns what a million writes of the request log cost, each of one request or more."""
+        prices = self.prices
+        return {
+            "objects": Row(
+                "S3",
+                "1 write, and 1 read by the flusher",
+                f"{prices['s3_write']}, {prices['s3_read']}",
+                prices["s3_write"].of(MILLION) + prices["s3_read"].of(MILLION),
+            ),
+            "items": Row(
+                "DynamoDB",
+                "3 writes (identity, record, removal of the record), 2 reads",
+                f"{prices['dynamodb_write']}, {prices['dynamodb_read']}",
+                prices["dynamodb_write"].of(3 * MILLION) + prices["dynamodb_read"].of(2 * MILLION),
+            ),
+            "messages": Row(
+                "SQS",
+                "the notification, received and deleted in tens",
+                prices["sqs_request"],
+                prices["sqs_request"].of(MILLION + 2 * MILLION / Decimal(10)),
+            ),
+        }
+
+    def log_shares(self):
+        """Says what that is for requests, if each is written by itself and if they wait for each other."""
+        a_write = total(self.log.values()) / MILLION
+        writes = MONTH_SECONDS // LOG_SECONDS
+        return textwrap.fill(
+            f"If each request were written by itself, a million requests of which 10 % are logged, as is usual, would cost "
+            f"{cents(a_write * MILLION / 10)}, and of which all are logged {cents(a_write * MILLION)}; `wafer deploy` says so "
+            f"for each endpoint. But an environment writes once a minute at most, unless it has 4,096 rows in less: {writes:,} "
+            f"writes or {cents(a_write * writes)} a month, however much it answers. One that answers 100 requests a minute, 10 "
+            f"of them logged, costs {cents(a_write * MILLION / 100)} for a million requests.",
+            WIDTH,
+        )
 
     def identity(self):
         return self.prices["dynamodb_write"].of(MILLION)

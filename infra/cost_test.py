@@ -7,6 +7,7 @@ Without it, that test is skipped.
 import csv
 import os
 import pathlib
+import re
 import tempfile
 import unittest
 from datetime import date
@@ -133,6 +134,13 @@ class Tables(unittest.TestCase):
         self.assertEqual([str(row.cost) for row in rows.values()], ["0.87", "1.25", "0.13", "0.03"])
         rows = self.costs(batch=Decimal(10)).events
         self.assertEqual([str(row.cost) for row in rows.values()], ["1.38", "1.16", "0.12", "0.19", "0.02", "0.05"])
+
+    def test_deploy_says_of_the_log_what_the_table_has(self):
+        total = cost.total(self.costs().log.values())
+        self.assertEqual(str(total), "8.01")
+        program = (ROOT / "host/cli/src/commands/deploy.rs").read_text()
+        said = re.search(r"DOLLARS_A_MILLION_COMMITS: f64 = ([0-9.]+);", program)[1]
+        self.assertAlmostEqual(total, Decimal(said), delta=Decimal("0.05"))
 
     def test_calculator_adds_up(self):
         *lines, last = self.costs().blocks()["calculator"].splitlines()
