@@ -24,6 +24,7 @@ OTHERWISE = {
     "no notification": (5, "the function flush was invoked"),
     "a dead letter": (5, "what could not be taken in"),
     "Terraform has to run": (6, "Terraform has something to do again"),
+    "a mapping is disabled": (6, "what `wafer doctor --aws` finds right"),
     "messages are lost": (7, "delay of the flight that was sent"),
     "no message is moved": (8, "delay of the flight that was redriven"),
     "rows are missing": (9, "rows read and written by functions"),
@@ -168,6 +169,12 @@ class Stub:
             made = {"streams": ["landed_flights", "weather_reports"]}
             pathlib.Path(arguments[-1]).write_text(json.dumps(made))
         return json.dumps({"tfvars_changed": self.is_otherwise("Terraform has to run")})
+
+    def wafer_doctor(self, arguments):
+        wrong = ["concurrency"] + ["wafer-flights-landed_flights"] * self.is_otherwise("a mapping is disabled")
+        names = ["cargo", "credentials", "bucket", "concurrency", "wafer-flights-landed_flights", "wafer-flights-weather_reports"]
+        print(json.dumps([{"what": name, "ok": name not in wrong, "detail": "…"} for name in names]))
+        sys.exit(1)
 
     def wafer_run(self, arguments):
         if "plane_outcome" not in arguments:
