@@ -348,8 +348,11 @@ mod tests {
         let mut backoff = Backoff::of_read(&random, patience);
         let attempt = || {
             attempts.set(attempts.get() + 1);
-            let error = failing(attempts.get());
-            std::future::ready(error.map_or(Ok(attempts.get()), |error| Err(error())))
+            let answer = match failing(attempts.get()) {
+                None => Ok(attempts.get()),
+                Some(error) => Err(error()),
+            };
+            std::future::ready(answer)
         };
         let answered = call(OPERATION, &mut backoff, attempt).await;
         assert_eq!(backoff.attempts(), attempts.get());

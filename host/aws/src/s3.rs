@@ -78,6 +78,7 @@ impl BucketClient {
     }
 
     /// Returns the same bucket, with another timeout for the content of a part that is read.
+    #[cfg(test)]
     pub(crate) fn with_part_timeout(self, part_timeout: Duration) -> Self {
         Self {
             part_timeout,
