@@ -37,6 +37,12 @@ impl Answer {
         let fault = fault.into();
         Self { fault, ..self }
     }
+
+    /// Returns the answer with another header.
+    pub(crate) fn with_header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push_str(&format!("{name}: {value}\r\n"));
+        self
+    }
 }
 
 pub(crate) fn answer(status: u16, headers: &str, body: impl Into<Vec<u8>>) -> Answer {

@@ -116,7 +116,7 @@ impl BucketClient {
     }
 
     /// Reads a part. If its content breaks off, or does not arrive in time, the rest of it is
-    /// requested again.
+    /// requested again; if it was damaged on its way, all of it.
     async fn read_part(
         &self,
         key: &Path,
@@ -145,17 +145,21 @@ impl BucketClient {
             let arriving = append(answer.body, &mut content, wanted, action);
             let arrived = tokio::time::timeout(self.part_timeout, arriving).await;
             let bytes = content.len() as u64;
-            if bytes == wanted {
-                let content = content.into();
-                return Ok(Some(Part { content, version }));
-            }
             let error = match arrived {
+                Ok(Ok(())) if bytes == wanted => {
+                    let content = content.into();
+                    return Ok(Some(Part { content, version }));
+                }
                 Ok(Ok(())) => return Err(other_range(action)),
                 Ok(Err(e)) => e,
                 Err(_) => late(action),
             };
             tracing::debug!(error = %error.chain(), "the rest of a part is read again");
-            if bytes - before >= PROGRESS_BYTES {
+            if bytes == wanted {
+                // The SDK compares the checksum of an answer when all of it has arrived, and says
+                // then that it was damaged.
+                content.clear();
+            } else if bytes - before >= PROGRESS_BYTES {
                 pauses = Pauses::new(ATTEMPTS, FIRST_PAUSE);
             }
             if !pauses.pause().await {
@@ -166,6 +170,9 @@ impl BucketClient {
     }
 
     /// Requests a range of an object, which may end behind the object.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Conflict`] when the range begins behind the object.
     async fn request(
         &self,
         key: &Path,
@@ -180,8 +187,12 @@ impl BucketClient {
         let part = request.clone();
         let part = part.range(format!("bytes={}-{}", range.start, range.end - 1));
         let mut answer = part.send().await;
-        // An empty object has no range of bytes.
-        if answer.as_ref().err().and_then(status) == Some(416) && range.start == 0 {
+        if answer.as_ref().err().and_then(status) == Some(416) {
+            // The object was longer when its beginning was read.
+            if range.start > 0 {
+                return Err(replaced(action));
+            }
+            // An empty object has no range of bytes.
             answer = request.send().await;
         }
         unless_missing(answer, action)
@@ -197,7 +208,7 @@ async fn append(
     action: &str,
 ) -> Result<()> {
     let lost = |e| {
-        let message = format!("cannot {action}: the connection was lost");
+        let message = format!("cannot {action}: its content did not arrive whole");
         Error::caused(Kind::Unavailable, message, e)
     };
     while let Some(piece) = body.try_next().await.map_err(lost)? {

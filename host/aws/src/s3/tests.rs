@@ -93,6 +93,37 @@ async fn part_of_another_version_is_not_joined_with_the_rest() {
     assert!(error.to_string().contains("replaced"), "{error}");
 }
 
+#[tokio::test]
+async fn object_that_is_shorter_when_the_rest_is_read_is_a_conflict() {
+    let (client, _) = server(|number, head| match number {
+        0 => object(head, b"content", "1").with_fault(Fault::Break),
+        _ => object(head, b"c", "2"),
+    });
+    let error = read_all(&client, None).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Conflict, "{error}");
+    assert!(error.to_string().contains("replaced"), "{error}");
+}
+
+/// All of the content arrives, and is not what the checksum of the answer is of.
+#[tokio::test]
+async fn part_that_was_damaged_on_its_way_is_read_again() {
+    let damaged = |head: &str| {
+        let checksum = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+        object(head, b"c0ntent", "1").with_header("x-amz-checksum-sha256", checksum)
+    };
+    let (client, calls) = server(move |number, head| match number {
+        0 => damaged(head),
+        _ => object(head, b"content", "1"),
+    });
+    let found = read_all(&client, None).await.unwrap().unwrap();
+    assert_eq!(&found[..], b"content");
+    assert_eq!(calls.load(Ordering::Relaxed), 2);
+    let (client, calls) = server(move |_, head| damaged(head));
+    let error = read_all(&client, None).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Unavailable, "{error}");
+    assert_eq!(calls.load(Ordering::Relaxed), 5);
+}
+
 #[test]
 fn parts_cover_a_range() {
     let parts = |range, part| parts_of(range, part).collect::<Vec<_>>();
