@@ -55,8 +55,8 @@ impl Context {
     /// read them again.
     ///
     /// # Errors
-    /// Returns the errors of the metadata store. Endpoints may have been changed already, and are
-    /// then read when the next change is counted, or by the next process.
+    /// Returns the errors of the metadata store. An endpoint that was changed before is then read
+    /// when the next change is counted, when endpoints are read anyway, or by the next process.
     pub async fn count_endpoint_change(&self) -> Result<()> {
         let counted = self.change_object(POINTER, |pointer: Option<Pointer>| {
             let mut pointer = pointer.unwrap_or_default();

@@ -3,9 +3,9 @@
 //! The routing of an endpoint is one metadata object, `endpoint/NAME`, which also holds the
 //! earlier routings for a rollback. Each change is counted in the pointer to the applied
 //! definitions. Processes that answer requests look at the pointer anyway, and make the new
-//! releases ready when it has counted one (module `refresh`). A request uses the routing that was
-//! ready when it came in, to its end. So no request sees the features of one release and the model
-//! of another.
+//! releases ready when it has counted one (module `refresh`). One that could not be counted is found
+//! all the same, but later. A request uses the routing that was ready when it came in, to its end.
+//! So no request sees the features of one release and the model of another.
 
 use std::collections::BTreeMap;
 
@@ -15,6 +15,7 @@ use wafer_core::{DataType, Field, Timestamp};
 use wafer_registry::left_behind;
 use wafer_store::{Error, Kind, Result};
 
+use crate::ready::READ_PAUSE;
 use crate::request_log::table::LogTable;
 use crate::routing::Routing;
 use crate::service::Serving;
@@ -101,8 +102,7 @@ impl Serving {
         self.change(name, back).await
     }
 
-    /// Changes an endpoint, and lets all processes know. If that fails, repeating the command is
-    /// enough.
+    /// Changes an endpoint, and lets all processes know.
     async fn change(
         &self,
         name: &str,
@@ -110,8 +110,14 @@ impl Serving {
     ) -> Result<Endpoint> {
         let object = endpoint_object(name);
         let changed = self.context.change_object(&object, change).await?;
-        self.context.count_endpoint_change().await?;
+        self.count_change(name).await?;
         Ok(changed)
+    }
+
+    /// Lets all processes know that an endpoint was changed.
+    async fn count_change(&self, name: &str) -> Result<()> {
+        let counted = self.context.count_endpoint_change().await;
+        counted.map_err(|e| not_counted(name, e))
     }
 
     /// Removes an endpoint. Its logs stay.
@@ -131,7 +137,7 @@ impl Serving {
         self.context
             .delete_object(&endpoint_object(name), version)
             .await?;
-        self.context.count_endpoint_change().await?;
+        self.count_change(name).await?;
         self.refresh_endpoints().await
     }
 
@@ -286,6 +292,16 @@ fn endpoint_object(name: &str) -> String {
     format!("endpoint/{name}")
 }
 
+/// Returns the error for an endpoint that was changed, while the change was not counted. To repeat
+/// the command would change it once more: a rollback would go back twice.
+fn not_counted(name: &str, cause: Error) -> Error {
+    let message = format!(
+        "endpoint `{name}` was changed, but processes that are running were not told: they find out \
+         within {READ_PAUSE}. Do not repeat the command"
+    );
+    Error::caused(cause.kind(), message, cause)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -317,6 +333,17 @@ mod tests {
             let wanted = oldest.map(|n| (Timestamp::from_micros(n as i64), routing(n)));
             assert_eq!(first, wanted, "{count}");
         }
+    }
+
+    #[test]
+    fn change_that_was_not_counted_is_not_to_be_repeated() {
+        let busy = Error::new(Kind::Unavailable, "the table is busy");
+        let error = not_counted("late", busy);
+        assert_eq!(error.kind(), Kind::Unavailable);
+        let wanted = "endpoint `late` was changed, but processes that are running were not told: \
+                      they find out within 10m. Do not repeat the command";
+        assert_eq!(error.to_string(), wanted);
+        assert!(error.chain().contains("the table is busy"));
     }
 
     #[test]

@@ -144,15 +144,19 @@ pub(crate) struct LastRefresh {
     /// The number of changes of endpoints that was known before they were read. `None` if they were
     /// not read yet.
     pub(crate) changes: Option<u64>,
+    /// The time at which endpoints are read again although no change was counted, by the machine's
+    /// clock.
+    pub(crate) next: Timestamp,
     /// The endpoints that could not be made ready, by name.
     pub(crate) failed: BTreeMap<String, FailedEndpoint>,
 }
 
 impl LastRefresh {
-    /// Returns whether endpoints must be read again: if some were changed since, or if one that
-    /// could not be made ready is to be tried again.
+    /// Returns whether endpoints must be read again: if some were changed since, if some may have
+    /// been without being counted, or if one that could not be made ready is to be tried again.
     pub(crate) fn is_outdated(&self, changes: u64, now: Timestamp) -> bool {
-        self.changes != Some(changes) || self.failed.values().any(|failed| failed.next <= now)
+        let is_due = self.next <= now || self.failed.values().any(|failed| failed.next <= now);
+        self.changes != Some(changes) || is_due
     }
 }
 
@@ -170,6 +174,10 @@ pub(crate) struct FailedEndpoint {
 /// The time until an endpoint that could not be made ready is tried again.
 pub(crate) const RETRY_PAUSE: Duration = Duration::from_secs(10);
 
+/// The time until endpoints are read again although no change was counted. Whoever changes one may
+/// end before it has counted that.
+pub(crate) const READ_PAUSE: Duration = Duration::from_mins(10);
+
 /// Returns the names that are in all lists, sorted.
 pub(crate) fn common_keys<'a>(mut lists: impl Iterator<Item = &'a [String]>) -> Vec<String> {
     let mut common = lists.next().unwrap_or_default().to_vec();
@@ -185,13 +193,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn endpoints_are_read_again_when_they_change_and_while_one_fails() {
+    fn endpoints_are_read_again_when_they_change_after_a_while_and_while_one_fails() {
         let at = Timestamp::from_micros;
         let mut last = LastRefresh::default();
-        assert!(last.is_outdated(0, at(0)));
+        assert!(last.is_outdated(0, at(-1)));
         last.changes = Some(3);
-        assert!(!last.is_outdated(3, at(0)));
-        assert!(last.is_outdated(4, at(0)));
+        last.next = at(20);
+        assert!(!last.is_outdated(3, at(19)));
+        assert!(last.is_outdated(4, at(19)));
+        assert!(last.is_outdated(3, at(20)));
         let failed = FailedEndpoint {
             routing: Routing::default(),
             message: String::new(),

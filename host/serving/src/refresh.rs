@@ -4,7 +4,8 @@
 //! before requests by the Lambda program. When the pointer to the applied definitions has counted a
 //! change of endpoints, [`Serving::refresh_endpoints`] lists them in the metadata store, loads the
 //! releases of those that changed, one after the other, and then replaces all endpoints at once.
-//! An endpoint that cannot be made ready stays as it was, and is tried again after a pause.
+//! An endpoint that cannot be made ready stays as it was, and is tried again after a pause. Changes
+//! that nobody counted are found after a longer one.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
@@ -14,7 +15,8 @@ use wafer_store::{Error, Kind, Result};
 
 use crate::endpoints::Endpoint;
 use crate::ready::{
-    EndpointServing, FailedEndpoint, LastRefresh, RETRY_PAUSE, ReadyRelease, common_keys,
+    EndpointServing, FailedEndpoint, LastRefresh, READ_PAUSE, RETRY_PAUSE, ReadyRelease,
+    common_keys,
 };
 use crate::request_log::table::LogTable;
 use crate::routing::Routing;
@@ -23,7 +25,8 @@ use crate::service::Serving;
 
 impl Serving {
     /// Reads the endpoints if some were changed since they were read last, as far as the context
-    /// knows, or if one is to be tried again. Makes ready those whose routing changed.
+    /// knows, if that was ten minutes ago, or if one is to be tried again. Makes ready those whose
+    /// routing changed.
     ///
     /// # Errors
     /// Returns the errors of the metadata store.
@@ -49,6 +52,7 @@ impl Serving {
         let mut last = self.last_refresh.lock().await;
         // A change is counted after it was written: what is listed now has these changes.
         let changes = self.context.endpoint_changes();
+        let next = self.context.machine_now().plus(READ_PAUSE);
         let prefix = format!("{}/endpoint/", self.context.project());
         let stored = self
             .context
@@ -88,6 +92,7 @@ impl Serving {
         }
         *last = LastRefresh {
             changes: Some(changes),
+            next,
             failed,
         };
         self.replace_endpoints(after);
