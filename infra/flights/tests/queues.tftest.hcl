@@ -191,6 +191,21 @@ run "kind_of_another_service" {
   expect_failures = [var.event_sources]
 }
 
+# Its alarm would take the place of the one of divided runs.
+run "stream_named_as_another_alarm" {
+  command = plan
+
+  module {
+    source = "../modules/functions"
+  }
+
+  variables {
+    event_sources = { runs = { source = "landed_flights", arn = "arn:aws:kinesis:us-east-1:123456789012:stream/clicks", kind = "kinesis" } }
+  }
+
+  expect_failures = [var.event_sources]
+}
+
 run "large_batch_of_a_fifo_queue" {
   command = plan
 

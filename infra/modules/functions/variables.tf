@@ -85,6 +85,12 @@ variable "event_sources" {
     a record that could not be taken in is set aside; 12 hours is half of the time that streams keep records by default.
   EOT
 
+  # An alarm is named after each stream, and after runs that failed.
+  validation {
+    condition     = !contains(keys(var.event_sources), "runs")
+    error_message = "event_sources: none can be called runs, as the alarm runs-failed is that of divided runs."
+  }
+
   validation {
     condition     = alltrue([for source in var.event_sources : contains(["sqs", "kinesis", "dynamodb"], source.kind)])
     error_message = "event_sources: kind is sqs, kinesis or dynamodb."
