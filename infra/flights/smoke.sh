@@ -2,7 +2,7 @@
 # The first hour on a real account: makes the flights project there, tries what no server on this machine can show,
 # says of each step what was expected and what came, and takes everything down again. About an hour, less than 1 USD.
 #
-#   infra/flights/smoke.sh --dry-run    prints the steps, and needs nothing
+#   infra/flights/smoke.sh --dry-run    prints the steps, and needs only jq
 #   infra/flights/smoke.sh              takes all steps
 #   infra/flights/smoke.sh --from 7     goes on with step 7, after a mistake was mended
 #   infra/flights/smoke.sh --only 15    takes one step: 15 takes everything down
