@@ -60,7 +60,13 @@ fn a_store_of_an_earlier_binary_opens_with_its_values() {
             .iter()
             .map(|argument| argument.as_str().unwrap())
             .collect();
-        assert_eq!(project.json(&arguments), case["output"], "{arguments:?}");
+        let mut output = project.json(&arguments);
+        if arguments == ["endpoints"] {
+            // The earlier binary had no such setting, which has its default then.
+            let routing = output["line"]["routing"].as_object_mut().unwrap();
+            assert_eq!(routing.remove("log_within"), Some(json!(60_000_000)));
+        }
+        assert_eq!(output, case["output"], "{arguments:?}");
     }
 
     // A training set comes out the same, byte by byte.
