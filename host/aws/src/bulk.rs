@@ -1,6 +1,6 @@
 //! Bulk loads: the writes of runs and of groups that are made anew. Nobody waits for one of these
-//! writes, so they wait for their turns, by the [pace](crate::pace) of the process. Writes of events
-//! and requests do not.
+//! writes, so they wait for their turns, by the [pace](crate::pace) of the process. Writes of
+//! events and requests do not.
 
 use std::future::Future;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -8,8 +8,8 @@
 //! (<https://github.com/localstack/localstack/blob/master/tests/aws/services/lambda_/event_source_mapping/test_lambda_integration_kinesis.snapshot.json>).
 //! Both are read.
 //!
-//! Lambda chooses the keys: `aws/lambda/MAPPING/SHARD/YYYY/MM/DD/TIME-RANDOM`, from the start of the
-//! bucket and not from a folder of it.
+//! Lambda chooses the keys: `aws/lambda/MAPPING/SHARD/YYYY/MM/DD/TIME-RANDOM`, from the start of
+//! the bucket and not from a folder of it.
 //!
 //! Formats: <https://docs.aws.amazon.com/lambda/latest/dg/kinesis-on-failure-destination.html>,
 //! <https://docs.aws.amazon.com/lambda/latest/dg/services-dynamodb-errors.html>

@@ -95,8 +95,8 @@ impl Record {
         &self.event_source_arn
     }
 
-    /// Returns whether the record is a notification that S3 itself sent, and not one in a message of
-    /// a queue.
+    /// Returns whether the record is a notification that S3 itself sent, and not one in a message
+    /// of a queue.
     pub fn is_from_s3(&self) -> bool {
         self.s3.is_some()
     }

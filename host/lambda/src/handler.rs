@@ -4,11 +4,11 @@
 //!
 //! A *batch of records* comes from a queue or stream, which `WAFER_EVENT_SOURCES` maps to a source,
 //! or is a notification of S3. Records of a source are decoded ([`wafer_aws::records`]) and
-//! ingested. Those that cannot be decoded are reported as failed one by one, so that Lambda delivers
-//! only them again. If the whole batch is delivered again, its records have the same identities, and
-//! each counts once. A notification that a commit was written to the outbox flushes the outbox,
-//! whose age is told then (`metrics.rs`). If the commit is still being written, or if others are
-//! flushing, the notification is reported as failed, and Lambda delivers it again.
+//! ingested. Those that cannot be decoded are reported as failed one by one, so that Lambda
+//! delivers only them again. If the whole batch is delivered again, its records have the same
+//! identities, and each counts once. A notification that a commit was written to the outbox flushes
+//! the outbox, whose age is told then (`metrics.rs`). If the commit is still being written, or if
+//! others are flushing, the notification is reported as failed, and Lambda delivers it again.
 //!
 //! A *task* (`task.rs`) is sent by a schedule, a state machine or an operator.
 //!

@@ -30,8 +30,8 @@ pub(crate) struct TaskEvent {
 pub(crate) enum Task {
     /// Flush the outbox.
     Flush {},
-    /// Run what is due by the triggers of a pipeline. Without a pipeline, flush the outbox, tell its
-    /// age, and then run what is due by the triggers of all pipelines.
+    /// Run what is due by the triggers of a pipeline. Without a pipeline, flush the outbox, tell
+    /// its age, and then run what is due by the triggers of all pipelines.
     Tick {
         pipeline: Option<String>,
         /// Pipelines to skip, because other invocations run them.

@@ -1,11 +1,11 @@
 //! Endpoints: stable names that route requests to releases by weight.
 //!
-//! The routing of an endpoint is one metadata object, `endpoint/NAME`, which also holds the
-//! earlier routings for a rollback. Each change is counted in the pointer to the applied
-//! definitions. Processes that answer requests look at the pointer anyway, and make the new
-//! releases ready when it has counted one (module `refresh`). One that could not be counted is found
-//! all the same, but later. A request uses the routing that was ready when it came in, to its end.
-//! So no request sees the features of one release and the model of another.
+//! The routing of an endpoint is one metadata object, `endpoint/NAME`, which also holds the earlier
+//! routings for a rollback. Each change is counted in the pointer to the applied definitions.
+//! Processes that answer requests look at the pointer anyway, and make the new releases ready when
+//! it has counted one (module `refresh`). One that could not be counted is found all the same, but
+//! later. A request uses the routing that was ready when it came in, to its end. So no request sees
+//! the features of one release and the model of another.
 
 use std::collections::BTreeMap;
 

@@ -34,13 +34,10 @@ use wafer_store::{EventCommit, OutboxRow, Result, for_work};
 use crate::call::InferCall;
 use crate::found::FoundMemory;
 use crate::ready::{EndpointServing, ReadyRelease};
-use crate::request_log::queue::{Answered, Shadow};
+use crate::request_log::queue::{Answered, COMMIT_ROWS, Shadow};
 use crate::request_log::rows::logged_rows;
 use crate::routing::{Routing, WHOLE, encoded_row, point};
 use crate::service::Serving;
-
-/// The number of rows that are written in one commit, about.
-pub(crate) const COMMIT_ROWS: usize = 4_096;
 
 /// The number of shadows that are asked at the same time.
 const CONCURRENT_SHADOWS: usize = 16;

@@ -12,7 +12,9 @@ use wafer_store::Result;
 
 use crate::call::{InferCall, ReleaseAnswer};
 use crate::ready::ReadyRelease;
-use crate::request_log::COMMIT_ROWS;
+
+/// The number of rows that are written in one commit, about.
+pub(crate) const COMMIT_ROWS: usize = 4_096;
 
 /// The capacity of a queue.
 const CAPACITY: Size = Size {
