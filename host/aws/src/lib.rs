@@ -14,6 +14,7 @@
 //! [`Aws`] opens all stores of a project.
 
 mod account;
+mod arn;
 mod artifacts;
 mod bulk;
 mod call;

@@ -10,6 +10,7 @@ use serde_json::Value as Json;
 use wafer_store::{Error, Kind, Result};
 
 use crate::account::Account;
+use crate::arn::Arn;
 use crate::call::statement;
 
 /// Interval at which the status of an execution is polled.
@@ -130,11 +131,9 @@ impl StateMachine {
 
 /// Returns the region of a state machine's ARN.
 fn region_of(arn: &str) -> Option<&str> {
-    let parts: Vec<&str> = arn.split(':').collect();
-    match parts[..] {
-        ["arn", _, "states", region, _, "stateMachine", _] if !region.is_empty() => Some(region),
-        _ => None,
-    }
+    let arn = Arn::of(arn).filter(|arn| arn.service == "states" && !arn.region.is_empty())?;
+    let name = arn.resource.strip_prefix("stateMachine:")?;
+    (!name.contains(':')).then_some(arn.region)
 }
 
 /// Extracts the error message of a Lambda function, which is JSON in the cause of a failed

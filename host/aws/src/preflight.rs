@@ -11,6 +11,7 @@ use wafer_core::Clock;
 use wafer_store::{Kind, Result};
 
 use crate::account::Account;
+use crate::arn::Arn;
 use crate::objects::Bucket;
 use crate::queue::Queue;
 use crate::services::{AccountLimit, Mapping, QueueSettings, Services};
@@ -129,7 +130,7 @@ async fn deployed(services: &Services, function: &str) -> Result<Option<Deployed
 
 /// Returns the last part of an ARN, which names a thing within its service.
 fn name(arn: &str) -> &str {
-    arn.splitn(6, ':').last().unwrap_or(arn)
+    Arn::of(arn).map_or(arn, |arn| arn.resource)
 }
 
 /// Returns how many invocations a mapping may take at a time. Of a stream that is for each shard.
@@ -240,7 +241,7 @@ fn faults_of_queue(settings: &QueueSettings, timeout: u64) -> Vec<String> {
 fn faults_of_stream(mapping: &Mapping) -> Vec<String> {
     let mut faults = Vec::new();
     let destination = mapping.destination().unwrap_or("nothing");
-    if destination.split(':').nth(2) != Some("s3") {
+    if Arn::of(destination).is_none_or(|arn| arn.service != "s3") {
         faults.push(format!(
             "make a bucket its destination on failure (it is {destination}): only a bucket gets the \
              records that could not be taken in"

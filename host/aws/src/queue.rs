@@ -1,5 +1,7 @@
 //! The names of queues of SQS.
 
+use crate::arn::Arn;
+
 /// A queue, by its ARN: `arn:PARTITION:sqs:REGION:ACCOUNT:NAME`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Queue<'a> {
@@ -13,16 +15,14 @@ pub(crate) struct Queue<'a> {
 impl<'a> Queue<'a> {
     /// Returns the queue of an ARN, or `None` if it is that of something else.
     pub(crate) fn of(arn: &'a str) -> Option<Self> {
-        let parts: Vec<&str> = arn.split(':').collect();
-        match parts[..] {
-            ["arn", _, "sqs", region, account, name] => Some(Self {
-                beginning: &arn[..arn.len() - name.len()],
-                region,
-                account,
-                name,
-            }),
-            _ => None,
-        }
+        let parts = Arn::of(arn)?;
+        let name = parts.resource;
+        (parts.service == "sqs" && !name.contains(':')).then(|| Self {
+            beginning: &arn[..arn.len() - name.len()],
+            region: parts.region,
+            account: parts.account,
+            name,
+        })
     }
 
     /// Returns the ARN of another queue of the same account and region.
