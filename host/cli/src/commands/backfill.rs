@@ -53,7 +53,6 @@ pub(crate) struct Backfill {
 
 impl Backfill {
     pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
-        app::share_memory_pools();
         let project = context.project()?;
         let platform = app::open(&project, self.clock).await?;
         let request = BackfillRequest {

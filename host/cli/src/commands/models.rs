@@ -495,7 +495,6 @@ pub(crate) fn say_not_evaluated(reason: Option<&str>) {
 
 impl Push {
     async fn run(self, context: &Context, platform: &Platform) -> Result<()> {
-        app::share_memory_pools();
         // The files are copied first, because another program may still be writing them.
         let folder = temporary_folder()?;
         let mut artifacts = BTreeMap::new();
@@ -551,7 +550,6 @@ impl Push {
 
 impl Evaluate {
     async fn run(self, context: &Context, platform: &Platform) -> Result<()> {
-        app::share_memory_pools();
         let bar = Arc::new(Bar::new(&self.version.to_string()));
         let progress = Arc::clone(&bar) as Arc<dyn Progress>;
         let request = EvaluateRequest {

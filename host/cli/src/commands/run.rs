@@ -93,7 +93,6 @@ impl Run {
             to: self.to.unwrap_or(Timestamp::MAX),
         };
         anyhow::ensure!(interval.from < interval.to, "--from is not before --to");
-        app::share_memory_pools();
         let project = context.project()?;
         let platform = app::open(&project, self.clock).await?;
         let definitions = platform.context().definitions();

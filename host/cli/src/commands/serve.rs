@@ -58,7 +58,6 @@ pub(crate) struct Serve {
 
 impl Serve {
     pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
-        app::give_back_large_buffers();
         let project = context.project()?;
         let platform = Arc::new(app::open(&project, self.clock).await?);
         if platform.context().definitions().views.is_empty()

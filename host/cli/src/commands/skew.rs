@@ -44,7 +44,6 @@ pub(crate) struct Skew {
 
 impl Skew {
     pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
-        app::share_memory_pools();
         let interval = Interval {
             from: self.from.unwrap_or(Timestamp::MIN),
             to: self.to.unwrap_or(Timestamp::MAX),

@@ -52,7 +52,6 @@ pub(crate) struct Train {
 
 impl Train {
     pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
-        app::share_memory_pools();
         let project = context.project()?;
         let platform = app::open(&project, None).await?;
         let bar = Arc::new(Bar::new(&self.model));

@@ -86,7 +86,6 @@ pub(crate) struct MakeTrainingSet {
 
 impl MakeTrainingSet {
     pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
-        app::share_memory_pools();
         let project = context.project()?;
         let platform = app::open(&project, None).await?;
         check_output(&project, &platform, &self.out, Labels::Kept)?;

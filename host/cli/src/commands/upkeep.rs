@@ -92,7 +92,6 @@ pub(crate) struct Export {
 
 impl Export {
     pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
-        app::share_memory_pools();
         let out = self.to.or(self.out).expect("clap requires one");
         let is_standard = out.as_os_str() == "-";
         let to = export_to(&out, self.format)?;
@@ -166,7 +165,6 @@ pub(crate) struct Compact {
 
 impl Compact {
     pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
-        app::share_memory_pools();
         let platform = app::open(&context.project()?, None).await?;
         let reports = platform
             .pipelines()
@@ -301,7 +299,6 @@ pub(crate) struct Materialize {
 
 impl Materialize {
     pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
-        app::share_memory_pools();
         let platform = app::open(&context.project()?, self.clock).await?;
         let made = platform.pipelines().materialize_group(&self.group).await?;
         context.format.print(&made, || {

@@ -42,6 +42,10 @@ use crate::unreadable;
 const MEMORY_BYTES: u64 = 512 << 20;
 /// The part of it that the program itself takes, and what it sends.
 const PROGRAM_BYTES: u64 = 256 << 20;
+/// How much address space the allocator of the program reserves at once, if it is mimalloc. By
+/// default it reserves 1 GiB before `main` is called, which is more than a worker may have:
+/// <https://microsoft.github.io/mimalloc/environment.html>.
+const ALLOCATOR_RESERVE: (&str, &str) = ("MIMALLOC_ARENA_RESERVE", "32MiB");
 /// What a worker may use for each byte of a file. Decoded rows take more room than encoded ones.
 const MEMORY_PER_BYTE: u64 = 8;
 /// The longest time that a worker may take to open a file, or for one batch of it.
@@ -170,6 +174,7 @@ impl Worker {
         let (socket, theirs) = UnixStream::pair()?;
         let child = Command::new(&program.path)
             .args(&program.arguments)
+            .env(ALLOCATOR_RESERVE.0, ALLOCATOR_RESERVE.1)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .stderr(Stdio::null())

@@ -8,7 +8,6 @@ use serde::Serialize;
 use wafer_core::Timestamp;
 use wafer_platform::{EvaluateRequest, ModelVersion, Platform, Progress, VersionName};
 
-use crate::app;
 use crate::commands::Context;
 use crate::output::{Bar, table};
 
@@ -131,9 +130,6 @@ fn number_text(value: f64) -> String {
 
 impl Compare {
     pub(super) async fn run(self, context: &Context, platform: &Platform) -> Result<()> {
-        if self.training_set.is_some() {
-            app::share_memory_pools();
-        }
         let mut compared = Vec::new();
         for name in &self.versions {
             let version = platform.registry().model_version(name).await?;
