@@ -57,6 +57,6 @@ pub use plain::{PlainError, plain_column, plain_type};
 pub use reading::{DecimalReading, Reading, TimeFormat, Zone};
 pub use schema::{DataType, Field, Mapping, ParseDataTypeError, Schema, SchemaError, Signature};
 pub use score::{Scores, Task};
-pub use text::{MAX_ERROR_BYTES, cut, cut_to, escaped, escaped_json, escaped_lines};
+pub use text::{MAX_ERROR_BYTES, cut, cut_to, escaped, escaped_json, escaped_lines, shell_word};
 pub use time::{Clock, ParseTimestampError, SettableClock, SystemClock, Timestamp};
 pub use units::{ParseUnitError, bytes_text, parse_bytes};

@@ -85,6 +85,20 @@ pub fn escaped_json(json: &str) -> Cow<'_, str> {
     })
 }
 
+/// Quotes a text as one word of a command for a POSIX shell, for commands that people copy. A text
+/// that a shell takes for one word as it is stays so.
+///
+/// ```
+/// assert_eq!(wafer_core::shell_word("it's $HOME"), r"'it'\''s $HOME'");
+/// ```
+pub fn shell_word(text: &str) -> Cow<'_, str> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "%+,-./:@_".contains(c);
+    match !text.is_empty() && text.chars().all(is_plain) {
+        true => Cow::Borrowed(text),
+        false => Cow::Owned(format!("'{}'", text.replace('\'', r"'\''"))),
+    }
+}
+
 /// Returns the first 60 characters of a text, for messages that quote it.
 pub(crate) fn shown(text: &str) -> String {
     text.chars().take(60).collect()
@@ -257,6 +271,26 @@ mod tests {
             assert_eq!(escaped(text), line);
             assert_eq!(escaped_lines(text), lines);
             assert_eq!(escaped_json(text), json);
+        }
+    }
+
+    #[test]
+    fn texts_are_one_word_of_a_shell() {
+        for (text, wanted) in [
+            (
+                "arn:aws:sqs:us-east-1:1:q.fifo",
+                "arn:aws:sqs:us-east-1:1:q.fifo",
+            ),
+            ("", "''"),
+            ("a b", "'a b'"),
+            ("a;rm -rf $HOME", "'a;rm -rf $HOME'"),
+            ("`id`\n#", "'`id`\n#'"),
+            ("it's", r"'it'\''s'"),
+            ("=ls", "'=ls'"),
+            ("~", "'~'"),
+            ("é", "'é'"),
+        ] {
+            assert_eq!(shell_word(text), wanted);
         }
     }
 
