@@ -20,8 +20,17 @@ fn write(project: &Project, number: u32, content: &str) -> String {
     project.write_object(&key, content)
 }
 
+/// Returns the number of records of a payload, which is JSON or the text of it.
+fn size(payload: &Json) -> usize {
+    let text = payload.as_str().map(str::to_owned);
+    let text = text.unwrap_or_else(|| payload.to_string());
+    let payload: Json = serde_json::from_str(&text).unwrap();
+    payload["Records"].as_array().unwrap().len()
+}
+
 /// Returns what Lambda writes of a batch. Without records it is what it sends to a queue.
 fn batch(info: &str, stream: &str, arrived: &str, payload: Option<Json>) -> String {
+    let size = payload.as_ref().map_or(3, size);
     let mut object = json!({
         "requestContext": {
             "requestId": "c9b8fa9f-5a7f-4a9c-af9c-0c604cde93a5", "condition": "RetryAttemptsExhausted",
@@ -33,7 +42,7 @@ fn batch(info: &str, stream: &str, arrived: &str, payload: Option<Json>) -> Stri
         info: {
             "shardId": "shardId-000000000000", "startSequenceNumber": "2", "endSequenceNumber": "4",
             "approximateArrivalOfFirstRecord": arrived, "approximateArrivalOfLastRecord": arrived,
-            "batchSize": 3, "streamArn": stream,
+            "batchSize": size, "streamArn": stream,
         },
     });
     if let Some(payload) = payload {
@@ -55,6 +64,18 @@ fn redrive(project: &Project, sources: &str, more: &[&str]) -> (Option<i32>, Jso
     (output.status.code(), printed)
 }
 
+/// Returns the present time as text.
+fn now() -> String {
+    let since = SystemTime::UNIX_EPOCH.elapsed().unwrap();
+    Timestamp::from_micros(since.as_micros() as i64).to_string()
+}
+
+/// Returns the reasons for which something was left.
+fn reasons(report: &Json) -> Vec<&str> {
+    let left = report["left_by_name"].as_array().unwrap().iter();
+    left.map(|left| left["reason"].as_str().unwrap()).collect()
+}
+
 #[test]
 fn batches_that_lambda_gave_up_are_taken_in_once_and_what_cannot_be_read_stays() {
     if !are_on_aws() {
@@ -70,8 +91,7 @@ fn batches_that_lambda_gave_up_are_taken_in_once_and_what_cannot_be_read_stays()
     let answer = lambda.ok(json!({"Records": delivered}));
     let failures = json!({"batchItemFailures": [{"itemIdentifier": "2"}]});
     assert_eq!(answer, failures);
-    let since = SystemTime::UNIX_EPOCH.elapsed().unwrap();
-    let now = Timestamp::from_micros(since.as_micros() as i64).to_string();
+    let now = now();
     // The documentation says that the records are text, and they have been seen as JSON.
     let given_up = json!({"Records": [damaged, record(3, "b"), record(4, "c")]});
     let given_up = Some(json!(given_up.to_string()));
@@ -177,6 +197,41 @@ fn batches_that_lambda_gave_up_are_taken_in_once_and_what_cannot_be_read_stays()
     assert_eq!(counts(&report), [5, 3, 1, 2, 1, 4], "{report}");
     assert_eq!(project.objects("aws/lambda/").len(), 4);
     assert_eq!(project.offline_rows("sums_v1").len(), 5);
+}
+
+#[test]
+fn batches_that_are_not_whole_or_of_several_streams_stay_and_nothing_of_them_is_taken_in() {
+    if !are_on_aws() {
+        return;
+    }
+    let project = ledger("").applied_with("entries.ndjson", "");
+    let sources = format!("{STREAM}=entries;{CHANGES}=entries");
+    let record = |number: i64, key: &str| of_kinesis(number, &BASE64.encode(event(key, 1)));
+    let whole = |records: &[Json]| {
+        let payload = json!({"Records": records});
+        batch("KinesisBatchInfo", STREAM, &now(), Some(payload))
+    };
+    let short = whole(&[record(1, "a"), record(2, "a")]);
+    let short = short.replace("\"batchSize\":2", "\"batchSize\":3");
+    let short = write(&project, 1, &short);
+    let mixed = whole(&[record(3, "a"), of_dynamodb(4, &event("a", 1))]);
+    let mixed = write(&project, 2, &mixed);
+    let (code, report) = redrive(&project, &sources, &[]);
+    let counts = ["batches", "readable", "accepted", "removed", "left"];
+    let counts = counts.map(|name| report[name].as_u64().unwrap());
+    assert_eq!((code, counts), (Some(2), [2, 0, 0, 0, 2]), "{report}");
+    for (number, (file, wanted)) in [
+        (short, "has 2 records, and its batchSize is 3"),
+        (mixed, "a record whose eventSourceARN is `arn:aws:dynamodb:"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert_eq!(report["left_by_name"][number]["file"], json!(file));
+        let said = reasons(&report)[number];
+        assert!(said.contains(wanted), "{said}");
+    }
+    assert_eq!(project.objects("aws/lambda/").len(), 2);
 }
 
 #[test]
