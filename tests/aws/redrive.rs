@@ -235,6 +235,44 @@ fn batches_that_are_not_whole_or_of_several_streams_stay_and_nothing_of_them_is_
 }
 
 #[test]
+fn objects_that_stay_keep_no_batch_from_being_taken_in() {
+    if !are_on_aws() {
+        return;
+    }
+    let project = ledger("").applied_with("entries.ndjson", "");
+    let sources = format!("{STREAM}=entries");
+    let bucket = project.bucket();
+    project.write_object("aws/lambda/00%20notes.txt", "notes");
+    project.write_object("aws/lambda/00line%0Abreak", "x");
+    write(&project, 0, "{oops");
+    for (number, key) in [(1_u32, "a"), (2, "b")] {
+        let record = of_kinesis(i64::from(number), &BASE64.encode(event(key, 1)));
+        let payload = json!({"Records": [record]});
+        let content = batch("KinesisBatchInfo", STREAM, &now(), Some(payload));
+        write(&project, number, &content);
+    }
+    // What stays does not count for the limit, so that each run gets on.
+    for (accepted, not_looked_at) in [(1, 1), (1, 0), (0, 0)] {
+        let (code, report) = redrive(&project, &sources, &["--limit", "1"]);
+        let counts = ["accepted", "removed", "left", "not_looked_at"];
+        let counts = counts.map(|name| report[name].as_u64().unwrap());
+        let wanted = [accepted, accepted, 3, not_looked_at];
+        assert_eq!((code, counts), (Some(2), wanted), "{report}");
+        let odd = &report["left_by_name"][0];
+        let name = format!("s3://{bucket}/aws/lambda/00line\nbreak");
+        assert_eq!(odd["file"], json!(name));
+        let said = reasons(&report)[0];
+        assert!(said.contains("has a name that is no path"), "{said}");
+    }
+    // People see the name escaped, in one line.
+    let mut command = project.command(&["redrive"]);
+    let output = command.env("WAFER_EVENT_SOURCES", &sources).output();
+    let said = text(&output.unwrap());
+    let wanted = format!("left s3://{bucket}/aws/lambda/00line\\nbreak: has a name");
+    assert!(said.contains(&wanted), "{said}");
+}
+
+#[test]
 fn redrive_prints_the_commands_for_queues_or_what_is_missing() {
     let project = ledger("");
     project.write("entries.ndjson", "");

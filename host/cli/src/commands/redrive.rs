@@ -37,7 +37,8 @@ pub(crate) struct Redrive {
     #[arg(long)]
     dry_run: bool,
 
-    /// The greatest number of batches that are read
+    /// The greatest number of batches that are taken in whole and removed; those that stay are
+    /// read as well, and do not count
     #[arg(long, value_name = "N", default_value_t = 1_000)]
     limit: usize,
 
