@@ -81,8 +81,10 @@ fn batches_that_lambda_gave_up_are_taken_in_once_and_what_cannot_be_read_stays()
     if !are_on_aws() {
         return;
     }
-    let project = ledger("").applied_with("entries.ndjson", "");
-    let sources = format!("{STREAM}=entries;{CHANGES}=entries");
+    let project = ledger("\n[sources.others]\ntype = \"stream\"\npath = \"others.ndjson\"");
+    project.write("others.ndjson", "");
+    let project = project.applied_with("entries.ndjson", "");
+    let sources = format!("{STREAM}=entries;{CHANGES}=entries;{QUEUE}=others");
     let lambda = Lambda::start(&project, &[("WAFER_EVENT_SOURCES", &sources)]);
     let record = |number: i64, key: &str| of_kinesis(number, &BASE64.encode(event(key, 1)));
     let damaged = of_kinesis(2, "!");
@@ -270,6 +272,66 @@ fn objects_that_stay_keep_no_batch_from_being_taken_in() {
     let said = text(&output.unwrap());
     let wanted = format!("left s3://{bucket}/aws/lambda/00line\\nbreak: has a name");
     assert!(said.contains(&wanted), "{said}");
+}
+
+#[test]
+fn sources_that_take_no_events_are_refused_by_name() {
+    if !are_on_aws() {
+        return;
+    }
+    let project = ledger("").applied_with("entries.ndjson", "");
+    let right = format!("{STREAM}=entries");
+    for (sources, more, wanted) in [
+        (
+            format!("{right};{QUEUE}=entriez"),
+            None,
+            "names the source `entriez`, which takes no events here; known are entries",
+        ),
+        (
+            right.clone(),
+            Some("entriez"),
+            "names no source `entriez`; it names entries",
+        ),
+        (
+            format!("{right};{right}"),
+            None,
+            "gives the same ARN to source `entries`",
+        ),
+    ] {
+        let arguments: Vec<&str> = ["redrive"].into_iter().chain(more).collect();
+        let mut command = project.command(&arguments);
+        let output = command.env("WAFER_EVENT_SOURCES", &sources).output();
+        let output = output.unwrap();
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+        let said = text(&output);
+        assert!(said.contains(wanted), "{said}");
+    }
+}
+
+/// A process that is killed after the events were accepted leaves their rows in the outbox.
+#[test]
+fn repeated_redrive_flushes_what_a_killed_one_accepted() {
+    if !are_on_aws() {
+        return;
+    }
+    let project = ledger("").applied_with("entries.ndjson", "");
+    let sources = format!("{STREAM}=entries");
+    let records = json!({"Records": [of_kinesis(1, &BASE64.encode(event("a", 1)))]});
+    let mut lambda = Lambda::start(&project, &[("WAFER_EVENT_SOURCES", &sources)]);
+    lambda.ok(records.clone());
+    lambda.child.kill().unwrap();
+    lambda.child.wait().unwrap();
+    assert!(!project.keys("project/outbox/").is_empty());
+    let content = batch("KinesisBatchInfo", STREAM, &now(), Some(records));
+    write(&project, 1, &content);
+    // A look changes nothing.
+    redrive(&project, &sources, &["--dry-run"]);
+    assert!(!project.keys("project/outbox/").is_empty());
+    let (code, report) = redrive(&project, &sources, &[]);
+    let counts = ["accepted", "duplicate", "removed"];
+    let counts = counts.map(|name| report[name].as_u64().unwrap());
+    assert_eq!((code, counts), (Some(0), [0, 1, 1]), "{report}");
+    assert_eq!(project.offline_rows("sums_v1").len(), 1);
 }
 
 #[test]
