@@ -327,3 +327,28 @@ async fn keys_of_a_list_are_decoded_and_those_that_are_no_paths_are_apart() {
     let listing = client.list(&Path::from("f"), "list s3://bucket/f").await;
     assert_eq!(listing.unwrap().objects[0].key.as_ref(), "f/a+b%2Bc");
 }
+
+#[tokio::test]
+async fn page_in_the_place_of_an_answer_is_told_as_one() {
+    let page = "<!DOCTYPE html>\n<title>Sign in</title>";
+    for status in [200, 302, 403, 404] {
+        let (client, _) = server(move |_, _| answer(status, "content-type: text/html\r\n", page));
+        let about = "list s3://bucket/folder";
+        let error = client.list(&Path::from("folder"), about).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Internal, "{error}");
+        let wanted = format!(
+            "cannot list s3://bucket/folder: the answer is a page of HTML and not one of the service \
+             (status {status}, content type `text/html`, which begins with `<!DOCTYPE html>`)"
+        );
+        let said = error.chain();
+        assert!(said.contains(&wanted), "{said}");
+        assert!(!said.contains("Sign in"), "{said}");
+    }
+    // Somebody else cannot tell that an object is not there.
+    let (client, _) = server(move |_, _| answer(404, "content-type: text/html\r\n", page));
+    let error = client
+        .head(&key(), "look at s3://bucket")
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("a page of HTML"), "{error}");
+}
