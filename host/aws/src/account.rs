@@ -167,8 +167,8 @@ impl Account {
 
     /// Returns the endpoint of a service if it is not the default one: that of
     /// [`with_endpoint`](Self::with_endpoint), else `AWS_ENDPOINT_URL_{service}`, else
-    /// `AWS_ENDPOINT_URL`. It has no user name and no password: requests are signed, and errors name
-    /// the address.
+    /// `AWS_ENDPOINT_URL`. It has no user name and no password: requests are signed, and errors
+    /// name the address.
     #[allow(
         clippy::disallowed_methods,
         reason = "a variable of AWS's SDKs, for the clients that are made here"

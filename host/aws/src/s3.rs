@@ -110,8 +110,8 @@ impl BucketClient {
         Ok(Some(info(key.clone(), bytes, tag, action)?))
     }
 
-    /// Lists the objects in a folder and in the folders below it, without the empty objects by which
-    /// consoles show folders.
+    /// Lists the objects in a folder and in the folders below it, without the empty objects by
+    /// which consoles show folders.
     ///
     /// Keys are asked for in the encoding of URLs, as XML has no form for most control characters.
     pub(crate) async fn list(&self, folder: &Path, action: &str) -> Result<Listing> {

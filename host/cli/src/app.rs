@@ -212,8 +212,8 @@ pub(crate) struct FailedBatches {
     pub(crate) commands: Vec<String>,
 }
 
-/// Returns where the events are that were given up. With `source` the commands are for the queues of
-/// this source alone.
+/// Returns where the events are that were given up. With `source` the commands are for the queues
+/// of this source alone.
 #[cfg(feature = "aws")]
 pub(crate) fn failed_batches(project: &Project, source: Option<&str>) -> Result<FailedBatches> {
     let cloud = project.store.cloud.as_ref().context(

@@ -42,8 +42,8 @@ pub struct RedriveRequest {
     pub folder: Url,
     /// The source whose events are taken in; `None` means those of all sources.
     pub source: Option<String>,
-    /// The greatest number of batches of which everything is taken in. Those that stay do not count,
-    /// so that they never keep others from being reached.
+    /// The greatest number of batches of which everything is taken in. Those that stay do not
+    /// count, so that they never keep others from being reached.
     pub limit: usize,
     /// Whether nothing is taken in and removed.
     pub dry_run: bool,
