@@ -5,8 +5,8 @@ use serde_json::Value as Json;
 use crate::harness::ledger::ledger;
 use crate::harness::{are_on_aws, text};
 
-/// An endpoint where nothing answers.
-const NOWHERE: &str = "http://127.0.0.1:1";
+/// An endpoint where nothing answers, with a password that nothing may print.
+const NOWHERE: &str = "http://user:geheim@127.0.0.1:1";
 
 #[test]
 fn doctor_checks_what_a_project_has_on_aws() {
@@ -28,6 +28,7 @@ fn doctor_checks_what_a_project_has_on_aws() {
         )
     };
     assert!(!output.status.success(), "{}", text(&output));
+    assert!(!text(&output).contains("geheim"), "{}", text(&output));
     if !are_on_aws() {
         let (ok, said) = of("aws");
         let wanted = match cfg!(feature = "aws") {

@@ -20,8 +20,17 @@ fn write(project: &Project, number: u32, content: &str) -> String {
     project.write_object(&key, content)
 }
 
+/// Returns the number of records of a payload, which is JSON or the text of it.
+fn size(payload: &Json) -> usize {
+    let text = payload.as_str().map(str::to_owned);
+    let text = text.unwrap_or_else(|| payload.to_string());
+    let payload: Json = serde_json::from_str(&text).unwrap();
+    payload["Records"].as_array().unwrap().len()
+}
+
 /// Returns what Lambda writes of a batch. Without records it is what it sends to a queue.
 fn batch(info: &str, stream: &str, arrived: &str, payload: Option<Json>) -> String {
+    let size = payload.as_ref().map_or(3, size);
     let mut object = json!({
         "requestContext": {
             "requestId": "c9b8fa9f-5a7f-4a9c-af9c-0c604cde93a5", "condition": "RetryAttemptsExhausted",
@@ -33,7 +42,7 @@ fn batch(info: &str, stream: &str, arrived: &str, payload: Option<Json>) -> Stri
         info: {
             "shardId": "shardId-000000000000", "startSequenceNumber": "2", "endSequenceNumber": "4",
             "approximateArrivalOfFirstRecord": arrived, "approximateArrivalOfLastRecord": arrived,
-            "batchSize": 3, "streamArn": stream,
+            "batchSize": size, "streamArn": stream,
         },
     });
     if let Some(payload) = payload {
@@ -55,13 +64,27 @@ fn redrive(project: &Project, sources: &str, more: &[&str]) -> (Option<i32>, Jso
     (output.status.code(), printed)
 }
 
+/// Returns the present time as text.
+fn now() -> String {
+    let since = SystemTime::UNIX_EPOCH.elapsed().unwrap();
+    Timestamp::from_micros(since.as_micros() as i64).to_string()
+}
+
+/// Returns the reasons for which something was left.
+fn reasons(report: &Json) -> Vec<&str> {
+    let left = report["left_by_name"].as_array().unwrap().iter();
+    left.map(|left| left["reason"].as_str().unwrap()).collect()
+}
+
 #[test]
 fn batches_that_lambda_gave_up_are_taken_in_once_and_what_cannot_be_read_stays() {
     if !are_on_aws() {
         return;
     }
-    let project = ledger("").applied_with("entries.ndjson", "");
-    let sources = format!("{STREAM}=entries;{CHANGES}=entries");
+    let project = ledger("\n[sources.others]\ntype = \"stream\"\npath = \"others.ndjson\"");
+    project.write("others.ndjson", "");
+    let project = project.applied_with("entries.ndjson", "");
+    let sources = format!("{STREAM}=entries;{CHANGES}=entries;{QUEUE}=others");
     let lambda = Lambda::start(&project, &[("WAFER_EVENT_SOURCES", &sources)]);
     let record = |number: i64, key: &str| of_kinesis(number, &BASE64.encode(event(key, 1)));
     let damaged = of_kinesis(2, "!");
@@ -70,8 +93,7 @@ fn batches_that_lambda_gave_up_are_taken_in_once_and_what_cannot_be_read_stays()
     let answer = lambda.ok(json!({"Records": delivered}));
     let failures = json!({"batchItemFailures": [{"itemIdentifier": "2"}]});
     assert_eq!(answer, failures);
-    let since = SystemTime::UNIX_EPOCH.elapsed().unwrap();
-    let now = Timestamp::from_micros(since.as_micros() as i64).to_string();
+    let now = now();
     // The documentation says that the records are text, and they have been seen as JSON.
     let given_up = json!({"Records": [damaged, record(3, "b"), record(4, "c")]});
     let given_up = Some(json!(given_up.to_string()));
@@ -177,6 +199,139 @@ fn batches_that_lambda_gave_up_are_taken_in_once_and_what_cannot_be_read_stays()
     assert_eq!(counts(&report), [5, 3, 1, 2, 1, 4], "{report}");
     assert_eq!(project.objects("aws/lambda/").len(), 4);
     assert_eq!(project.offline_rows("sums_v1").len(), 5);
+}
+
+#[test]
+fn batches_that_are_not_whole_or_of_several_streams_stay_and_nothing_of_them_is_taken_in() {
+    if !are_on_aws() {
+        return;
+    }
+    let project = ledger("").applied_with("entries.ndjson", "");
+    let sources = format!("{STREAM}=entries;{CHANGES}=entries");
+    let record = |number: i64, key: &str| of_kinesis(number, &BASE64.encode(event(key, 1)));
+    let whole = |records: &[Json]| {
+        let payload = json!({"Records": records});
+        batch("KinesisBatchInfo", STREAM, &now(), Some(payload))
+    };
+    let short = whole(&[record(1, "a"), record(2, "a")]);
+    let short = short.replace("\"batchSize\":2", "\"batchSize\":3");
+    let short = write(&project, 1, &short);
+    let mixed = whole(&[record(3, "a"), of_dynamodb(4, &event("a", 1))]);
+    let mixed = write(&project, 2, &mixed);
+    let (code, report) = redrive(&project, &sources, &[]);
+    let counts = ["batches", "readable", "accepted", "removed", "left"];
+    let counts = counts.map(|name| report[name].as_u64().unwrap());
+    assert_eq!((code, counts), (Some(2), [2, 0, 0, 0, 2]), "{report}");
+    for (number, (file, wanted)) in [
+        (short, "has 2 records, and its batchSize is 3"),
+        (mixed, "a record whose eventSourceARN is `arn:aws:dynamodb:"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert_eq!(report["left_by_name"][number]["file"], json!(file));
+        let said = reasons(&report)[number];
+        assert!(said.contains(wanted), "{said}");
+    }
+    assert_eq!(project.objects("aws/lambda/").len(), 2);
+}
+
+#[test]
+fn objects_that_stay_keep_no_batch_from_being_taken_in() {
+    if !are_on_aws() {
+        return;
+    }
+    let project = ledger("").applied_with("entries.ndjson", "");
+    let sources = format!("{STREAM}=entries");
+    let bucket = project.bucket();
+    project.write_object("aws/lambda/00%20notes.txt", "notes");
+    project.write_object("aws/lambda/00line%0Abreak", "x");
+    write(&project, 0, "{oops");
+    for (number, key) in [(1_u32, "a"), (2, "b")] {
+        let record = of_kinesis(i64::from(number), &BASE64.encode(event(key, 1)));
+        let payload = json!({"Records": [record]});
+        let content = batch("KinesisBatchInfo", STREAM, &now(), Some(payload));
+        write(&project, number, &content);
+    }
+    // What stays does not count for the limit, so that each run gets on.
+    for (accepted, not_looked_at) in [(1, 1), (1, 0), (0, 0)] {
+        let (code, report) = redrive(&project, &sources, &["--limit", "1"]);
+        let counts = ["accepted", "removed", "left", "not_looked_at"];
+        let counts = counts.map(|name| report[name].as_u64().unwrap());
+        let wanted = [accepted, accepted, 3, not_looked_at];
+        assert_eq!((code, counts), (Some(2), wanted), "{report}");
+        let odd = &report["left_by_name"][0];
+        let name = format!("s3://{bucket}/aws/lambda/00line\nbreak");
+        assert_eq!(odd["file"], json!(name));
+        let said = reasons(&report)[0];
+        assert!(said.contains("has a name that is no path"), "{said}");
+    }
+    // People see the name escaped, in one line.
+    let mut command = project.command(&["redrive"]);
+    let output = command.env("WAFER_EVENT_SOURCES", &sources).output();
+    let said = text(&output.unwrap());
+    let wanted = format!("left s3://{bucket}/aws/lambda/00line\\nbreak: has a name");
+    assert!(said.contains(&wanted), "{said}");
+}
+
+#[test]
+fn sources_that_take_no_events_are_refused_by_name() {
+    if !are_on_aws() {
+        return;
+    }
+    let project = ledger("").applied_with("entries.ndjson", "");
+    let right = format!("{STREAM}=entries");
+    for (sources, more, wanted) in [
+        (
+            format!("{right};{QUEUE}=entriez"),
+            None,
+            "names the source `entriez`, which takes no events here; known are entries",
+        ),
+        (
+            right.clone(),
+            Some("entriez"),
+            "names no source `entriez`; it names entries",
+        ),
+        (
+            format!("{right};{right}"),
+            None,
+            "gives the same ARN to source `entries`",
+        ),
+    ] {
+        let arguments: Vec<&str> = ["redrive"].into_iter().chain(more).collect();
+        let mut command = project.command(&arguments);
+        let output = command.env("WAFER_EVENT_SOURCES", &sources).output();
+        let output = output.unwrap();
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+        let said = text(&output);
+        assert!(said.contains(wanted), "{said}");
+    }
+}
+
+/// A process that is killed after the events were accepted leaves their rows in the outbox.
+#[test]
+fn repeated_redrive_flushes_what_a_killed_one_accepted() {
+    if !are_on_aws() {
+        return;
+    }
+    let project = ledger("").applied_with("entries.ndjson", "");
+    let sources = format!("{STREAM}=entries");
+    let records = json!({"Records": [of_kinesis(1, &BASE64.encode(event("a", 1)))]});
+    let mut lambda = Lambda::start(&project, &[("WAFER_EVENT_SOURCES", &sources)]);
+    lambda.ok(records.clone());
+    lambda.child.kill().unwrap();
+    lambda.child.wait().unwrap();
+    assert!(!project.keys("project/outbox/").is_empty());
+    let content = batch("KinesisBatchInfo", STREAM, &now(), Some(records));
+    write(&project, 1, &content);
+    // A look changes nothing.
+    redrive(&project, &sources, &["--dry-run"]);
+    assert!(!project.keys("project/outbox/").is_empty());
+    let (code, report) = redrive(&project, &sources, &[]);
+    let counts = ["accepted", "duplicate", "removed"];
+    let counts = counts.map(|name| report[name].as_u64().unwrap());
+    assert_eq!((code, counts), (Some(0), [0, 1, 1]), "{report}");
+    assert_eq!(project.offline_rows("sums_v1").len(), 1);
 }
 
 #[test]

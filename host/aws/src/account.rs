@@ -15,6 +15,7 @@ use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use object_store::CredentialProvider;
 use object_store::aws::AwsCredential;
 use tokio::sync::Mutex;
+use wafer_core::without_userinfo;
 use wafer_store::{Error, Kind, Result};
 
 /// Timeout of one attempt of a call.
@@ -166,7 +167,8 @@ impl Account {
 
     /// Returns the endpoint of a service if it is not the default one: that of
     /// [`with_endpoint`](Self::with_endpoint), else `AWS_ENDPOINT_URL_{service}`, else
-    /// `AWS_ENDPOINT_URL`.
+    /// `AWS_ENDPOINT_URL`. It has no user name and no password: requests are signed, and errors
+    /// name the address.
     #[allow(
         clippy::disallowed_methods,
         reason = "a variable of AWS's SDKs, for the clients that are made here"
@@ -174,7 +176,8 @@ impl Account {
     pub(crate) fn endpoint(&self, service: &str) -> Option<String> {
         let name = format!("AWS_ENDPOINT_URL_{service}");
         let found = self.endpoint.clone().or_else(|| std::env::var(name).ok());
-        found.or_else(|| self.config.endpoint_url().map(ToOwned::to_owned))
+        let found = found.or_else(|| self.config.endpoint_url().map(ToOwned::to_owned));
+        found.map(|endpoint| without_userinfo(&endpoint).into_owned())
     }
 }
 
@@ -315,6 +318,15 @@ mod tests {
             ("cn-north-1", ("aws-cn", "amazonaws.com.cn")),
         ] {
             assert_eq!((partition(region), domain(region)), wanted, "{region}");
+        }
+    }
+
+    #[test]
+    fn endpoint_has_no_password() {
+        let account = Account::local("http://user:secret@127.0.0.1:1");
+        for service in ["DYNAMODB", "S3", "SFN", "LAMBDA"] {
+            let endpoint = account.endpoint(service);
+            assert_eq!(endpoint.as_deref(), Some("http://127.0.0.1:1"));
         }
     }
 

@@ -11,6 +11,7 @@ use wafer_store::{Error, Kind, Result};
 
 use crate::account::partition;
 use crate::bulk::{Pacer, is_bulk};
+use crate::page::page_of;
 use crate::random::Random;
 
 /// Upper bound of the first wait before a retry. It doubles with each further wait ("full
@@ -180,8 +181,9 @@ where
             Err(error) => error,
         };
         if !is_retryable(&error) {
+            let is_page = page_of(&error).is_some();
             return Err(match error {
-                SdkError::ServiceError(error) => Failure::Refused(error.into_err()),
+                SdkError::ServiceError(error) if !is_page => Failure::Refused(error.into_err()),
                 other => Failure::Failed(unreachable(operation, Kind::Internal, other)),
             });
         }
@@ -230,8 +232,8 @@ fn is_throttled<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> b
     code.is_some_and(|code| THROTTLE_CODES.contains(&code))
 }
 
-/// Returns the error for a service that could not be reached, was too busy, or did not answer in
-/// time.
+/// Returns the error for a service that could not be reached, was too busy, did not answer in time,
+/// or in whose place somebody else answered.
 fn unreachable<E>(operation: Operation<'_>, kind: Kind, error: SdkError<E, HttpResponse>) -> Error
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
@@ -241,6 +243,10 @@ where
         table,
         region,
     } = operation;
+    if let Some((_, said)) = page_of(&error) {
+        let message = format!("{action} on DynamoDB table `{table}` in {region} failed: {said}");
+        return Error::caused(kind, message, error);
+    }
     let said = error.code().map(|code| format!(" ({code})"));
     let why = match &error {
         SdkError::ServiceError(_) => "is busy",
@@ -327,6 +333,7 @@ mod tests {
 
     use super::*;
     use crate::bulk::in_bulk;
+    use crate::test_server::{answer, serve};
 
     const OPERATION: Operation<'_> = Operation {
         action: "dynamodb:GetItem",
@@ -381,6 +388,44 @@ mod tests {
             assert!(matches!(answered, Err(Failure::Failed(e)) if e.kind() == Kind::Unavailable));
             assert_eq!(attempts, 2);
         }
+    }
+
+    /// Returns what is said of an answer, when a call gives up.
+    async fn said_of(status: u16, content_type: &str, body: &'static str) -> Error {
+        let random = Random::new(1);
+        let mut backoff = Backoff::of_read(&random, Duration::ZERO);
+        let attempt = || {
+            let headers = format!("content-type: {content_type}\r\n");
+            let (account, _) = serve(move |_, _| answer(status, &headers, body));
+            let client = account.dynamodb();
+            async move { client.describe_table().table_name("t").send().await }
+        };
+        let answered = call(OPERATION, &mut backoff, attempt).await;
+        answered.unwrap_err().into_error(OPERATION)
+    }
+
+    #[tokio::test]
+    async fn page_in_the_place_of_an_answer_is_told_as_one() {
+        let page = "<html>\n<title>Sign in</title>";
+        for (status, kind) in [
+            (200, Kind::Internal),
+            (302, Kind::Internal),
+            (403, Kind::Internal),
+            (503, Kind::Unavailable),
+        ] {
+            let error = said_of(status, "text/html", page).await;
+            assert_eq!(error.kind(), kind, "{error}");
+            let wanted = format!(
+                "failed: the answer is a page of HTML and not one of the service (status {status}, \
+                 content type `text/html`, which begins with `<html>`)"
+            );
+            let said = error.chain();
+            assert!(said.contains(&wanted), "{said}");
+            assert!(!said.contains("Sign in"), "{said}");
+        }
+        let refusal = r#"{"__type": "com.amazonaws#ResourceNotFoundException"}"#;
+        let error = said_of(400, "application/x-amz-json-1.0", refusal).await;
+        assert_eq!(error.kind(), Kind::NotFound, "{error}");
     }
 
     #[tokio::test]

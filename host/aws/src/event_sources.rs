@@ -2,8 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use wafer_catalog::is_name;
+use wafer_core::shell_word;
 use wafer_store::{Error, Result};
 
+use crate::arn::Arn;
 use crate::queue::Queue;
 
 /// The sources of a project by the ARN of the queue or stream that their events come from.
@@ -12,24 +15,33 @@ pub struct EventSources(BTreeMap<String, String>);
 
 impl EventSources {
     /// Parses `ARN=SOURCE;ARN=SOURCE`, the value of the environment variable
-    /// `WAFER_EVENT_SOURCES`. An empty text names no source.
+    /// `WAFER_EVENT_SOURCES`. An empty text names no source. There may be spaces beside `;`.
     ///
     /// # Errors
-    /// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid) when the text has another form.
+    /// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid), with the entry, when an entry has
+    /// another form, and when there are two of one ARN.
     pub fn parse(text: &str) -> Result<Self> {
-        let pairs = text.split(';').map(str::trim);
-        let pairs = pairs.filter(|pair| !pair.is_empty());
-        let pair = |pair: &str| {
-            let pair = pair.split_once('=');
-            let pair = pair.filter(|(arn, _)| arn.starts_with("arn:"));
-            let (arn, source) = pair.ok_or_else(|| {
+        let entries = text.split(';').map(str::trim);
+        let mut sources = BTreeMap::new();
+        for entry in entries.filter(|entry| !entry.is_empty()) {
+            let refused = |reason: String| {
                 Error::invalid(format!(
-                    "WAFER_EVENT_SOURCES is `{text}`; write ARN=SOURCE, separated by `;`"
+                    "WAFER_EVENT_SOURCES has the entry `{entry}`, {reason}; write ARN=SOURCE once for \
+                     each queue and stream, separated by `;`"
                 ))
-            })?;
-            Ok((arn.to_owned(), source.to_owned()))
-        };
-        Ok(Self(pairs.map(pair).collect::<Result<_>>()?))
+            };
+            let (arn, source) = pair(entry).map_err(refused)?;
+            if let Some(other) = sources.insert(arn.to_owned(), source.to_owned()) {
+                let reason = format!("and another one that gives the same ARN to source `{other}`");
+                return Err(refused(reason));
+            }
+        }
+        Ok(Self(sources))
+    }
+
+    /// Returns the names of the sources.
+    pub fn names(&self) -> BTreeSet<&str> {
+        self.0.values().map(String::as_str).collect()
     }
 
     /// Returns the source that takes the events of a queue or stream.
@@ -55,7 +67,25 @@ impl EventSources {
     }
 }
 
-/// Returns the command for a queue whose messages a source takes.
+/// Takes an entry apart, into the ARN of a queue or a stream and the name of a source. The error
+/// is to be said of the entry.
+fn pair(entry: &str) -> Result<(&str, &str), String> {
+    let (arn, source) = entry.split_once('=').ok_or("which has no `=`")?;
+    if arn.ends_with(char::is_whitespace) || source.starts_with(char::is_whitespace) {
+        return Err("which has spaces beside `=`".to_owned());
+    }
+    let is_odd = |c: char| c.is_whitespace() || c.is_control();
+    if Arn::of(arn).is_none_or(|arn| arn.resource.is_empty()) || arn.contains(is_odd) {
+        return Err("which does not begin with the ARN of a queue or a stream".to_owned());
+    }
+    if source.is_empty() {
+        return Err("which names no source".to_owned());
+    }
+    is_name(source).map_err(|reason| format!("whose source {reason}"))?;
+    Ok((arn, source))
+}
+
+/// Returns the command for a queue whose messages a source takes, for a POSIX shell.
 fn redrive_command(queue: Queue<'_>, arn: &str, project: &str, source: &str) -> String {
     let (dead, remark) = match queue.name == format!("wafer-{project}-{source}") {
         true => (
@@ -64,17 +94,20 @@ fn redrive_command(queue: Queue<'_>, arn: &str, project: &str, source: &str) -> 
         ),
         false => (
             "DEAD_LETTER_QUEUE".to_owned(),
-            format!(" # which the redrive policy of {arn} names"),
+            format!(" # which the redrive policy of {} names", shell_word(arn)),
         ),
     };
     format!(
-        "aws sqs start-message-move-task --region {} --source-arn {dead}{remark}",
-        queue.region
+        "aws sqs start-message-move-task --region {} --source-arn {}{remark}",
+        shell_word(queue.region),
+        shell_word(&dead)
     )
 }
 
 #[cfg(test)]
 mod tests {
+    use wafer_store::Kind;
+
     use super::*;
 
     #[test]
@@ -89,10 +122,53 @@ mod tests {
             assert_eq!(found.source(arn), wanted, "{arn}");
         }
         assert_eq!(EventSources::parse("").unwrap(), EventSources::default());
-        for text in ["queue=a", "arn:aws:sqs:r:1:q"] {
-            let refused = EventSources::parse(text).unwrap_err();
-            assert!(refused.to_string().contains("write ARN=SOURCE"), "{text}");
+        assert_eq!(found.names(), BTreeSet::from(["a", "b"]));
+    }
+
+    #[test]
+    fn entries_of_another_form_are_refused_by_name() {
+        for (entry, wanted) in [
+            (
+                "queue=a",
+                "does not begin with the ARN of a queue or a stream",
+            ),
+            ("arn:aws:sqs:r:1=a", "does not begin with the ARN"),
+            ("arn:aws:sqs:r:1:=a", "does not begin with the ARN"),
+            ("arn:aws:sqs:r:1:q q=a", "does not begin with the ARN"),
+            ("arn:aws:sqs:r:1:q\u{1b}=a", "does not begin with the ARN"),
+            ("arn:aws:sqs:r:1:q", "which has no `=`"),
+            ("arn:aws:sqs:r:1:q=", "which names no source"),
+            ("arn:aws:sqs:r:1:q=a=b", "whose source `a=b` is not a name"),
+            ("arn:aws:sqs:r:1:q=A", "whose source `A` is not a name"),
+            ("arn:aws:sqs:r:1:q =a", "which has spaces beside `=`"),
+            ("arn:aws:sqs:r:1:q= a", "which has spaces beside `=`"),
+            ("arn:aws:sqs:r:1:p=x", "gives the same ARN to source `b`"),
+            ("arn:aws:sqs:r:1:p=b", "gives the same ARN to source `b`"),
+        ] {
+            let text = format!("arn:aws:sqs:r:1:p=b; {entry};arn:aws:sqs:r:1:o=c");
+            let refused = EventSources::parse(&text).unwrap_err();
+            assert_eq!(refused.kind(), Kind::Invalid);
+            let said = refused.to_string();
+            let begins = format!("WAFER_EVENT_SOURCES has the entry `{entry}`, ");
+            assert!(said.starts_with(&begins), "{said}");
+            assert!(said.contains(wanted), "{said}");
+            assert!(said.contains("write ARN=SOURCE"), "{said}");
         }
+    }
+
+    #[test]
+    fn commands_are_quoted_for_a_shell() {
+        let sources = "arn:aws:sqs:r$(id):1:wafer-p-a=a;arn:aws:sqs:r:1`id`:it's=b";
+        let sources = EventSources::parse(sources).unwrap();
+        let command = "aws sqs start-message-move-task --region";
+        let wanted = [
+            format!("{command} 'r$(id)' --source-arn 'arn:aws:sqs:r$(id):1:wafer-p-dead-events'"),
+            format!(
+                "{command} r --source-arn DEAD_LETTER_QUEUE # which the redrive policy of \
+                 'arn:aws:sqs:r:1`id`:it'\\''s' names"
+            ),
+        ];
+        assert_eq!(sources.redrive_commands("p", None), wanted);
     }
 
     #[test]

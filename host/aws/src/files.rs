@@ -11,11 +11,11 @@ use object_store::path::Path;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::OnceCell;
 use url::Url;
-use wafer_store::{Error, Kind, RemoteFile, RemoteFiles, Result};
+use wafer_store::{Error, Kind, RemoteFile, RemoteFiles, RemoteListing, Result};
 
 use crate::account::Account;
 use crate::region::account_of_bucket;
-use crate::s3::{BucketClient, Content, Existing, ObjectInfo};
+use crate::s3::{BucketClient, Content, Existing, Listing, ObjectInfo};
 
 /// Files in any bucket that the credentials of this process can access, in any region of their
 /// partition. Credentials are loaded when they are first needed, and the region of a bucket is
@@ -71,19 +71,24 @@ impl RemoteFiles for Files {
         "s3://BUCKET/FOLDER"
     }
 
-    async fn list(&self, url: &Url) -> Result<Vec<RemoteFile>> {
+    async fn list(&self, url: &Url) -> Result<RemoteListing> {
         let bucket = self.bucket(url).await?;
         let path = path(url)?;
         let about = format!("list {url}");
         // Without a path, the URL names the whole bucket, which is a folder.
         let is_folder = url.path().is_empty() || url.path().ends_with('/');
         if !is_folder && let Some(object) = bucket.head(&path, &about).await? {
-            return Ok(vec![file(url, object)]);
+            return Ok(RemoteListing {
+                files: vec![file(url, object)],
+                odd: Vec::new(),
+            });
         }
-        let listed = bucket.list(&path, &about).await?;
-        let mut files: Vec<RemoteFile> = listed.into_iter().map(|o| file(url, o)).collect();
+        let Listing { objects, odd } = bucket.list(&path, &about).await?;
+        let mut files: Vec<RemoteFile> = objects.into_iter().map(|o| file(url, o)).collect();
         files.sort_by(|a, b| a.url.cmp(&b.url));
-        Ok(files)
+        let name = |key: String| format!("s3://{}/{key}", bucket.bucket());
+        let odd = odd.into_iter().map(name).collect();
+        Ok(RemoteListing { files, odd })
     }
 
     async fn fetch(&self, file: &RemoteFile, to: &FilePath) -> Result<()> {

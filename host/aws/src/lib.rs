@@ -31,6 +31,7 @@ mod objects;
 mod online;
 mod outbox;
 mod pace;
+mod page;
 mod pauses;
 mod preflight;
 mod queue;

@@ -12,6 +12,7 @@ use wafer_store::{Error, Kind, Result};
 use crate::account::Account;
 use crate::arn::Arn;
 use crate::call::statement;
+use crate::page::page_of;
 
 /// Interval at which the status of an execution is polled.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
@@ -99,6 +100,9 @@ impl StateMachine {
     where
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
+        if let Some((kind, said)) = page_of(&error) {
+            return Error::new(kind, format!("{action} of {}: {said}", self.arn));
+        }
         let code = error.code().unwrap_or_default();
         let resource = match action {
             "states:StartExecution" => self.arn.clone(),

@@ -22,6 +22,7 @@ use wafer_core::Clock;
 use wafer_store::{Error, Expect, Kind, MetadataStore, Result};
 
 use crate::account::{Account, S3_ATTEMPT_TIMEOUT};
+use crate::page::page;
 use crate::s3::{BucketClient, not_allowed};
 
 use self::resilient::ResilientStore;
@@ -167,6 +168,10 @@ impl fmt::Display for Bucket {
 pub(crate) fn failed(action: &str, error: object_store::Error) -> Error {
     use object_store::Error as Store;
     let text = error_chain(&error);
+    if let Some((kind, said)) = page_in(&text) {
+        // The error of the library has the whole page.
+        return Error::new(kind, format!("cannot {action}: {said}"));
+    }
     let is_denied =
         matches!(error, Store::PermissionDenied { .. }) || text.contains("AccessDenied");
     let (kind, advice) = match &error {
@@ -191,6 +196,16 @@ pub(crate) fn failed(action: &str, error: object_store::Error) -> Error {
         _ => (Kind::Internal, String::new()),
     };
     Error::caused(kind, format!("cannot {action}{advice}"), error)
+}
+
+/// Says of the answer that an error is about that it is a page for people. The library keeps the
+/// status and the body in the text of its errors alone, such as
+/// `non-2xx status code: 403 Forbidden: <html>…`.
+fn page_in(error: &str) -> Option<(Kind, String)> {
+    let (_, answer) = error.split_once("non-2xx status code: ")?;
+    let (status, body) = answer.split_once(": ")?;
+    let status = status.split(' ').next()?.parse().ok()?;
+    page(status, None, body.as_bytes())
 }
 
 /// Returns whether another attempt may succeed: a connection broke, no answer came in time, or S3

@@ -10,8 +10,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};
-use url::form_urlencoded;
 use wafer_core::{Digest, IncomingEvent, check_json_text, joined_identity};
+
+use crate::s3::form_decoded;
 
 /// A batch of records.
 #[derive(Debug, Deserialize)]
@@ -81,11 +82,7 @@ impl Stored {
 
     /// Returns the key of the object. Notifications have it in the encoding of HTML forms.
     pub fn key(&self) -> String {
-        let form = format!("key={}", self.object.key);
-        let mut pairs = form_urlencoded::parse(form.as_bytes());
-        pairs
-            .next()
-            .map_or_else(String::new, |(_, key)| key.into_owned())
+        form_decoded(&self.object.key)
     }
 }
 

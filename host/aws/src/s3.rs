@@ -18,9 +18,9 @@ use std::ops::Range;
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
-use aws_sdk_s3::types::Object;
+use aws_sdk_s3::types::{EncodingType, Object};
 use object_store::path::Path;
-use url::Url;
+use url::{Url, form_urlencoded};
 use wafer_store::{Error, Kind, Result};
 
 use crate::account::{Account, S3_ATTEMPT_TIMEOUT};
@@ -57,6 +57,14 @@ pub(crate) struct ObjectInfo {
     pub(crate) bytes: u64,
     /// Identifies the content.
     pub(crate) entity_tag: String,
+}
+
+/// The objects in a folder and in the folders below it.
+#[derive(Debug, Default)]
+pub(crate) struct Listing {
+    pub(crate) objects: Vec<ObjectInfo>,
+    /// The keys that are no paths, such as `a//b`, or one with a line break.
+    pub(crate) odd: Vec<String>,
 }
 
 impl BucketClient {
@@ -102,27 +110,32 @@ impl BucketClient {
         Ok(Some(info(key.clone(), bytes, tag, action)?))
     }
 
-    /// Lists the objects in a folder and in the folders below it.
-    pub(crate) async fn list(&self, folder: &Path, action: &str) -> Result<Vec<ObjectInfo>> {
+    /// Lists the objects in a folder and in the folders below it, without the empty objects by
+    /// which consoles show folders.
+    ///
+    /// Keys are asked for in the encoding of URLs, as XML has no form for most control characters.
+    pub(crate) async fn list(&self, folder: &Path, action: &str) -> Result<Listing> {
         let prefix = match folder.as_ref() {
             "" => None,
             folder => Some(format!("{folder}/")),
         };
         let request = self.client.list_objects_v2().bucket(&self.bucket);
-        let request = request.set_prefix(prefix);
+        let request = request.set_prefix(prefix).encoding_type(EncodingType::Url);
         let mut pages = request.into_paginator().send();
-        let mut objects = Vec::new();
+        let mut listing = Listing::default();
         while let Some(page) = pages.next().await {
             let page = page.map_err(|e| failed(action, e))?;
+            // A server that does not know the encoding does not name it.
+            let is_encoded = page.encoding_type == Some(EncodingType::Url);
             for object in page.contents.unwrap_or_default() {
-                objects.push(listed(object, action)?);
+                listing.add(object, is_encoded, action)?;
             }
-            if objects.len() > MAX_LISTED {
+            if listing.objects.len() + listing.odd.len() > MAX_LISTED {
                 let message = format!("cannot {action}: there are more than {MAX_LISTED} objects");
                 return Err(Error::invalid(message));
             }
         }
-        Ok(objects)
+        Ok(listing)
     }
 
     /// Deletes an object. It is not an error if the object does not exist.
@@ -146,13 +159,37 @@ pub(crate) fn parts_of(range: Range<u64>, part: u64) -> impl Iterator<Item = Ran
     })
 }
 
-fn listed(object: Object, action: &str) -> Result<ObjectInfo> {
-    let key = object.key.unwrap_or_default();
-    let key = Path::parse(&key).map_err(|e| {
-        let message = format!("cannot {action}: `{key}` is no path");
-        Error::caused(Kind::Internal, message, e)
-    })?;
-    info(key, object.size, object.e_tag, action)
+impl Listing {
+    fn add(&mut self, object: Object, is_encoded: bool, action: &str) -> Result<()> {
+        let key = object.key.unwrap_or_default();
+        let key = match is_encoded {
+            true => form_decoded(&key),
+            false => key,
+        };
+        if key.ends_with('/') && object.size == Some(0) {
+            return Ok(());
+        }
+        // A path loses a slash at its beginning or its end.
+        match Path::parse(&key)
+            .ok()
+            .filter(|path| path.as_ref() == key.as_str())
+        {
+            Some(path) => self
+                .objects
+                .push(info(path, object.size, object.e_tag, action)?),
+            None => self.odd.push(key),
+        }
+        Ok(())
+    }
+}
+
+/// Decodes a key from the encoding of HTML forms, in which S3 has it in lists and in notifications.
+pub(crate) fn form_decoded(key: &str) -> String {
+    let form = format!("key={}", key.replace('&', "%26"));
+    let mut pairs = form_urlencoded::parse(form.as_bytes());
+    pairs
+        .next()
+        .map_or_else(String::new, |(_, key)| key.into_owned())
 }
 
 fn info(

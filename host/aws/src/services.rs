@@ -19,6 +19,7 @@ use wafer_store::{Error, Kind, Result};
 
 use crate::account::{Account, domain};
 use crate::call::statement;
+use crate::page::page;
 use crate::queue::Queue;
 
 /// How long a call may take.
@@ -218,7 +219,14 @@ impl Services {
         let error_type = answer.headers().get("x-amzn-errortype");
         let error_type = error_type.and_then(|kind| kind.to_str().ok());
         let error_type = error_type.unwrap_or_default().to_owned();
+        let content_type = answer.headers().get("content-type");
+        let content_type = content_type.and_then(|kind| kind.to_str().ok());
+        let content_type = content_type.map(ToOwned::to_owned);
         let content = action.content(answer).await?;
+        if let Some((kind, said)) = page(status, content_type.as_deref(), &content) {
+            let message = format!("{} of {}: {said}", action.name, action.resource);
+            return Err(Error::new(kind, message));
+        }
         let answer: Json = serde_json::from_slice(&content).unwrap_or_default();
         match status {
             200..=299 => Ok(answer),

@@ -200,11 +200,20 @@ pub(crate) fn remote_files() -> Arc<dyn RemoteFiles> {
     })
 }
 
-/// Where the events are that were given up on their way to a project: the folder of their batches,
-/// what decodes a batch, and the commands by which the dead letters of queues come back. With
-/// `source` the commands are for the queues of this source.
-pub(crate) type FailedBatches = (Url, Box<DecodeBatch>, Vec<String>);
+/// Where the events are that were given up on their way to a project.
+pub(crate) struct FailedBatches {
+    /// The folder of their batches.
+    pub(crate) folder: Url,
+    /// What decodes a batch.
+    pub(crate) decode: Box<DecodeBatch>,
+    /// The sources of which there may be events.
+    pub(crate) sources: Vec<String>,
+    /// The commands by which the dead letters of queues come back.
+    pub(crate) commands: Vec<String>,
+}
 
+/// Returns where the events are that were given up. With `source` the commands are for the queues
+/// of this source alone.
 #[cfg(feature = "aws")]
 pub(crate) fn failed_batches(project: &Project, source: Option<&str>) -> Result<FailedBatches> {
     let cloud = project.store.cloud.as_ref().context(
@@ -217,11 +226,12 @@ pub(crate) fn failed_batches(project: &Project, source: Option<&str>) -> Result<
         "WAFER_EVENT_SOURCES is not set: `terraform output -raw environment` says what to set"
     );
     let sources = wafer_aws::EventSources::parse(&text)?;
-    let commands = sources.redrive_commands(&project.name, source);
-    let folder = wafer_aws::failed_folder(&cloud.objects);
-    let decode: Box<DecodeBatch> =
-        Box::new(move |content| wafer_aws::failed_batch(content, &sources));
-    Ok((folder, decode, commands))
+    Ok(FailedBatches {
+        folder: wafer_aws::failed_folder(&cloud.objects),
+        sources: sources.names().into_iter().map(str::to_owned).collect(),
+        commands: sources.redrive_commands(&project.name, source),
+        decode: Box::new(move |content| wafer_aws::failed_batch(content, &sources)),
+    })
 }
 
 #[cfg(not(feature = "aws"))]

@@ -24,6 +24,7 @@ mod json_text;
 mod key;
 mod keys;
 mod packed;
+mod page;
 mod plain;
 mod reading;
 mod repeated;
@@ -53,10 +54,14 @@ pub use json_text::check_json_text;
 pub use key::{EntityKey, KeyError, MAX_KEY_BYTES, entity_key};
 pub use keys::EntityIndex;
 pub use packed::{decode_leading, decode_row, encode_row, packed_columns};
+pub use page::page_text;
 pub use plain::{PlainError, plain_column, plain_type};
 pub use reading::{DecimalReading, Reading, TimeFormat, Zone};
 pub use schema::{DataType, Field, Mapping, ParseDataTypeError, Schema, SchemaError, Signature};
 pub use score::{Scores, Task};
-pub use text::{MAX_ERROR_BYTES, cut, cut_to, escaped, escaped_json, escaped_lines};
+pub use text::{
+    MAX_ERROR_BYTES, cut, cut_to, escaped, escaped_json, escaped_lines, shell_word,
+    without_userinfo,
+};
 pub use time::{Clock, ParseTimestampError, SettableClock, SystemClock, Timestamp};
 pub use units::{ParseUnitError, bytes_text, parse_bytes};

@@ -85,6 +85,39 @@ pub fn escaped_json(json: &str) -> Cow<'_, str> {
     })
 }
 
+/// Quotes a text as one word of a command for a POSIX shell, for commands that people copy. A text
+/// that a shell takes for one word as it is stays so.
+///
+/// ```
+/// assert_eq!(wafer_core::shell_word("it's $HOME"), r"'it'\''s $HOME'");
+/// ```
+pub fn shell_word(text: &str) -> Cow<'_, str> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "%+,-./:@_".contains(c);
+    match !text.is_empty() && text.chars().all(is_plain) {
+        true => Cow::Borrowed(text),
+        false => Cow::Owned(format!("'{}'", text.replace('\'', r"'\''"))),
+    }
+}
+
+/// Removes the user name and the password from a URL, which no message may have. The text need not
+/// be a valid URL.
+///
+/// ```
+/// assert_eq!(wafer_core::without_userinfo("http://a:b@host/@"), "http://host/@");
+/// ```
+pub fn without_userinfo(url: &str) -> Cow<'_, str> {
+    let is_scheme = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+    let scheme = url
+        .find("://")
+        .filter(|at| url[..*at].chars().all(is_scheme));
+    let (scheme, rest) = url.split_at(scheme.map_or(0, |at| at + 3));
+    let authority = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    match rest[..authority].rfind('@') {
+        None => Cow::Borrowed(url),
+        Some(at) => Cow::Owned(format!("{scheme}{}", &rest[at + 1..])),
+    }
+}
+
 /// Returns the first 60 characters of a text, for messages that quote it.
 pub(crate) fn shown(text: &str) -> String {
     text.chars().take(60).collect()
@@ -257,6 +290,43 @@ mod tests {
             assert_eq!(escaped(text), line);
             assert_eq!(escaped_lines(text), lines);
             assert_eq!(escaped_json(text), json);
+        }
+    }
+
+    #[test]
+    fn texts_are_one_word_of_a_shell() {
+        for (text, wanted) in [
+            (
+                "arn:aws:sqs:us-east-1:1:q.fifo",
+                "arn:aws:sqs:us-east-1:1:q.fifo",
+            ),
+            ("", "''"),
+            ("a b", "'a b'"),
+            ("a;rm -rf $HOME", "'a;rm -rf $HOME'"),
+            ("`id`\n#", "'`id`\n#'"),
+            ("it's", r"'it'\''s'"),
+            ("=ls", "'=ls'"),
+            ("~", "'~'"),
+            ("é", "'é'"),
+        ] {
+            assert_eq!(shell_word(text), wanted);
+        }
+    }
+
+    #[test]
+    fn urls_lose_their_user_name_and_password() {
+        for (url, wanted) in [
+            ("http://host:1/a", "http://host:1/a"),
+            ("http://user:pw@host:1/a?b=c@d", "http://host:1/a?b=c@d"),
+            ("http://user@host", "http://host"),
+            ("http://us:p@w@host?a", "http://host?a"),
+            ("http://[::1]:1/a@b", "http://[::1]:1/a@b"),
+            ("http://host#a@b", "http://host#a@b"),
+            ("user:pw@host", "host"),
+            ("user:pw@host/http://x", "host/http://x"),
+            ("", ""),
+        ] {
+            assert_eq!(without_userinfo(url), wanted);
         }
     }
 

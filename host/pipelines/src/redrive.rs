@@ -14,7 +14,7 @@ use url::Url;
 use wafer_catalog::{Definitions, SourceKind, get, temporary_folder};
 use wafer_core::{Duration, FailedBatch, FailedEvent, IncomingEvent, Timestamp, cut_to};
 use wafer_files::unreadable;
-use wafer_store::{Kind, RemoteFile, Result};
+use wafer_store::{Kind, RemoteFile, RemoteListing, Result};
 
 use crate::events::event::{Delivery, EventResult, IngestReport};
 use crate::service::Pipelines;
@@ -26,6 +26,9 @@ const MAX_FILE_BYTES: u64 = 32 << 20;
 const TAKEN_AT_ONCE: usize = 1_000;
 /// The greatest number of events and batches that are left and that a report names.
 const MAX_NAMED: usize = 100;
+/// Why a file is left whose name no URL stands for.
+const ODD_NAME: &str = "has a name that is no path, which no service gives to a batch that it keeps \
+                        aside: give it another name, or remove it";
 /// The greatest size of a reason in a report, in bytes.
 const MAX_REASON_BYTES: usize = 1 << 10;
 
@@ -39,7 +42,8 @@ pub struct RedriveRequest {
     pub folder: Url,
     /// The source whose events are taken in; `None` means those of all sources.
     pub source: Option<String>,
-    /// The greatest number of files that are read.
+    /// The greatest number of batches of which everything is taken in. Those that stay do not
+    /// count, so that they never keep others from being reached.
     pub limit: usize,
     /// Whether nothing is taken in and removed.
     pub dry_run: bool,
@@ -66,7 +70,7 @@ pub struct RedriveReport {
     pub left: usize,
     /// The first of these.
     pub left_by_name: Vec<LeftBehind>,
-    /// The number of files that were not looked at, because of the limit.
+    /// The number of files that were not looked at, because the limit was reached.
     pub not_looked_at: usize,
 }
 
@@ -82,11 +86,11 @@ pub struct LeftBehind {
 }
 
 impl RedriveReport {
-    fn leave(&mut self, file: &RemoteFile, event: Option<String>, reason: &str) {
+    fn leave(&mut self, file: &str, event: Option<String>, reason: &str) {
         self.left += 1;
         if self.left_by_name.len() < MAX_NAMED {
             self.left_by_name.push(LeftBehind {
-                file: file.url.to_string(),
+                file: file.to_owned(),
                 event,
                 reason: cut_to(reason, MAX_REASON_BYTES),
             });
@@ -94,7 +98,7 @@ impl RedriveReport {
     }
 
     /// Adds what became of the events of these names.
-    fn add(&mut self, file: &RemoteFile, names: Vec<String>, taken: IngestReport) {
+    fn add(&mut self, file: &str, names: Vec<String>, taken: IngestReport) {
         self.accepted += taken.accepted;
         self.duplicate += taken.duplicate;
         for (name, result) in names.into_iter().zip(taken.events) {
@@ -118,32 +122,54 @@ impl Pipelines {
         decode: &DecodeBatch,
     ) -> Result<RedriveReport> {
         let remote = &self.context.components().remote;
-        let files = remote.list(&request.folder).await?;
-        let mut report = RedriveReport {
-            not_looked_at: files.len().saturating_sub(request.limit),
-            ..RedriveReport::default()
-        };
-        for file in files.iter().take(request.limit) {
-            let left = report.left;
-            let Some(batch) = self.batch(file, decode, &mut report).await? else {
-                continue;
-            };
-            if request.source.as_ref().is_some_and(|s| *s != batch.source) {
-                report.of_other_sources += 1;
+        let RemoteListing { files, odd } = remote.list(&request.folder).await?;
+        let mut report = RedriveReport::default();
+        for name in odd {
+            report.leave(&name, None, ODD_NAME);
+        }
+        let mut whole = 0;
+        for (number, file) in files.iter().enumerate() {
+            if whole == request.limit {
+                report.not_looked_at = files.len() - number;
+                break;
+            }
+            if !self
+                .redrive_file(file, request, decode, &mut report)
+                .await?
+            {
                 continue;
             }
-            if let Err(reason) = self.check_batch(&batch, request) {
-                report.leave(file, None, &reason);
-                continue;
-            }
-            self.take_in(file, batch, request.dry_run, &mut report)
-                .await?;
-            if report.left == left && !request.dry_run {
+            whole += 1;
+            if !request.dry_run {
                 remote.remove(&file.url).await?;
                 report.removed += 1;
             }
         }
         Ok(report)
+    }
+
+    /// Takes in the events of one batch. Returns whether everything in it was taken in, or can be.
+    async fn redrive_file(
+        &self,
+        file: &RemoteFile,
+        request: &RedriveRequest,
+        decode: &DecodeBatch,
+        report: &mut RedriveReport,
+    ) -> Result<bool> {
+        let left = report.left;
+        let Some(batch) = self.batch(file, decode, report).await? else {
+            return Ok(false);
+        };
+        if request.source.as_ref().is_some_and(|s| *s != batch.source) {
+            report.of_other_sources += 1;
+            return Ok(false);
+        }
+        if let Err(reason) = self.check_batch(&batch, request) {
+            report.leave(file.url.as_str(), None, &reason);
+            return Ok(false);
+        }
+        self.take_in(file, batch, request.dry_run, report).await?;
+        Ok(report.left == left)
     }
 
     /// Reads a batch. Returns `None` if it cannot be read, or if somebody else took it in.
@@ -155,13 +181,17 @@ impl Pipelines {
     ) -> Result<Option<FailedBatch>> {
         if file.bytes > MAX_FILE_BYTES {
             let reason = format!("has {} bytes, which no batch has", file.bytes);
-            report.leave(file, None, &reason);
+            report.leave(file.url.as_str(), None, &reason);
             return Ok(None);
         }
         let folder = temporary_folder()?;
         let copy = folder.path().join("batch");
         match self.context.components().remote.fetch(file, &copy).await {
             Err(e) if e.kind() == Kind::NotFound => return Ok(None),
+            Err(e) if e.kind() == Kind::Conflict => {
+                report.leave(file.url.as_str(), None, &e.to_string());
+                return Ok(None);
+            }
             fetched => fetched?,
         }
         let content = tokio::fs::read(&copy).await;
@@ -170,7 +200,7 @@ impl Pipelines {
         match decode(&content) {
             Ok(batch) => Ok(Some(batch)),
             Err(reason) => {
-                report.leave(file, None, &reason);
+                report.leave(file.url.as_str(), None, &reason);
                 Ok(None)
             }
         }
@@ -198,7 +228,7 @@ impl Pipelines {
         for FailedEvent { name, event } in batch.events {
             match &event.payload {
                 Ok(_) => readable.push((name, event)),
-                Err(reason) => report.leave(file, Some(name), reason),
+                Err(reason) => report.leave(file.url.as_str(), Some(name), reason),
             }
         }
         report.readable += readable.len();
@@ -210,10 +240,10 @@ impl Pipelines {
             let taken = readable.by_ref().take(TAKEN_AT_ONCE);
             let (names, events): (Vec<String>, Vec<IncomingEvent>) = taken.unzip();
             match self.ingest(&batch.source, events, Delivery::Now).await {
-                Ok(taken) => report.add(file, names, taken),
+                Ok(taken) => report.add(file.url.as_str(), names, taken),
                 // Another attempt fails as well, until a definition or a function is changed.
                 Err(e) if matches!(e.kind(), Kind::Invalid | Kind::Function) => {
-                    report.leave(file, None, &e.chain());
+                    report.leave(file.url.as_str(), None, &e.chain());
                     return Ok(());
                 }
                 Err(e) => return Err(e),
@@ -253,13 +283,7 @@ fn check_remembered(arrived: Timestamp, remember: Duration, now: Timestamp) -> R
 mod tests {
     use super::*;
 
-    fn file() -> RemoteFile {
-        RemoteFile {
-            url: Url::parse("s3://b/aws/lambda/1").unwrap(),
-            bytes: 1,
-            version: String::new(),
-        }
-    }
+    const FILE: &str = "s3://b/aws/lambda/1";
 
     #[test]
     fn batch_is_taken_in_as_long_as_its_identities_are_remembered() {
@@ -292,9 +316,9 @@ mod tests {
             ],
             ..IngestReport::default()
         };
-        report.add(&file(), names, taken);
+        report.add(FILE, names, taken);
         let wanted = LeftBehind {
-            file: "s3://b/aws/lambda/1".to_owned(),
+            file: FILE.to_owned(),
             event: Some("2".to_owned()),
             reason: "is wrong".to_owned(),
         };
@@ -307,7 +331,7 @@ mod tests {
         let mut report = RedriveReport::default();
         let reason = "x".repeat(2 * MAX_REASON_BYTES);
         for number in 0..MAX_NAMED + 5 {
-            report.leave(&file(), Some(number.to_string()), &reason);
+            report.leave(FILE, Some(number.to_string()), &reason);
         }
         assert_eq!((report.left, report.left_by_name.len()), (105, MAX_NAMED));
         let longest = report

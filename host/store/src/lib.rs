@@ -61,7 +61,7 @@ pub use online::{
 };
 pub use outbox::{Outbox, OutboxEntry, OutboxRow, Waiting};
 pub use private::make_private_folder;
-pub use remote::{RemoteFile, RemoteFiles, RemoteFilesExt, UnreachableFiles};
+pub use remote::{RemoteFile, RemoteFiles, RemoteFilesExt, RemoteListing, UnreachableFiles};
 pub use sharing::{sharing, sharing_processes};
 pub use stores::Stores;
 pub use upkeep::Upkeep;

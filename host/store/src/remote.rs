@@ -21,6 +21,32 @@ pub struct RemoteFile {
     pub version: String,
 }
 
+/// The files of a remote folder, and those of the folders below it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RemoteListing {
+    /// The files, sorted by URL.
+    pub files: Vec<RemoteFile>,
+    /// The names of those that no URL stands for, such as `s3://b/in//a` or one with a line break,
+    /// as the service has them. They cannot be read.
+    pub odd: Vec<String>,
+}
+
+impl RemoteListing {
+    /// Returns the files, if these are all that there are.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Invalid`] with the first of the names that no URL stands for.
+    pub fn all(self) -> Result<Vec<RemoteFile>> {
+        match self.odd.first() {
+            None => Ok(self.files),
+            Some(name) => Err(Error::invalid(format!(
+                "`{name}` cannot be read, because its name is no path: give the file another name, or \
+                 remove it"
+            ))),
+        }
+    }
+}
+
 /// Reads and writes remote files.
 #[async_trait]
 pub trait RemoteFiles: Debug + Send + Sync + 'static {
@@ -28,9 +54,8 @@ pub trait RemoteFiles: Debug + Send + Sync + 'static {
     /// colon is their scheme; a host follows `//` unless the form has `///`.
     fn form(&self) -> &'static str;
 
-    /// Lists the file at `url`, or the files in the folder at `url` and in the folders below it,
-    /// sorted by URL.
-    async fn list(&self, url: &Url) -> Result<Vec<RemoteFile>>;
+    /// Lists the file at `url`, or the files in the folder at `url` and in the folders below it.
+    async fn list(&self, url: &Url) -> Result<RemoteListing>;
 
     /// Downloads a file to the local path `to`.
     ///
@@ -86,7 +111,7 @@ impl RemoteFiles for UnreachableFiles {
         self.form
     }
 
-    async fn list(&self, url: &Url) -> Result<Vec<RemoteFile>> {
+    async fn list(&self, url: &Url) -> Result<RemoteListing> {
         Err(self.error(url))
     }
 
@@ -106,6 +131,27 @@ impl RemoteFiles for UnreachableFiles {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn listing_with_a_name_that_is_no_path_is_not_all() {
+        let file = RemoteFile {
+            url: Url::parse("s3://b/a").unwrap(),
+            bytes: 1,
+            version: String::new(),
+        };
+        let listing = RemoteListing {
+            files: vec![file.clone()],
+            odd: Vec::new(),
+        };
+        assert_eq!(listing.clone().all().unwrap(), [file]);
+        let odd = vec!["s3://b//a".to_owned()];
+        let error = RemoteListing { odd, ..listing }.all().unwrap_err();
+        assert_eq!(error.kind(), Kind::Invalid);
+        assert!(
+            error.to_string().starts_with("`s3://b//a` cannot be read"),
+            "{error}"
+        );
+    }
 
     #[test]
     fn urls_are_of_the_form_that_is_read_or_refused() {

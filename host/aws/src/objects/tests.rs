@@ -27,6 +27,21 @@ const LONG: Duration = Duration::from_secs(10);
 const CONTENT: &[u8] = b"content";
 const TAG: &str = "etag: \"1\"\r\n";
 
+#[test]
+fn page_in_an_error_of_the_library_is_told_as_one() {
+    let source = "Error performing PUT http://h/b in 1s - Server returned non-2xx status code: \
+                  403 Forbidden: <html>\n<title>Sign in</title>";
+    let error = Error::Generic {
+        store: "S3",
+        source: source.into(),
+    };
+    let said = super::failed("write to s3://b", error).chain();
+    let wanted = "cannot write to s3://b: the answer is a page of HTML and not one of the service \
+                  (status 403, which begins with `<html>`)";
+    assert!(said.starts_with(wanted), "{said}");
+    assert!(!said.contains("Sign in"), "{said}");
+}
+
 /// Returns the store of a server with a timeout of its requests, and the number of requests so far.
 fn store_with(
     timeout: Duration,

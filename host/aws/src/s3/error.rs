@@ -5,6 +5,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use wafer_store::{Error, Kind, Result};
 
 use crate::call::statement;
+use crate::page::page_of;
 
 /// Codes of S3 with which it does not accept the credentials of a request.
 const CREDENTIAL_CODES: [&str; 7] = [
@@ -22,12 +23,13 @@ pub(crate) fn failed<E>(action: &str, error: SdkError<E, HttpResponse>) -> Error
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
-    let (kind, advice) = match error.raw_response() {
-        Some(response) => judge(action, response.status().as_u16(), error.code()),
-        None if matches!(error, SdkError::ConstructionFailure(_)) => {
+    let (kind, advice) = match (page_of(&error), error.raw_response()) {
+        (Some((kind, said)), _) => (kind, format!(": {said}")),
+        (None, Some(response)) => judge(action, response.status().as_u16(), error.code()),
+        (None, None) if matches!(error, SdkError::ConstructionFailure(_)) => {
             (Kind::Internal, String::new())
         }
-        None => (Kind::Unavailable, String::new()),
+        (None, None) => (Kind::Unavailable, String::new()),
     };
     Error::caused(kind, format!("cannot {action}{advice}"), error)
 }
@@ -81,9 +83,9 @@ where
     }
 }
 
-/// Returns whether there is no such object, in a bucket that exists.
+/// Returns whether there is no such object, in a bucket that exists. Only S3 can tell.
 pub(super) fn is_missing<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
-    status(error) == Some(404) && error.code() != Some("NoSuchBucket")
+    status(error) == Some(404) && error.code() != Some("NoSuchBucket") && page_of(error).is_none()
 }
 
 /// Returns the HTTP status of the answer, if there was one.

@@ -285,3 +285,70 @@ async fn refusals_have_advice() {
         assert!(error.chain().contains(code), "{}", error.chain());
     }
 }
+
+/// A page of a list in the encoding of URLs, with objects of these keys and sizes.
+fn page(objects: &[(&str, u64)], encoding: &str) -> Answer {
+    let contents = objects.iter().map(|(key, size)| {
+        format!("<Contents><Key>{key}</Key><Size>{size}</Size><ETag>\"1\"</ETag></Contents>")
+    });
+    let contents: String = contents.collect();
+    let body = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?><ListBucketResult \
+         xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">{encoding}\
+         <IsTruncated>false</IsTruncated>{contents}</ListBucketResult>"
+    );
+    answer(200, "content-type: application/xml\r\n", body)
+}
+
+#[tokio::test]
+async fn keys_of_a_list_are_decoded_and_those_that_are_no_paths_are_apart() {
+    let encoded = [
+        ("f/a+b%2Bc", 1),
+        ("f/%C3%A9%26%25", 1),
+        ("f/line%0Aand%01", 1),
+        ("f//twice", 1),
+        ("f/../up", 1),
+        ("f/end/", 1),
+        ("f/marker/", 0),
+    ];
+    let (client, _) = server(move |_, head| {
+        assert!(head.contains("encoding-type=url"), "{head}");
+        page(&encoded, "<EncodingType>url</EncodingType>")
+    });
+    let listing = client.list(&Path::from("f"), "list s3://bucket/f").await;
+    let listing = listing.unwrap();
+    let keys: Vec<&str> = listing.objects.iter().map(|o| o.key.as_ref()).collect();
+    assert_eq!(keys, ["f/a b+c", "f/é&%"]);
+    let odd = ["f/line\nand\u{1}", "f//twice", "f/../up", "f/end/"];
+    assert_eq!(listing.odd, odd);
+
+    // A server that does not know the encoding.
+    let (client, _) = server(|_, _| page(&[("f/a+b%2Bc", 1)], ""));
+    let listing = client.list(&Path::from("f"), "list s3://bucket/f").await;
+    assert_eq!(listing.unwrap().objects[0].key.as_ref(), "f/a+b%2Bc");
+}
+
+#[tokio::test]
+async fn page_in_the_place_of_an_answer_is_told_as_one() {
+    let page = "<!DOCTYPE html>\n<title>Sign in</title>";
+    for status in [200, 302, 403, 404] {
+        let (client, _) = server(move |_, _| answer(status, "content-type: text/html\r\n", page));
+        let about = "list s3://bucket/folder";
+        let error = client.list(&Path::from("folder"), about).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Internal, "{error}");
+        let wanted = format!(
+            "cannot list s3://bucket/folder: the answer is a page of HTML and not one of the service \
+             (status {status}, content type `text/html`, which begins with `<!DOCTYPE html>`)"
+        );
+        let said = error.chain();
+        assert!(said.contains(&wanted), "{said}");
+        assert!(!said.contains("Sign in"), "{said}");
+    }
+    // Somebody else cannot tell that an object is not there.
+    let (client, _) = server(move |_, _| answer(404, "content-type: text/html\r\n", page));
+    let error = client
+        .head(&key(), "look at s3://bucket")
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("a page of HTML"), "{error}");
+}

@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, bail, ensure};
 use serde::Serialize;
 use wafer_core::escaped;
-use wafer_platform::{LeftBehind, RedriveReport, RedriveRequest};
+use wafer_platform::{Definitions, LeftBehind, RedriveReport, RedriveRequest, SourceKind};
 
 use super::Context;
 use crate::app;
@@ -37,7 +37,8 @@ pub(crate) struct Redrive {
     #[arg(long)]
     dry_run: bool,
 
-    /// The greatest number of batches that are read
+    /// The greatest number of batches that are taken in whole and removed; those that stay are
+    /// read as well, and do not count
     #[arg(long, value_name = "N", default_value_t = 1_000)]
     limit: usize,
 
@@ -60,23 +61,37 @@ impl Redrive {
     pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
         let project = context.project()?;
         let source = self.source.as_deref();
-        let (folder, decode, queues) = app::failed_batches(&project, source)?;
+        let failed = app::failed_batches(&project, source)?;
+        if let Some(source) = source {
+            ensure!(
+                failed.sources.iter().any(|known| known == source),
+                "WAFER_EVENT_SOURCES names no source `{source}`; it names {}",
+                failed.sources.join(", ")
+            );
+        }
         let platform = app::open(&project, None).await?;
+        check_sources(&failed.sources, &platform.context().definitions())?;
         let request = RedriveRequest {
-            folder,
+            folder: failed.folder,
             source: self.source,
             limit: self.limit,
             dry_run: self.dry_run,
             accept_forgotten: self.accept_forgotten,
         };
-        let report = platform.pipelines().redrive(&request, &*decode).await?;
-        if report.accepted > 0 {
+        let redriven = platform.pipelines().redrive(&request, &*failed.decode);
+        let report = redriven.await?;
+        // Also when nothing was accepted: a process that was killed before its flush may have left
+        // events in the outbox that are known now, and refused ones have rows in it as well.
+        if !self.dry_run {
             platform.tables().flush().await?;
         }
         for left in &report.left_by_name {
             say(left_text(left));
         }
-        let redriven = Redriven { report, queues };
+        let redriven = Redriven {
+            report,
+            queues: failed.commands,
+        };
         context
             .format
             .print(&redriven, || redriven.text(self.dry_run));
@@ -84,6 +99,26 @@ impl Redrive {
             0 => ExitCode::SUCCESS,
             _ => ExitCode::from(2),
         })
+    }
+}
+
+/// Checks that the sources that `WAFER_EVENT_SOURCES` names take events in this project. A misspelt
+/// one would take in nothing, and its queues would have no command.
+fn check_sources(sources: &[String], definitions: &Definitions) -> Result<()> {
+    let known = definitions.sources.iter();
+    let known = known.filter(|(_, source)| matches!(source.kind, SourceKind::Stream { .. }));
+    let known: Vec<&str> = known.map(|(name, _)| name.as_str()).collect();
+    let unknown = sources.iter().find(|name| !known.contains(&name.as_str()));
+    match (unknown, known.is_empty()) {
+        (None, _) => Ok(()),
+        (Some(name), true) => bail!(
+            "WAFER_EVENT_SOURCES names the source `{name}`, and no source takes events here; run \
+             `wafer apply`"
+        ),
+        (Some(name), false) => bail!(
+            "WAFER_EVENT_SOURCES names the source `{name}`, which takes no events here; known are {}",
+            known.join(", ")
+        ),
     }
 }
 

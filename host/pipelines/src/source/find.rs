@@ -265,7 +265,7 @@ pub(crate) fn find_remote(text: &str, remote: &Arc<dyn RemoteFiles>) -> Result<V
     };
     let url = remote.url(folder)?;
     let pattern: Vec<&str> = pattern.split('/').filter(|part| !part.is_empty()).collect();
-    let mut files = block_on(remote.list(&url))?;
+    let mut files = block_on(remote.list(&url))?.all()?;
     if files.len() > MAX_FILES {
         return Err(too_many(folder));
     }
@@ -338,6 +338,7 @@ pub(crate) fn matches_pattern(pattern: &str, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use async_trait::async_trait;
+    use wafer_store::RemoteListing;
 
     use super::*;
 
@@ -351,9 +352,12 @@ mod tests {
             "s3://BUCKET/FOLDER"
         }
 
-        async fn list(&self, url: &Url) -> Result<Vec<RemoteFile>> {
+        async fn list(&self, url: &Url) -> Result<RemoteListing> {
             let below = |file: &&RemoteFile| file.url.as_str().starts_with(url.as_str());
-            Ok(self.0.iter().filter(below).cloned().collect())
+            Ok(RemoteListing {
+                files: self.0.iter().filter(below).cloned().collect(),
+                odd: Vec::new(),
+            })
         }
 
         async fn fetch(&self, _file: &RemoteFile, _to: &Path) -> Result<()> {

@@ -26,7 +26,7 @@ pub(crate) fn check_remote(text: &str, remote: &Arc<dyn RemoteFiles>) -> Result<
             let Ok(url) = remote.url(&mark) else {
                 continue;
             };
-            let files = block_on(remote.list(&url))?;
+            let files = block_on(remote.list(&url))?.all()?;
             let mut names = files
                 .iter()
                 .filter_map(|file| file.url.path().rsplit('/').next());
