@@ -1,5 +1,8 @@
 //! New versions of a group, columns that are added to a version, and groups that are added later.
 
+use std::io::Write as _;
+use std::process::Stdio;
+
 use serde_json::{Value as Json, json};
 
 use crate::harness::ledger::{backfill, count_of, entry, ledger, lines, month, push, sums};
@@ -88,6 +91,57 @@ fn a_new_version_of_a_group_is_backfilled_beside_the_live_one() {
         ),
         (122, 123)
     );
+}
+
+/// A push that began before a new version was staged goes on by the definitions that it knows,
+/// until it looks for others. Wherever its events went, they are in the new version when that is
+/// live.
+#[test]
+fn events_of_a_push_that_began_before_a_new_version_was_staged_are_in_it() {
+    let project = ledger("").applied_with("entries.ndjson", "");
+    let clock = "2020-01-30T23:59:30Z,0";
+    let mut push = project
+        .command(&["push", "entries", "-", "--clock", clock])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut events = push.stdin.take().unwrap();
+    // As many events as are pushed at once.
+    let first: Vec<Json> = (0..1_000)
+        .map(|n| {
+            let time = format!("2020-01-10T00:{:02}:{:02}Z", n / 60, n % 60);
+            entry("a", &time, n, 1.0, "x")
+        })
+        .collect();
+    events.write_all(lines(&first).as_bytes()).unwrap();
+    let are_in = (0..600).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        count_of(&project, "a") == 1_000
+    });
+    assert!(are_in);
+    // No row of the old version is in its table yet: all of them are in the outbox.
+    project.replace("[groups.sums]\n", "[groups.sums]\nversion = 2\n");
+    let said = project.ok(&["apply"]);
+    assert!(said.contains("sums_v2"), "{said}");
+    let last = entry("a", "2020-01-20T00:00:00Z", 1_000, 1.0, "x");
+    events.write_all(lines(&[last]).as_bytes()).unwrap();
+    drop(events);
+    assert!(push.wait().unwrap().success());
+
+    let fill =
+        |from: &str, to: &str| project.json(&["backfill", "sums", "--from", from, "--to", to]);
+    let report = fill("2020-01-10", "2020-01-11");
+    assert_eq!(report["became_live"], false, "{report}");
+    assert_eq!(
+        report["missing"],
+        json!({"from": "2020-01-11T00:00:00Z", "to": "2020-01-20T00:00:00.000001Z"}),
+        "{report}"
+    );
+    let report = fill("2020-01-11", "2020-01-21");
+    assert_eq!(report["became_live"], true, "{report}");
+    assert_eq!(count_of(&project, "a"), 1_001);
+    assert_eq!(project.offline("sums_v1"), project.offline("sums_v2"));
 }
 
 /// A nullable column may be added to a version that is in use. It is null in earlier rows.

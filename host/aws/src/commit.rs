@@ -160,9 +160,8 @@ impl Dynamo {
             writer: writer.name,
             number: writer.number,
         };
-        // Before the grace period is over, nobody else finishes and removes the commit.
-        let patience = Duration::from_micros(self.grace.as_micros() / 3 * 2);
-        let deadline = Deadline::new(Arc::clone(&self.machine_clock), name.begun.plus(patience));
+        let end = name.begun.plus(self.write_within());
+        let deadline = Deadline::new(Arc::clone(&self.machine_clock), end);
         self.outbox.write(&name, &commit, deadline).await?;
         let (record, owners) = self.claim(&name, &commit).await?;
         // After an error, the next process that finds the commit finishes it.
@@ -184,6 +183,12 @@ impl Dynamo {
             false => EventOutcome::Duplicate,
         };
         Ok(record.won.iter().zip(older).map(outcome).collect())
+    }
+
+    /// Returns the time within which the object of a commit is written, or never will be. Before
+    /// the grace period is over, nobody else finishes and removes the commit.
+    pub(crate) fn write_within(&self) -> Duration {
+        Duration::from_micros(self.grace.as_micros() / 3 * 2)
     }
 
     /// Returns the time that a commit of a run is expected to take at the pace of bulk loads, or

@@ -412,6 +412,10 @@ impl OnlineStore for Dynamo {
         self.commit(events, now).await
     }
 
+    fn commits_within(&self) -> wafer_core::Duration {
+        self.write_within()
+    }
+
     async fn replace_group(&self, group: &str, content: GroupContent) -> Result<()> {
         self.check_outbox(group, content.outbox_after).await?;
         let table = &self.table;

@@ -3,20 +3,26 @@
 //!
 //! A service asks the context for the definitions and for the functions that it needs.
 //! [`Context::poll`] reads definitions that another process has applied; long-running processes
-//! call it regularly. [`Context::load_function`] keeps loaded functions, so that their code is
-//! mapped or compiled once in a process.
+//! call it regularly. Events are taken in by definitions that are not older than
+//! [`DEFINITIONS_AGE`], whether or not the process polls ([`Context::lately_applied`]).
+//! [`Context::load_function`] keeps loaded functions, so that their code is mapped or compiled once
+//! in a process.
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use wafer_core::{Clock, Digest, Timestamp};
+use wafer_core::{Clock, Digest, Duration, Timestamp};
 use wafer_runtime::{Function, Guests, Runtime};
 use wafer_store::{Error, Expect, Kind, RemoteFiles, Result, Stores};
 
 use crate::definitions::{Definitions, FunctionDef};
 use crate::generations::{self, Applied};
 use crate::names::get;
+
+/// How long after a look at the pointer events may be committed by the definitions that it found.
+/// Whoever needs all processes to use a change of definitions waits for longer than that.
+pub const DEFINITIONS_AGE: Duration = Duration::from_secs(1);
 
 /// The parts that a [`Context`] is made of. The composition root decides which backend each is.
 #[derive(Clone, Debug)]
@@ -68,20 +74,33 @@ struct Known {
     version: u64,
     /// The number of changes of endpoints that this pointer has.
     endpoints: u64,
+    /// When the last look with strong consistency was begun, by the machine's clock.
+    looked: Timestamp,
+}
+
+/// Applied definitions, with the time of a look that found them.
+#[derive(Clone, Debug)]
+pub struct LatelyApplied {
+    /// The definitions.
+    pub applied: Arc<Applied>,
+    /// When the look was begun, by the machine's clock.
+    looked: Timestamp,
 }
 
 impl Known {
-    fn new(applied: Applied) -> Self {
+    fn new(applied: Applied, looked: Timestamp) -> Self {
         Self {
             version: applied.version,
             endpoints: applied.pointer.endpoints,
             applied: Arc::new(applied),
+            looked,
         }
     }
 
-    /// Takes over what was read, unless something newer was read meanwhile. Returns whether other
-    /// definitions are applied than before.
-    fn learn(&mut self, read: Applied) -> bool {
+    /// Takes over what a look found that was begun at the time `looked`, unless something newer was
+    /// read meanwhile. Returns whether other definitions are applied than before.
+    fn learn(&mut self, read: Applied, looked: Timestamp) -> bool {
+        self.looked = looked;
         if read.version < self.version {
             return false;
         }
@@ -107,12 +126,13 @@ impl Context {
     /// # Errors
     /// Returns the errors of the stores.
     pub async fn open(project: &str, components: Components) -> Result<Self> {
+        let looked = components.machine_clock.now();
         let applied = generations::read(&components.stores, project, &Applied::default()).await?;
         Ok(Self {
             project: project.to_owned(),
             store_id: store_id(project, &components).await?,
             components,
-            known: RwLock::new(Known::new(applied)),
+            known: RwLock::new(Known::new(applied, looked)),
             functions: RwLock::default(),
             lease_numbers: LeaseNumbers::default(),
         })
@@ -196,10 +216,68 @@ impl Context {
     }
 
     pub(crate) async fn read_applied(&self) -> Result<bool> {
-        let before = self.applied();
+        let (before, looked) = (self.applied(), self.machine_now());
         let read = generations::read(&self.components.stores, &self.project, &before).await?;
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        Ok(known.learn(read))
+        Ok(known.learn(read, looked))
+    }
+
+    /// Returns the applied definitions, and reads the pointer first if the last look at it was
+    /// longer ago than [`DEFINITIONS_AGE`]. Looks that may be eventually consistent do not count.
+    ///
+    /// It is for work on whose result others rely: a new version of a group is complete only if
+    /// every process writes events to it soon after it was staged.
+    ///
+    /// # Errors
+    /// Returns the errors of the stores.
+    pub async fn lately_applied(&self) -> Result<LatelyApplied> {
+        let last = self.last_look();
+        if self.is_recent(&last) {
+            return Ok(last);
+        }
+        self.read_applied().await?;
+        Ok(self.last_look())
+    }
+
+    /// Checks right before something is committed that the definitions that it was made by are
+    /// still applied, with another look if the last one was longer ago than [`DEFINITIONS_AGE`].
+    /// Returns them with the time of the last look.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Unavailable`] when others are applied or staged by now, and the errors of
+    /// the stores.
+    pub async fn still_applied(&self, before: LatelyApplied) -> Result<LatelyApplied> {
+        if self.is_recent(&before) {
+            return Ok(before);
+        }
+        let present = self.lately_applied().await?;
+        let numbers = |lately: &LatelyApplied| {
+            let pointer = &lately.applied.pointer;
+            (
+                pointer.live.number,
+                pointer.staged.map(|staged| staged.number),
+            )
+        };
+        if numbers(&before) == numbers(&present) {
+            return Ok(present);
+        }
+        let message = "other definitions were applied while the events were taken in; push them \
+                       again: those that are durable already do not count twice";
+        Err(Error::new(Kind::Unavailable, message))
+    }
+
+    fn last_look(&self) -> LatelyApplied {
+        let known = self.known();
+        LatelyApplied {
+            applied: Arc::clone(&known.applied),
+            looked: known.looked,
+        }
+    }
+
+    fn is_recent(&self, lately: &LatelyApplied) -> bool {
+        let age = self.machine_now().since(lately.looked);
+        // A clock that was set back does not tell how long ago the look was.
+        (Duration::ZERO..DEFINITIONS_AGE).contains(&age)
     }
 
     /// Returns the current time of the clock of requests, events and schedules.
@@ -329,16 +407,19 @@ mod tests {
 
     #[test]
     fn what_is_known_changes_only_with_the_definitions_and_never_back() {
-        let mut known = Known::new(applied(3, 1, 0));
+        let at = Timestamp::from_micros;
+        let mut known = Known::new(applied(3, 1, 0), at(1));
         let first = Arc::clone(&known.applied);
         // A change of endpoints keeps the definitions, and what was cached by them.
-        assert!(!known.learn(applied(4, 1, 1)));
+        assert!(!known.learn(applied(4, 1, 1), at(2)));
         assert_eq!((known.version, known.endpoints), (4, 1));
         assert!(Arc::ptr_eq(&known.applied, &first));
-        assert!(known.learn(applied(5, 2, 1)));
+        assert!(known.learn(applied(5, 2, 1), at(4)));
         assert_eq!(known.applied.pointer.live.number, 2);
         // Another task began to read before, and ended later.
-        assert!(!known.learn(applied(4, 1, 1)));
+        assert!(!known.learn(applied(4, 1, 1), at(3)));
         assert_eq!((known.version, known.applied.version), (5, 5));
+        // What is known may be as old as the look that ended last.
+        assert_eq!(known.looked, at(3));
     }
 }

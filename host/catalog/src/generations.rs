@@ -29,6 +29,10 @@ use crate::stored;
 /// The kinds of definitions, as people read them.
 pub(crate) const KINDS: [&str; 6] = ["source", "function", "group", "pipeline", "view", "model"];
 
+/// The span of a staged table until it is known: all of time. It is never covered, so that whoever
+/// does not know what it stands for does not take the table for filled.
+pub const UNKNOWN_SPAN: Interval = Interval::ALL;
+
 /// The name of the pointer's object, below that of the project.
 pub(crate) const POINTER: &str = "applied";
 
@@ -110,7 +114,7 @@ pub struct Pointer {
     /// The staged generation.
     pub staged: Option<Generation>,
     /// For each table that the staged generation fills, the event times that the previous version
-    /// had when the new one was staged. Later events are written to both versions.
+    /// had when all processes wrote events to both, or [`UNKNOWN_SPAN`] before that.
     #[serde(default)]
     pub spans: BTreeMap<String, Interval>,
     /// The number of changes of endpoints since the first version of Wafer that counted them.
@@ -119,6 +123,12 @@ pub struct Pointer {
 }
 
 impl Pointer {
+    /// Returns whether some process may still write events to the previous versions alone, so that
+    /// it is not known yet what the staged tables must be filled for.
+    pub fn has_unknown_spans(&self) -> bool {
+        self.spans.values().any(|span| *span == UNKNOWN_SPAN)
+    }
+
     /// Returns whether the same definitions are live and staged by another pointer.
     pub(crate) fn has_definitions_of(&self, other: &Self) -> bool {
         (self.live, self.staged, &self.spans) == (other.live, other.staged, &other.spans)

@@ -37,7 +37,7 @@ mod stored;
 mod task;
 
 pub use check::{CHECK_ROWS, CheckReport, check_function, check_predictions};
-pub use context::{Components, Context};
+pub use context::{Components, Context, DEFINITIONS_AGE, LatelyApplied};
 pub use definitions::{
     AggregateDef, ArtifactName, ComponentDef, Compression, Cuts, DECOMPRESSED_MIN,
     DECOMPRESSED_RATIO, Definitions, Dialect, Encoding, FIVE_MINUTES, FileOptions, Format,
@@ -48,7 +48,7 @@ pub use definitions::{
     ViewDef, Which, definition, feature_name, fingerprint, is_alias, predicted,
 };
 pub use functions::{ProjectFunction, ProjectFunctions};
-pub use generations::{Applied, Generation, Pointer};
+pub use generations::{Applied, Generation, Pointer, UNKNOWN_SPAN};
 pub use lease::{LEASE, RenewedLease};
 pub use names::{get, is_name, meant, nearest};
 pub use native_code::TARGETS;

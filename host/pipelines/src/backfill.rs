@@ -7,17 +7,16 @@
 //! so that there are not more commits and files than the data deserves. The online store is updated
 //! once, at the end, from the offline table. If the project has a staged version of the group, the
 //! backfill fills that version, and the staged definitions become live once all staged tables are
-//! filled (`staging.rs`). A backfill can be stopped and repeated at any time: intervals whose
-//! inputs did not change are skipped.
+//! filled. `staging.rs` says why nothing is missing then. A backfill can be stopped and repeated at
+//! any time: intervals whose inputs did not change are skipped.
 
 mod pieces;
 
 use std::sync::Arc;
-use std::time;
 
 use bytes::Bytes;
 use serde::Serialize;
-use wafer_catalog::{BackfillEstimate, Definitions, Progress, Ticks, get};
+use wafer_catalog::{BackfillEstimate, Definitions, Generation, Progress, Ticks, get};
 use wafer_core::rules::Interval;
 use wafer_core::{Duration, Timestamp};
 use wafer_store::{Error, Expect, Result};
@@ -41,10 +40,6 @@ const COMMIT: Duration = Duration::from_micros(50_000);
 
 /// The default length of an interval.
 const DAY: Duration = Duration::from_days(1);
-
-/// The time after which every process that ingests events has loaded the staged definitions,
-/// counted from the start of the backfill.
-const SETTLE: time::Duration = time::Duration::from_secs(1);
 
 /// The largest number of intervals in one backfill.
 const MAX_INTERVALS: usize = 100_000;
@@ -84,16 +79,21 @@ pub struct BackfillReport {
     /// Whether a staged version of the group became live.
     pub became_live: bool,
     /// The first gap: event times that the live version has rows for and the staged version was
-    /// not filled for.
+    /// not filled for, or from other inputs than it has now.
     pub missing: Option<Interval>,
 }
 
-/// The version of a group that a backfill fills.
-struct FilledVersion {
-    /// The definitions with this version.
+/// What a backfill fills, and by which definitions.
+struct Filling {
+    /// The definitions with the version of the group.
     definitions: Arc<Definitions>,
-    /// Whether the version is staged and becomes live once it is filled.
-    is_staged: bool,
+    /// The staged generation of these definitions, which becomes live once its versions are filled.
+    /// `None` if they are live.
+    staged: Option<Generation>,
+    /// The intervals, in order.
+    intervals: Vec<Interval>,
+    /// The run over all of them.
+    run: RunRequest,
 }
 
 impl Pipelines {
@@ -112,11 +112,69 @@ impl Pipelines {
         request: &BackfillRequest,
         progress: Arc<dyn Progress>,
     ) -> Result<BackfillReport> {
+        // What is wrong with the request is said before anything is waited for.
+        self.filling(request)?;
+        let lease = self.run_lease(&request.pipeline).await?;
+        lease
+            .during(self.backfill_under_lease(request, &progress))
+            .await
+    }
+
+    /// Fills a pipeline's group. The caller must hold the lease of the pipeline, so that no run
+    /// writes to a version that is about to be replaced.
+    async fn backfill_under_lease(
+        &self,
+        request: &BackfillRequest,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<BackfillReport> {
+        if self.filling(request)?.staged.is_some() {
+            progress.stage("waiting until every process writes to the new version");
+            self.settle().await?;
+        }
         progress.stage("reading the source");
-        let FilledVersion {
+        let filling = self.filling(request)?;
+        let Filling {
             definitions,
-            is_staged,
-        } = self.filled_version(&request.pipeline);
+            intervals,
+            run,
+            ..
+        } = &filling;
+        let mut job = self
+            .job(definitions, run, None, OnlineUpdate::ByCaller)
+            .await?;
+        let mut report = self.fill(&mut job, intervals, progress).await?;
+        let Some(staged) = filling.staged else {
+            return Ok(report);
+        };
+        if run.archive {
+            // A process that was suspended for longer than `settle` waits may have committed events
+            // since. They are looked for once more.
+            job = self
+                .job(definitions, run, None, OnlineUpdate::ByCaller)
+                .await?;
+            report = report.with(self.fill(&mut job, intervals, progress).await?);
+        }
+        report.missing = self.first_missing(&job).await?;
+        if report.missing.is_none() {
+            report.became_live = self.record_filled(&report.table, staged).await?;
+        }
+        Ok(report)
+    }
+
+    /// Returns what a backfill fills: the staged version of the pipeline's group if there is one,
+    /// else the live version.
+    fn filling(&self, request: &BackfillRequest) -> Result<Filling> {
+        let applied = self.context.applied();
+        let table = |definitions: &Definitions| {
+            let pipeline = definitions.pipelines.get(&request.pipeline)?;
+            Some(definitions.groups[&pipeline.group].table())
+        };
+        let other = applied
+            .staged
+            .as_ref()
+            .filter(|staged| table(staged) != table(&applied.live));
+        let definitions = Arc::clone(other.unwrap_or(&applied.live));
+        let staged = applied.pointer.staged.filter(|_| other.is_some());
         let pipeline = get(&definitions.pipelines, &request.pipeline, "pipeline")?;
         let schedule = pipeline.schedule.as_ref();
         let ticks = schedule
@@ -125,7 +183,6 @@ impl Pipelines {
             .map_err(Error::invalid)?;
         let intervals = intervals(request, ticks.as_ref())?;
         let source = &definitions.sources[&pipeline.source];
-        let keeps_raw_events = source.keeps_events();
         let run = RunRequest {
             pipeline: request.pipeline.clone(),
             interval: Interval {
@@ -133,54 +190,14 @@ impl Pipelines {
                 to: request.to,
             },
             workers: request.workers,
-            archive: keeps_raw_events && (is_staged || source.files.is_none()),
+            archive: source.keeps_events() && (staged.is_some() || source.files.is_none()),
         };
-        let started = tokio::time::Instant::now();
-        let lease = self.run_lease(&request.pipeline).await?;
-        let work = async {
-            let mut job = self
-                .job(&definitions, &run, None, OnlineUpdate::ByCaller)
-                .await?;
-            let report = self.fill(&mut job, &intervals, &progress).await?;
-            if !(is_staged && keeps_raw_events) {
-                return Ok(report);
-            }
-            // Other processes may not have known the staged version in its first moments, so
-            // events that came in then were not written to it. They are in the archive by now.
-            tokio::time::sleep_until(started + SETTLE).await;
-            let mut job = self
-                .job(&definitions, &run, None, OnlineUpdate::ByCaller)
-                .await?;
-            let rest = self.fill(&mut job, &intervals, &progress).await?;
-            Ok(report.with(rest))
-        };
-        let mut report: BackfillReport = lease.during(work).await?;
-        if is_staged {
-            report.missing = self.first_missing(&report.table).await?;
-            if report.missing.is_none() {
-                report.became_live = self.record_filled(&report.table).await?;
-            }
-        }
-        Ok(report)
-    }
-
-    /// Returns which version of a pipeline's group a backfill fills.
-    fn filled_version(&self, pipeline: &str) -> FilledVersion {
-        let live = self.context.definitions();
-        let table = |definitions: &Definitions| {
-            let pipeline = definitions.pipelines.get(pipeline)?;
-            Some(definitions.groups[&pipeline.group].table())
-        };
-        match self.context.staged() {
-            Some(staged) if table(&staged) != table(&live) => FilledVersion {
-                definitions: staged,
-                is_staged: true,
-            },
-            _ => FilledVersion {
-                definitions: live,
-                is_staged: false,
-            },
-        }
+        Ok(Filling {
+            definitions,
+            staged,
+            intervals,
+            run,
+        })
     }
 
     /// Runs the intervals in passes. Then rebuilds the group's online rows, if this backfill or

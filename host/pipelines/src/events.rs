@@ -17,6 +17,13 @@
 //! 5. The online store makes the commits durable, as many at a time as take some MiB, in the order
 //!    of the events, and the push is answered event by event.
 //!
+//! Whatever is committed was made by definitions that were applied at most [`DEFINITIONS_AGE`] ago:
+//! the pointer to them is looked at when a push comes in, and before each commit, if the last look
+//! was longer ago. A push that took so long that others are applied by then is refused, and is
+//! pushed again. New versions of groups rely on it (`staging.rs`).
+//!
+//! [`DEFINITIONS_AGE`]: wafer_catalog::DEFINITIONS_AGE
+//!
 //! An event that is older than the source's `lateness` is written to the late table instead of
 //! the group. Events that the function or an expectation refuses go to the quarantine table. A
 //! row whose entity was deleted after the row's event time is left out, and its raw event is not
@@ -30,7 +37,9 @@ pub(crate) mod routes;
 
 use std::sync::{Arc, PoisonError};
 
-use wafer_catalog::{FIVE_MINUTES, SEVEN_DAYS, SourceDef, SourceKind, TableDef, get};
+use wafer_catalog::{
+    FIVE_MINUTES, LatelyApplied, SEVEN_DAYS, SourceDef, SourceKind, TableDef, get,
+};
 use wafer_core::{DataType, Duration, Field, IncomingEvent, Schema, Timestamp};
 use wafer_files::ReadColumn;
 use wafer_store::{
@@ -49,6 +58,10 @@ use crate::transform::Transform;
 /// committed together with them.
 const COMMIT_BYTES: u64 = 8 << 20;
 
+/// The number of online rows from which on no further events are committed together with theirs. No
+/// store divides so few into several commits, of which the later ones would begin later.
+const COMMIT_ROWS: usize = 4_000;
+
 impl Pipelines {
     /// Ingests events of a stream source: each event goes through every pipeline of the source, and
     /// everything that it writes is committed atomically. Waits until the accepted events are
@@ -56,24 +69,25 @@ impl Pipelines {
     ///
     /// # Errors
     /// Returns [`Kind::NotFound`] for an unknown source, [`Kind::Invalid`] for a source that takes
-    /// no events or that no pipeline reads, [`Kind::Unavailable`] when too many pushes are waiting,
-    /// [`Kind::Function`] when a function fails on the whole batch, and the errors of the stores.
-    /// No event was accepted unless the error came from a store.
+    /// no events or that no pipeline reads, [`Kind::Unavailable`] when too many pushes are waiting
+    /// or other definitions were applied meanwhile, [`Kind::Function`] when a function fails on the
+    /// whole batch, and the errors of the stores. Some of the events may be durable if the error
+    /// came from a store or says that other definitions were applied, and none otherwise.
     pub async fn ingest(
         &self,
         source: &str,
         events: Vec<IncomingEvent>,
         delivery: Delivery,
     ) -> Result<IngestReport> {
-        let definitions = self.context.definitions();
-        let definition = get(&definitions.sources, source, "source")?;
+        let lately = self.context.lately_applied().await?;
+        let definition = get(&lately.applied.live.sources, source, "source")?;
         let SourceKind::Stream { id, remember, .. } = &definition.kind else {
             let message = format!(
                 "source `{source}` takes no events; only a source with `type = \"stream\"` does"
             );
             return Err(Error::invalid(message));
         };
-        let routes = self.routes(source).await?;
+        let routes = self.routes(source, &lately.applied).await?;
         if routes.is_empty() {
             let message =
                 format!("no pipeline reads source `{source}`: its events would go nowhere");
@@ -109,7 +123,7 @@ impl Pipelines {
         });
         let (commits, first, watermark) = drafted.await??;
         self.raise_watermark(source, watermark);
-        self.commit(commits, first).await
+        self.commit(commits, first, lately).await
     }
 
     /// Writes events to a group directly, without the group's pipeline. The fields of an event
@@ -123,8 +137,8 @@ impl Pipelines {
         group: &str,
         events: Vec<IncomingEvent>,
     ) -> Result<IngestReport> {
-        let definitions = self.context.definitions();
-        let definition = get(&definitions.groups, group, "feature group")?;
+        let lately = self.context.lately_applied().await?;
+        let definition = get(&lately.applied.live.groups, group, "feature group")?;
         if !definition.aggregates.is_empty() {
             let message = format!(
                 "the features of group `{group}` are computed over windows of events; push the events to its source"
@@ -163,7 +177,7 @@ impl Pipelines {
         let push = draft_events(&events, &name, None, until, &routes, terms)?;
         let mut commits = Commits::new(name, push, routes, (now, until));
         let first = commits.next_slice();
-        self.commit(commits, first).await
+        self.commit(commits, first, lately).await
     }
 
     /// Begins a push, whose rows get numbers in the order in which they come in.
@@ -174,11 +188,18 @@ impl Pipelines {
 
     /// Commits what a push writes, of which the first part is encoded, and reports what became of
     /// each event. Further parts are encoded on the threads of functions, since there may be many.
-    async fn commit(&self, mut commits: Commits, first: Vec<EventCommit>) -> Result<IngestReport> {
+    /// `lately` are the definitions that it was made by.
+    async fn commit(
+        &self,
+        mut commits: Commits,
+        first: Vec<EventCommit>,
+        mut lately: LatelyApplied,
+    ) -> Result<IngestReport> {
         let due = self.context.due_until();
         let components = self.context.components();
         let (mut slice, mut outcomes) = (first, Vec::new());
         while !slice.is_empty() {
+            lately = self.context.still_applied(lately).await?;
             let work = format!("source/{}", commits.source);
             let committed = components.stores.online.commit_events(slice, due);
             outcomes.extend(for_work(work, committed).await?);
@@ -337,11 +358,13 @@ impl<'a> Encoder<'a> {
 
 /// Takes the next commits, as many as are committed together.
 fn next_slice(commits: &mut impl Iterator<Item = EventCommit>) -> Vec<EventCommit> {
-    let (mut slice, mut bytes) = (Vec::new(), 0);
+    let (mut slice, mut bytes, mut rows) = (Vec::new(), 0, 0);
     while bytes < COMMIT_BYTES
+        && rows < COMMIT_ROWS
         && let Some(commit) = commits.next()
     {
         bytes += encoded_bytes(&commit);
+        rows += commit.writes.len() + commit.early.len();
         slice.push(commit);
     }
     slice

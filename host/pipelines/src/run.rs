@@ -4,7 +4,8 @@
 //! How a run goes from plan to commit:
 //!
 //! 1. *Lease.* [`Pipelines::run`] acquires the lease of the pipeline, which it renews until the
-//!    end. A holder on this machine that is no longer alive does not count.
+//!    end. A holder on this machine that is no longer alive does not count. The definitions are
+//!    read then, because a new version of the group is made live under this lease (`staging.rs`).
 //! 2. *Plan.* The input is opened and digested (`job.rs`, `input.rs`), and compared with the
 //!    claim of the interval, which is the record of the last run over it. If that run succeeded
 //!    with the same inputs, there is nothing to do. If it did not finish, it is taken up again
@@ -105,8 +106,8 @@ impl Pipelines {
     ) -> Result<RequestedRun> {
         progress.stage("reading the source");
         self.check_interval(request)?;
-        let definitions = self.context.definitions();
         let lease = self.run_lease(&request.pipeline).await?;
+        let definitions = self.context.definitions();
         let work = async {
             let job = self
                 .job(&definitions, request, None, OnlineUpdate::AfterRun)
@@ -134,11 +135,19 @@ impl Pipelines {
         Err(Error::invalid(message))
     }
 
-    /// Acquires the lease that allows this process to run a pipeline.
+    /// Acquires the lease that allows this process to run a pipeline, and reads the present
+    /// definitions: those that were known before may be of a version that was replaced.
     pub(crate) async fn run_lease(&self, pipeline: &str) -> Result<RenewedLease> {
-        match self.context.lease(&run_lease_name(pipeline), LEASE).await? {
-            Leased::Mine(lease) => Ok(self.context.renewed(lease)),
-            Leased::HeldBy(holder) => Err(pipeline_busy_error(pipeline, &holder)),
+        let lease = match self.context.lease(&run_lease_name(pipeline), LEASE).await? {
+            Leased::Mine(lease) => self.context.renewed(lease),
+            Leased::HeldBy(holder) => return Err(pipeline_busy_error(pipeline, &holder)),
+        };
+        match self.context.refresh().await {
+            Ok(_) => Ok(lease),
+            Err(error) => {
+                lease.end().await;
+                Err(error)
+            }
         }
     }
 

@@ -1,24 +1,62 @@
 //! Staged group versions: which tables have to be filled before staged definitions become live.
 //!
 //! Applying a new version of a group whose old version has rows stages the whole generation of
-//! definitions. The old definitions stay live, and events are written to both versions from then
-//! on (`events/routes.rs`). A backfill (`backfill.rs`) fills the staged version from files and
+//! definitions. The old definitions stay live, and events are written to both versions
+//! (`events/routes.rs`). A backfill (`backfill.rs`) fills the staged version from files and
 //! from the raw events that were not written to it when they came in, and then rebuilds its
 //! online rows. The intervals that were filled must cover, without a gap, the event times that
-//! the old version had when the new one was staged. When this holds for all staged tables, the
-//! pointer to the live generation moves, and every process serves the new generation after its
-//! next look at the pointer.
+//! the old version has rows of. When this holds for all staged tables, the pointer to the live
+//! generation moves, and every process serves the new generation after its next look at the
+//! pointer.
+//!
+//! # Nothing is missing in the version that becomes live
+//!
+//! Processes do not learn of a staged version at the same moment. One that has not looked at the
+//! pointer yet writes events to the old version alone, with any event time, also one that is later
+//! than all that the old version had when the new one was staged. So:
+//!
+//! - Events are committed only by definitions that were applied at most [`DEFINITIONS_AGE`] ago
+//!   (`events.rs`), and a commit is durable soon after it was asked for, or never
+//!   ([`commits_within`](wafer_store::OnlineStore::commits_within)).
+//! - What a staged table must be filled for is unknown ([`UNKNOWN_SPAN`]) until that time has
+//!   passed since it was staged, and everything that came in by then is in the tables. Only then
+//!   the old version is asked for its event times, by the first backfill ([`Pipelines::settle`]).
+//!   They include those of all events that were not written to both versions, and these events are
+//!   in the archive, if the source keeps one.
+//! - An interval counts as filled only if it was filled from the inputs that a backfill finds now
+//!   ([`Pipelines::first_missing`]): not if raw events, files or the function are others since, and
+//!   not if the version was staged before, and was left out while events came in.
+//! - A table counts as filled only for the staged generation that it was filled for.
+//! - Runs write the live version alone. They are kept out by the lease of the pipeline, which a
+//!   backfill holds until the new version is live, and whoever gets that lease reads the pointer
+//!   (`run.rs`). The event times of a version that only runs write are asked for under that lease
+//!   by each backfill.
 
 use std::collections::BTreeMap;
 
-use serde::de::IgnoredAny;
-use serde_json::json;
-use wafer_catalog::{Definitions, Pointer, RunState, TableDef};
+use std::sync::Arc;
+use std::time;
+
+use serde::{Deserialize, Serialize};
+use wafer_catalog::{
+    Applied, DEFINITIONS_AGE, Definitions, Generation, GroupDef, Pointer, RunRecord, RunState,
+    TableDef, UNKNOWN_SPAN,
+};
 use wafer_core::rules::Interval;
 use wafer_core::{DataType, Duration};
 use wafer_store::{AsOf, Error, Expect, Kind, Result};
 
+use crate::run::job::Job;
 use crate::service::Pipelines;
+
+/// What is recorded of a staged table that is filled.
+#[derive(Debug, Serialize, Deserialize)]
+struct Filled {
+    /// The number of the staged generation that it was filled for. Earlier versions of Wafer did
+    /// not record it: such a table is filled again.
+    #[serde(default)]
+    generation: u64,
+}
 
 impl Pipelines {
     /// Checks that a table keeps the keys, columns and aggregates that it was first applied
@@ -56,98 +94,171 @@ impl Pipelines {
         )))
     }
 
+    /// Returns whether definitions would replace a version of a group by another one.
+    pub fn replaces_versions(&self, wanted: &Definitions) -> bool {
+        !replaced(&self.context.definitions(), wanted).is_empty()
+    }
+
     /// Returns the tables of new group versions that would replace versions with rows, and are
-    /// not filled yet.
+    /// not filled yet. A table is filled only while the definitions that it was filled for are
+    /// staged: if others are applied, events may come in that are not written to it.
     ///
     /// # Errors
     /// Returns the errors of the stores.
     pub async fn to_fill(&self, wanted: &Definitions) -> Result<Vec<String>> {
-        let live = self.context.definitions();
+        let applied = self.context.applied();
+        let is_staged = applied.staged.as_deref() == Some(wanted);
+        let staged = applied.pointer.staged.filter(|_| is_staged);
+        let offline = &self.context.components().stores.offline;
         let mut tables = Vec::new();
-        for (name, group) in &wanted.groups {
-            let Some(stored) = live.groups.get(name) else {
-                continue;
-            };
-            if stored.version != group.version
-                && self
-                    .context
-                    .components()
-                    .stores
-                    .offline
-                    .info(&stored.table())
-                    .await?
-                    .rows
-                    > 0
-                && !self.is_filled(&group.table()).await?
-            {
+        for (live, group) in replaced(&applied.live, wanted) {
+            let has_rows = offline.info(&live.table()).await?.rows > 0;
+            if has_rows && !self.is_filled(&group.table(), staged).await? {
                 tables.push(group.table());
             }
         }
         Ok(tables)
     }
 
-    /// Returns the span of event times in the live table of each group that gets another
-    /// version, by the name of the new version's table.
+    /// Finds out what the staged tables must be filled for, if that is not known yet. Before, waits
+    /// until all processes write events to them.
     ///
     /// # Errors
-    /// Returns the errors of the stores.
-    pub async fn spans(&self, wanted: &Definitions) -> Result<BTreeMap<String, Interval>> {
-        self.tables.flush_all().await?;
-        let live = self.context.definitions();
-        let mut spans = BTreeMap::new();
-        for (name, group) in &wanted.groups {
-            let other = live
-                .groups
-                .get(name)
-                .filter(|live| live.version != group.version);
-            let Some(live) = other else {
-                continue;
+    /// Returns the errors of [`settle_events`](Self::settle_events).
+    pub(crate) async fn settle(&self) -> Result<()> {
+        while let Some((applied, staged)) = self.unsettled() {
+            let groups = replaced(&applied.live, &staged);
+            let takes_events = |(live, _): &(&GroupDef, &GroupDef)| {
+                is_written_by_events(&applied.live, &live.name)
+                    || is_written_by_events(&staged, &live.name)
             };
-            let offline = &self.context.components().stores.offline;
-            let snapshot = offline.snapshot(&live.table(), AsOf::Latest).await?;
-            let times = snapshot.files().iter().filter_map(|file| file.events);
-            if let Some((from, last)) = times.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))) {
-                let to = last.plus(Duration::MICROSECOND);
-                spans.insert(group.table(), Interval { from, to });
+            if groups.iter().any(takes_events) {
+                self.settle_events().await?;
             }
+            self.record_spans(&applied, &staged).await?;
         }
-        Ok(spans)
+        Ok(())
     }
 
-    /// Returns the first span of event times that a staged table has yet to be filled for.
-    pub(crate) async fn first_missing(&self, table: &str) -> Result<Option<Interval>> {
-        let Some(span) = self.context.applied().pointer.spans.get(table).copied() else {
+    /// Returns what is applied and the staged definitions, if it is not known yet what these must
+    /// be filled for.
+    fn unsettled(&self) -> Option<(Arc<Applied>, Arc<Definitions>)> {
+        let applied = self.context.applied();
+        let staged = applied.staged.clone()?;
+        let is_unknown = applied.pointer.has_unknown_spans();
+        is_unknown.then_some((applied, staged))
+    }
+
+    /// Waits until no process commits events any more by definitions that were replaced before the
+    /// call, and appends to the tables what came in by then. The factor of 3/2 allows for clocks
+    /// that run at different speeds, and for the time that a look takes.
+    ///
+    /// # Errors
+    /// Returns the errors of [`flush_finished`](wafer_tables::Tables::flush_finished).
+    pub async fn settle_events(&self) -> Result<()> {
+        let commit = self.context.components().stores.online.commits_within();
+        let micros = DEFINITIONS_AGE
+            .as_micros()
+            .saturating_add(commit.as_micros());
+        let longest = time::Duration::from_micros(u64::try_from(micros).unwrap_or(0));
+        tokio::time::sleep(longest * 3 / 2).await;
+        self.tables.flush_finished().await
+    }
+
+    /// Records the event times that the replaced versions have now as those that the staged tables
+    /// must be filled for.
+    async fn record_spans(&self, applied: &Applied, staged: &Definitions) -> Result<()> {
+        let mut spans = BTreeMap::new();
+        for (live, group) in replaced(&applied.live, staged) {
+            if let Some(span) = self.event_times(&live.table()).await? {
+                spans.insert(group.table(), span);
+            }
+        }
+        let pointer = Pointer {
+            spans,
+            ..applied.pointer.clone()
+        };
+        match self.context.point(pointer, applied).await {
+            // Another backfill has recorded them, or other definitions were applied.
+            Err(e) if e.kind() == Kind::Conflict => self.context.refresh().await.map(drop),
+            other => other,
+        }
+    }
+
+    /// Returns the span of event times in a table, or `None` if it has no rows.
+    async fn event_times(&self, table: &str) -> Result<Option<Interval>> {
+        let offline = &self.context.components().stores.offline;
+        let snapshot = offline.snapshot(table, AsOf::Latest).await?;
+        let times = snapshot.files().iter().filter_map(|file| file.events);
+        let span = times.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
+        Ok(span.map(|(from, last)| Interval {
+            from,
+            to: last.plus(Duration::MICROSECOND),
+        }))
+    }
+
+    /// Returns the first span of event times that a staged table has yet to be filled for. Only
+    /// intervals count that were filled from the inputs that `job` reads, which is the last one of
+    /// the backfill that holds the lease of the pipeline.
+    pub(crate) async fn first_missing(&self, job: &Job) -> Result<Option<Interval>> {
+        let Some(span) = self.span_to_fill(job).await? else {
             return Ok(None);
         };
-        let mut done: Vec<Interval> = self
-            .claims(table)
-            .await?
-            .into_iter()
-            .filter(|run| run.state == RunState::Succeeded)
-            .map(|run| run.interval)
-            .collect();
+        let is_present = |run: &RunRecord| {
+            let inputs = job.inputs_over(run.interval, run.upstream);
+            run.state == RunState::Succeeded && run.inputs == inputs
+        };
+        let claims = self.claims(&job.target.table.name).await?;
+        let claims = claims.iter().map(|run| job.with_present_inputs(run));
+        let mut done: Vec<Interval> = claims.filter(is_present).map(|run| run.interval).collect();
         done.sort_by_key(|interval| interval.from);
         Ok(first_gap(span, &done))
     }
 
-    /// Returns whether a staged table was recorded as filled.
-    async fn is_filled(&self, table: &str) -> Result<bool> {
-        let name = filled_name(table);
-        Ok(self.context.object::<IgnoredAny>(&name).await?.is_some())
+    /// Returns the span of event times that the staged table of a job must be filled for.
+    async fn span_to_fill(&self, job: &Job) -> Result<Option<Interval>> {
+        let applied = self.context.applied();
+        let (Some(recorded), Some(live)) = (
+            applied.pointer.spans.get(&job.target.table.name),
+            applied.live.groups.get(&job.target.group.name),
+        ) else {
+            return Ok(None);
+        };
+        let takes_events =
+            job.source.kind.takes_events() || is_written_by_events(&applied.live, &live.name);
+        match takes_events {
+            // Events that came in since are in both versions.
+            true => Ok(Some(*recorded)),
+            false => self.event_times(&live.table()).await,
+        }
     }
 
-    /// Records that a staged table is filled, and makes the staged definitions live when all
-    /// staged tables are. Returns whether they became live.
-    pub(crate) async fn record_filled(&self, table: &str) -> Result<bool> {
+    /// Returns whether a staged table was recorded as filled for a staged generation.
+    async fn is_filled(&self, table: &str, staged: Option<Generation>) -> Result<bool> {
+        let Some(staged) = staged else {
+            return Ok(false);
+        };
+        let recorded = self.context.object::<Filled>(&filled_name(table)).await?;
+        Ok(recorded.is_some_and(|(filled, _)| filled.generation == staged.number))
+    }
+
+    /// Records that a table is filled for the staged generation, and makes the staged definitions
+    /// live when all staged tables are. Returns whether they became live; they do not if others
+    /// were applied meanwhile.
+    pub(crate) async fn record_filled(&self, table: &str, staged: Generation) -> Result<bool> {
+        let filled = Filled {
+            generation: staged.number,
+        };
         self.context
-            .put_object(&filled_name(table), &json!({}), Expect::Anything)
+            .put_object(&filled_name(table), &filled, Expect::Anything)
             .await?;
         self.context.refresh().await?;
         let applied = self.context.applied();
-        let (Some(staged), Some(generation)) = (&applied.staged, applied.pointer.staged) else {
+        let (Some(definitions), Some(generation)) = (&applied.staged, applied.pointer.staged)
+        else {
             return Ok(false);
         };
-        if !self.to_fill(staged).await?.is_empty() {
+        if generation.number != staged.number || !self.to_fill(definitions).await?.is_empty() {
             return Ok(false);
         }
         let pointer = Pointer {
@@ -157,6 +268,26 @@ impl Pipelines {
         self.context.point(pointer, &applied).await?;
         Ok(true)
     }
+}
+
+/// Returns the groups that have another version in the wanted definitions than in the live ones:
+/// the live version and the wanted one of each.
+fn replaced<'a>(
+    live: &'a Definitions,
+    wanted: &'a Definitions,
+) -> Vec<(&'a GroupDef, &'a GroupDef)> {
+    let groups = wanted.groups.iter();
+    let both = groups.filter_map(|(name, group)| Some((live.groups.get(name)?, group)));
+    both.filter(|(live, group)| live.version != group.version)
+        .collect()
+}
+
+/// Returns whether events are written to a group.
+fn is_written_by_events(definitions: &Definitions, group: &str) -> bool {
+    let mut pipelines = definitions.pipelines.values();
+    pipelines.any(|pipeline| {
+        pipeline.group == group && definitions.sources[&pipeline.source].kind.takes_events()
+    })
 }
 
 /// Returns the name of the object that records that a staged table is filled.
@@ -218,31 +349,4 @@ pub fn written_tables(definitions: &Definitions) -> Vec<WrittenTable> {
 }
 
 #[cfg(test)]
-mod tests {
-    use wafer_core::Timestamp;
-
-    use super::*;
-
-    #[test]
-    fn first_gap_is_the_first_uncovered_part() {
-        let interval = |from, to| Interval {
-            from: Timestamp::from_micros(from),
-            to: Timestamp::from_micros(to),
-        };
-        for (done, wanted) in [
-            (&[][..], Some((10, 20))),
-            (&[(0, 30)], None),
-            (&[(10, 20)], None),
-            (&[(0, 12), (12, 20)], None),
-            (&[(0, 12), (13, 20)], Some((12, 13))),
-            (&[(11, 20)], Some((10, 11))),
-            (&[(0, 19)], Some((19, 20))),
-            (&[(0, 5), (30, 40)], Some((10, 20))),
-            (&[(5, 15), (6, 8), (15, 25)], None),
-        ] {
-            let done: Vec<Interval> = done.iter().map(|(a, b)| interval(*a, *b)).collect();
-            let wanted = wanted.map(|(from, to)| interval(from, to));
-            assert_eq!(first_gap(interval(10, 20), &done), wanted, "{done:?}");
-        }
-    }
-}
+mod tests;

@@ -6,9 +6,10 @@
 //!
 //! If a group has a new version and its old version has rows, the generation is staged instead:
 //! the old definitions stay live, and events are written to both versions. The generation becomes
-//! live when the new version is filled.
+//! live when the new version is filled. What it must be filled for is found out by its first
+//! backfill, when every process writes to both (`staging.rs` of the pipelines).
 
-use wafer_catalog::{Definitions, MadeBy, Plan, Pointer, blocking};
+use wafer_catalog::{Definitions, MadeBy, Plan, Pointer, UNKNOWN_SPAN, blocking};
 use wafer_pipelines::{Created, missing_files, written_tables};
 use wafer_store::{Kind, Result};
 
@@ -83,6 +84,10 @@ impl Platform {
     /// Returns the errors of [`plan`](Self::plan) and of the stores, and [`Kind::Conflict`] when
     /// another process applies definitions at the same time.
     pub async fn apply(&self, wanted: Definitions, go_live: GoLive) -> Result<Plan> {
+        if self.pipelines.replaces_versions(&wanted) {
+            // All rows of an old version may still be in the outbox.
+            self.tables.flush_finished().await?;
+        }
         let mut plan = self.plan(&wanted).await?;
         let tables = written_tables(&wanted);
         for written in &tables {
@@ -121,7 +126,10 @@ impl Platform {
             Pointer {
                 live: applied.pointer.live,
                 staged: Some(generation),
-                spans: self.pipelines.spans(&wanted).await?,
+                spans: to_fill
+                    .iter()
+                    .map(|table| (table.clone(), UNKNOWN_SPAN))
+                    .collect(),
                 ..Pointer::default()
             }
         };

@@ -89,6 +89,10 @@ impl Platform {
             let message = format!("nothing was dropped: {}", used.join("; "));
             return Err(Error::new(Kind::Conflict, message));
         }
+        if !wanted.is_empty() {
+            // A process that has not learned yet that they are not used any more may write them.
+            self.pipelines.settle_events().await?;
+        }
         let mut dropped = Vec::new();
         for table in wanted.values() {
             self.pipelines.remove_table(&table.table).await?;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use wafer_core::aggregate::{is_item, merge_items};
 use wafer_core::rules::{RowVersion, replaces};
-use wafer_core::{EntityKey, Timestamp};
+use wafer_core::{Duration, EntityKey, Timestamp};
 
 use crate::{Error, Kind, OutboxRow, Result};
 
@@ -224,6 +224,12 @@ pub trait OnlineStore: Debug + Display + Send + Sync + 'static {
         events: Vec<EventCommit>,
         now: Timestamp,
     ) -> Result<Vec<EventOutcome>>;
+
+    /// Returns the time after which a commit of events that was asked for is durable, or never will
+    /// be. Whoever has to read all events that were taken in before a moment waits for that long.
+    fn commits_within(&self) -> Duration {
+        Duration::from_secs(2)
+    }
 
     /// Replaces everything that a group version holds, early rows included, atomically:
     /// readers see either the old or the new content. Tombstones stay.

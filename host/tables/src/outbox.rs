@@ -110,6 +110,41 @@ impl Tables {
         Err(Error::new(Kind::Conflict, BUSY_MESSAGE))
     }
 
+    /// Appends everything to the offline tables that was committed before the call, also by commits
+    /// that another process is still finishing, which it waits for.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Conflict`] when another process flushes for a minute,
+    /// [`Kind::Unavailable`] when a commit is not finished within that time, and the errors of the
+    /// stores.
+    pub async fn flush_finished(&self) -> Result<()> {
+        let mut waiting: Option<Vec<String>> = None;
+        for _ in 0..600 {
+            let FlushReport {
+                busy, unfinished, ..
+            } = self.flush().await?;
+            if !busy {
+                let mut rest = waiting.unwrap_or_else(|| unfinished.clone());
+                rest.retain(|commit| unfinished.contains(commit));
+                if rest.is_empty() {
+                    return Ok(());
+                }
+                waiting = Some(rest);
+            }
+            tokio::time::sleep(time::Duration::from_millis(100)).await;
+        }
+        Err(match waiting {
+            None => Error::new(Kind::Conflict, BUSY_MESSAGE),
+            Some(commits) => {
+                let message = format!(
+                    "{} commits of events have not been finished for a minute; try again",
+                    commits.len()
+                );
+                Error::new(Kind::Unavailable, message)
+            }
+        })
+    }
+
     /// Appends the rows of one table, in commits of at most [`MAX_ROWS`] rows. It is boxed, so
     /// that it is compiled in this crate alone, and not in each that awaits it.
     fn flush_table<'a>(

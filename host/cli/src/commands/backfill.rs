@@ -90,8 +90,9 @@ impl Backfill {
             if let Some(missing) = report.missing {
                 text += &format!(
                     "\nThe new version is not live yet: the old one has rows of times for which \
-                     the new one was not filled, first from {} to {}. Backfill these times as \
-                     well, or leave their rows behind with `wafer apply --now`",
+                     the new one was not filled, or what it was filled from has changed since, \
+                     first from {} to {}. Backfill these times as well, or leave their rows \
+                     behind with `wafer apply --now`",
                     missing.from, missing.to
                 );
             }

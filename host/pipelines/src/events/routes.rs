@@ -13,19 +13,23 @@ use crate::source::read_columns;
 use crate::transform::Transform;
 
 impl Pipelines {
-    /// Returns the routes of a source's events, including those of staged definitions. They are
-    /// computed again when the definitions or the deletions change.
-    pub(crate) async fn routes(&self, source: &str) -> Result<Arc<Vec<Route>>> {
-        let (applied, deletions) = (self.context.applied(), self.tables.deletions().await?);
+    /// Returns the routes of a source's events by applied definitions, including those that are
+    /// staged. They are computed again when the definitions or the deletions change.
+    pub(crate) async fn routes(
+        &self,
+        source: &str,
+        applied: &Arc<Applied>,
+    ) -> Result<Arc<Vec<Route>>> {
+        let deletions = self.tables.deletions().await?;
         let is_current = |routes: &Routes| {
-            Arc::ptr_eq(&routes.applied, &applied) && Arc::ptr_eq(&routes.deletions, &deletions)
+            Arc::ptr_eq(&routes.applied, applied) && Arc::ptr_eq(&routes.deletions, &deletions)
         };
         if let Some(found) = self.cached_routes(source).filter(is_current) {
             return Ok(found.routes);
         }
-        let routes = Arc::new(self.compute_routes(source, &applied, &deletions)?);
+        let routes = Arc::new(self.compute_routes(source, applied, &deletions)?);
         let made = Routes {
-            applied,
+            applied: Arc::clone(applied),
             deletions,
             routes: Arc::clone(&routes),
         };

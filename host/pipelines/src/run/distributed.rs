@@ -181,6 +181,8 @@ impl Pipelines {
             }
         };
         let begun = async {
+            // As with `run_lease`.
+            self.context.refresh().await?;
             let (interval, schedule) = match interval {
                 Some(interval) => (interval, None),
                 None => match self.next_due(pipeline).await? {

@@ -27,8 +27,14 @@ impl Pipelines {
             other => other?,
         };
         // The triggers are asked again, because another host may have run the interval before
-        // the lease was acquired.
-        lease.during(self.run_triggers(&mut triggers)).await
+        // the lease was acquired, and by the definitions that are applied now.
+        lease.during(self.run_applied(pipeline)).await
+    }
+
+    /// Runs what is due by the triggers that a pipeline has by the applied definitions.
+    async fn run_applied(&self, pipeline: &str) -> Result<Option<RunRecord>> {
+        let mut triggers = triggers(&self.context.definitions(), pipeline)?;
+        self.run_triggers(&mut triggers).await
     }
 
     /// Returns whether an interval is due by any of the triggers, before the lease is acquired.

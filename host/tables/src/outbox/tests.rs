@@ -1,5 +1,5 @@
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use arrow_array::{Int64Array, StringArray};
@@ -138,6 +138,58 @@ impl Outbox for Disturbed {
         }
         self.store.trim(table, through).await
     }
+}
+
+/// The outbox of a store in which one commit is not finished at the first look, and another one
+/// never.
+#[derive(Debug)]
+struct Finishing {
+    store: Arc<MemoryStore>,
+    looks: AtomicUsize,
+}
+
+#[async_trait]
+impl Outbox for Finishing {
+    async fn has_rows(&self) -> Result<bool> {
+        Ok(true)
+    }
+
+    async fn waiting_since(&self) -> Result<Option<Timestamp>> {
+        self.store.waiting_since().await
+    }
+
+    async fn waiting(&self) -> Result<Waiting> {
+        let look = self.looks.fetch_add(1, Ordering::Relaxed);
+        if look == 1 {
+            commit(&self.store, TABLE, "a").await;
+        }
+        let name = if look == 0 { "a" } else { "later" };
+        Ok(Waiting {
+            unfinished: vec![name.to_owned()],
+            ..self.store.waiting().await?
+        })
+    }
+
+    async fn read(&self, table: &str, limit: usize) -> Result<Vec<OutboxEntry>> {
+        self.store.read(table, limit).await
+    }
+
+    async fn trim(&self, table: &str, through: u64) -> Result<()> {
+        self.store.trim(table, through).await
+    }
+}
+
+#[tokio::test]
+async fn commits_that_are_being_finished_are_waited_for_and_later_ones_are_not() {
+    let project = Project::new();
+    let outbox = Arc::new(Finishing {
+        store: Arc::clone(&project.store),
+        looks: AtomicUsize::new(0),
+    });
+    let tables = project.open_with("one", outbox).await;
+    tables.keep_table(&planes(TABLE)).await.unwrap();
+    tables.flush_finished().await.unwrap();
+    assert_eq!(events_in(&tables, TABLE).await, ["a"]);
 }
 
 #[tokio::test]

@@ -1,0 +1,323 @@
+//! Two processes over one store, of which one learns late of what the other one stages.
+
+use tempfile::TempDir;
+use wafer_catalog::{
+    Components, Context, FIVE_MINUTES, HALF_OF_THE_ROWS, Location, MadeBy, PassedColumn,
+    PipelineDef, SEVEN_DAYS, SourceDef, SourceKind, VersionName,
+};
+use wafer_core::{Clock, Field, IncomingEvent, SettableClock, SystemClock, Timestamp};
+use wafer_runtime::{Guests, Runtime, RuntimeConfig};
+use wafer_store::{ArtifactFolder, MemoryStore, OfflineTables, Stores, UnreachableFiles};
+use wafer_tables::Tables;
+
+use super::*;
+use crate::backfill::{BackfillReport, BackfillRequest};
+use crate::events::event::Delivery;
+use crate::producer::{Predictors, Producer};
+
+/// There are no models.
+#[derive(Debug)]
+struct NoPredictors;
+
+#[async_trait::async_trait]
+impl Predictors for NoPredictors {
+    async fn open(&self, model: &VersionName, _group: &GroupDef) -> Result<Arc<dyn Producer>> {
+        Err(Error::new(Kind::NotFound, format!("there is no `{model}`")))
+    }
+}
+
+/// The stores and the clock that all processes of a project share. The clock stands still.
+struct Project {
+    store: Arc<MemoryStore>,
+    clock: Arc<SettableClock>,
+    folder: TempDir,
+}
+
+impl Project {
+    fn new() -> Self {
+        let clock = SettableClock::new(Arc::new(SystemClock::new()), at("2020-02-01"), 0.0);
+        Self {
+            store: Arc::default(),
+            clock: Arc::new(clock),
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    /// Opens the project as a process of this name does.
+    async fn open(&self, process: &str) -> Pipelines {
+        let artifacts = ArtifactFolder::open(self.folder.path().join("artifacts")).unwrap();
+        let offline = OfflineTables::in_folder(&self.folder.path().join("offline")).unwrap();
+        let config = RuntimeConfig {
+            instances: 1,
+            ..RuntimeConfig::default()
+        };
+        let clock: Arc<dyn Clock> = Arc::<SettableClock>::clone(&self.clock);
+        let components = Components {
+            stores: Stores::new(Arc::clone(&self.store), Arc::new(artifacts), offline),
+            remote: Arc::new(UnreachableFiles {
+                form: "s3://BUCKET/FOLDER",
+                reason: "this is a test".to_owned(),
+            }),
+            runtime: Runtime::new(config).unwrap(),
+            guests: Guests::new(1, 1),
+            event_guests: Guests::new(1, 1),
+            clock: Arc::clone(&clock),
+            machine_clock: clock,
+            holder: format!("{process}/{}", std::process::id()),
+        };
+        let context = Arc::new(Context::open("p", components).await.unwrap());
+        let tables = Arc::new(Tables::new(Arc::clone(&context)));
+        Pipelines::new(context, tables, Arc::new(NoPredictors))
+    }
+
+    /// Advances the clock until what a process knows of the definitions is too old.
+    fn wait(&self) {
+        let later = self.clock.now().plus(DEFINITIONS_AGE);
+        assert_eq!(self.clock.set(later), Some(later));
+    }
+}
+
+fn at(time: &str) -> Timestamp {
+    Timestamp::parse_argument(time).unwrap()
+}
+
+/// Returns definitions of a stream `s` whose columns are those of a version of the group `g`.
+fn definitions(version: u32) -> Definitions {
+    let key = Field::new("k", DataType::Utf8, false);
+    let time = Field::new("t", DataType::Timestamp, false);
+    let value = Field::new("x", DataType::Int64, true);
+    let columns = [&key, &time, &value].map(PassedColumn::same);
+    let source = SourceDef {
+        kind: SourceKind::Stream {
+            id: None,
+            remember: SEVEN_DAYS,
+            archive: true,
+        },
+        files: None,
+        skew: FIVE_MINUTES,
+        ..SourceDef::of_files(Location::Remote(String::new()))
+    };
+    let group = GroupDef {
+        version,
+        keys: vec![key],
+        columns: vec![value],
+        ..GroupDef::new("g", "e", "t")
+    };
+    let pipeline = PipelineDef {
+        source: "s".to_owned(),
+        made_by: MadeBy::Columns(columns.to_vec()),
+        group: "g".to_owned(),
+        schedule: None,
+        max_rejects: HALF_OF_THE_ROWS,
+        doc: String::new(),
+    };
+    Definitions {
+        sources: BTreeMap::from([("s".to_owned(), source)]),
+        groups: BTreeMap::from([("g".to_owned(), group)]),
+        pipelines: BTreeMap::from([("p".to_owned(), pipeline)]),
+        ..Definitions::default()
+    }
+}
+
+/// Writes a version of the group as a generation, and creates its tables.
+async fn written(pipelines: &Pipelines, version: u32) -> Generation {
+    let definitions = definitions(version);
+    for WrittenTable { table, .. } in written_tables(&definitions) {
+        pipelines.tables.keep_table(&table).await.unwrap();
+        let offline = &pipelines.context.components().stores.offline;
+        let schema = table.schema().to_arrow();
+        offline.ensure(&table.name, &schema).await.unwrap();
+    }
+    let written = pipelines.context.write_generation(&definitions).await;
+    written.unwrap()
+}
+
+/// Makes a version of the group live at once.
+async fn make_live(pipelines: &Pipelines, version: u32) {
+    let pointer = Pointer {
+        live: written(pipelines, version).await,
+        ..Pointer::default()
+    };
+    let applied = pipelines.context.applied();
+    pipelines.context.point(pointer, &applied).await.unwrap();
+}
+
+/// Stages a version of the group.
+async fn stage(pipelines: &Pipelines, version: u32) {
+    let applied = pipelines.context.applied();
+    let pointer = Pointer {
+        live: applied.pointer.live,
+        staged: Some(written(pipelines, version).await),
+        spans: BTreeMap::from([(format!("g_v{version}"), UNKNOWN_SPAN)]),
+        ..Pointer::default()
+    };
+    pipelines.context.point(pointer, &applied).await.unwrap();
+}
+
+/// Finds out what the staged tables must be filled for, as if it had been waited for long enough.
+async fn record_spans(pipelines: &Pipelines) {
+    pipelines.tables.flush_finished().await.unwrap();
+    let (applied, staged) = pipelines.unsettled().unwrap();
+    pipelines.record_spans(&applied, &staged).await.unwrap();
+    assert!(pipelines.unsettled().is_none());
+}
+
+/// Takes in an event of a time.
+async fn ingest(pipelines: &Pipelines, time: &str) {
+    let event = format!(r#"{{"k": "a", "t": "{}", "x": 1}}"#, at(time));
+    let events = vec![IncomingEvent::from_json(event.as_bytes())];
+    let report = pipelines.ingest("s", events, Delivery::Now).await.unwrap();
+    assert_eq!(report.accepted, 1, "{report:?}");
+}
+
+async fn backfill(pipelines: &Pipelines, from: &str, to: &str) -> BackfillReport {
+    let request = BackfillRequest {
+        pipeline: "p".to_owned(),
+        from: at(from),
+        to: at(to),
+        interval: None,
+        workers: 1,
+    };
+    let report = pipelines.backfill(&request, Arc::new(())).await;
+    report.unwrap()
+}
+
+/// Returns the number of rows in the offline table of a version of the group.
+async fn rows(pipelines: &Pipelines, version: u32) -> u64 {
+    pipelines.tables.flush_finished().await.unwrap();
+    let offline = &pipelines.context.components().stores.offline;
+    let info = offline.info(&format!("g_v{version}")).await;
+    info.unwrap().rows
+}
+
+fn span(from: &str, last: &str) -> Interval {
+    Interval {
+        from: at(from),
+        to: at(last).plus(Duration::MICROSECOND),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn event_of_a_process_that_learns_late_of_a_staged_version_is_filled_in() {
+    let project = Project::new();
+    let first = project.open("first").await;
+    make_live(&first, 1).await;
+    let late = project.open("late").await;
+    ingest(&first, "2020-01-01").await;
+    stage(&first, 2).await;
+    assert!(first.context.applied().pointer.has_unknown_spans());
+
+    // Its time is after all that the old version had when the new one was staged.
+    ingest(&late, "2020-01-03").await;
+    assert_eq!((rows(&first, 1).await, rows(&first, 2).await), (2, 0));
+    project.wait();
+    ingest(&late, "2020-01-05").await;
+    assert_eq!((rows(&first, 1).await, rows(&first, 2).await), (3, 1));
+
+    record_spans(&first).await;
+    let wanted = span("2020-01-01", "2020-01-05");
+    assert_eq!(first.context.applied().pointer.spans["g_v2"], wanted);
+    // Later events are in both versions, and do not have to be filled in.
+    ingest(&late, "2020-01-20").await;
+    let report = backfill(&first, "2020-01-01", "2020-01-03").await;
+    let missing = Interval {
+        from: at("2020-01-03"),
+        ..wanted
+    };
+    assert_eq!((report.missing, report.became_live), (Some(missing), false));
+    let report = backfill(&first, "2020-01-03", "2020-01-06").await;
+    assert_eq!((report.missing, report.became_live), (None, true));
+    assert_eq!((rows(&first, 1).await, rows(&first, 2).await), (4, 4));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn version_that_was_left_out_for_a_while_is_filled_again() {
+    let project = Project::new();
+    let process = project.open("one").await;
+    make_live(&process, 1).await;
+    ingest(&process, "2020-01-01").await;
+    ingest(&process, "2020-01-03").await;
+    stage(&process, 2).await;
+    record_spans(&process).await;
+    let report = backfill(&process, "2020-01-01", "2020-01-04").await;
+    assert!(report.became_live, "{report:?}");
+    assert_eq!(rows(&process, 2).await, 2);
+
+    // The old version is live again, and an event comes in.
+    make_live(&process, 1).await;
+    ingest(&process, "2020-01-02").await;
+    assert_eq!((rows(&process, 1).await, rows(&process, 2).await), (3, 2));
+    let to_fill = process.to_fill(&definitions(2)).await.unwrap();
+    assert_eq!(to_fill, ["g_v2"]);
+    stage(&process, 2).await;
+    record_spans(&process).await;
+    // What was filled before was filled without the event.
+    let report = backfill(&process, "2020-01-03", "2020-01-04").await;
+    let missing = Interval {
+        from: at("2020-01-01"),
+        to: at("2020-01-03"),
+    };
+    assert_eq!((report.missing, report.became_live), (Some(missing), false));
+    let report = backfill(&process, "2020-01-01", "2020-01-04").await;
+    assert!(report.became_live, "{report:?}");
+    assert_eq!(rows(&process, 2).await, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn table_is_filled_only_for_the_generation_that_is_staged() {
+    let project = Project::new();
+    let (first, other) = (project.open("first").await, project.open("other").await);
+    make_live(&first, 1).await;
+    ingest(&first, "2020-01-01").await;
+    assert_eq!(rows(&first, 1).await, 1);
+    stage(&first, 2).await;
+    let staged = first.context.applied().pointer.staged.unwrap();
+    // Another process stages the same version again, while this one fills it.
+    other.context.refresh().await.unwrap();
+    stage(&other, 2).await;
+    assert!(!first.record_filled("g_v2", staged).await.unwrap());
+    let staged = first.context.applied().pointer.staged.unwrap();
+    assert!(first.record_filled("g_v2", staged).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_made_by_definitions_that_were_replaced_is_not_committed() {
+    let project = Project::new();
+    let first = project.open("first").await;
+    make_live(&first, 1).await;
+    let late = project.open("late").await;
+    let before = late.context.lately_applied().await.unwrap();
+    project.wait();
+    let same = late.context.still_applied(before).await.unwrap();
+    stage(&first, 2).await;
+    // The last look was a moment ago.
+    let same = late.context.still_applied(same).await.unwrap();
+    project.wait();
+    let error = late.context.still_applied(same).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Unavailable);
+    let present = late.context.lately_applied().await.unwrap();
+    assert!(present.applied.staged.is_some());
+}
+
+#[test]
+fn first_gap_is_the_first_uncovered_part() {
+    let interval = |from, to| Interval {
+        from: Timestamp::from_micros(from),
+        to: Timestamp::from_micros(to),
+    };
+    for (done, wanted) in [
+        (&[][..], Some((10, 20))),
+        (&[(0, 30)], None),
+        (&[(10, 20)], None),
+        (&[(0, 12), (12, 20)], None),
+        (&[(0, 12), (13, 20)], Some((12, 13))),
+        (&[(11, 20)], Some((10, 11))),
+        (&[(0, 19)], Some((19, 20))),
+        (&[(0, 5), (30, 40)], Some((10, 20))),
+        (&[(5, 15), (6, 8), (15, 25)], None),
+    ] {
+        let done: Vec<Interval> = done.iter().map(|(a, b)| interval(*a, *b)).collect();
+        let wanted = wanted.map(|(from, to)| interval(from, to));
+        assert_eq!(first_gap(interval(10, 20), &done), wanted, "{done:?}");
+    }
+}
