@@ -94,6 +94,7 @@ mod sandbox {
 /// Stores whose processes are killed or whose disks are full, and their upkeep.
 mod stores {
     mod compaction;
+    mod damaged_definitions;
     mod deletion;
     mod disk;
     mod kill;

@@ -19,7 +19,7 @@ use wafer_core::without_userinfo;
 use wafer_store::{Error, Kind, Result};
 
 /// Timeout of one attempt of a call.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
+pub(crate) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a connection may be idle. After that it is not used again.
 ///

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures::TryStreamExt as _;
 use object_store::path::Path;
 use wafer_core::Hasher;
-use wafer_store::{ArtifactFolder, ArtifactStore, Error, Kind, Result, blob_name};
+use wafer_store::{ArtifactFolder, ArtifactStore, Error, Kind, Result, blob_name, large_artifact};
 
 use crate::objects::Bucket;
 use crate::s3::{Content, Existing};
@@ -112,9 +112,9 @@ impl Artifacts {
         let digest = hasher.finish();
         if name.starts_with("blobs/") && name != blob_name(digest) {
             let message = format!(
-                "artifact {name} in {} is damaged: it is not what its name says. Restore an earlier \
-                 version of the object, or change the function and deploy it",
-                self.bucket
+                "artifact {name} in {self} is damaged: it is not what its name says, but {digest}. Restore \
+                 an earlier version of the object; if it belongs to a function, that can be changed and \
+                 deployed instead"
             );
             return Err(Error::new(Kind::Corrupt, message));
         }
@@ -135,9 +135,12 @@ impl ArtifactStore for Artifacts {
         Ok(())
     }
 
-    async fn get(&self, name: &str) -> Result<Option<Bytes>> {
+    async fn get_at_most(&self, name: &str, most: u64) -> Result<Option<Bytes>> {
         let (key, about) = (self.key(name), self.about("read", name));
         match self.bucket.client().open_object(&key, None, &about).await? {
+            Some(found) if found.total() > most => {
+                Err(large_artifact(self, name, (found.total(), most)))
+            }
             Some(found) => found.content().await.map(Some),
             None => Ok(None),
         }

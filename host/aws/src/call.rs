@@ -9,7 +9,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use tokio::time::Instant;
 use wafer_store::{Error, Kind, Result};
 
-use crate::account::partition;
+use crate::account::{ATTEMPT_TIMEOUT, partition};
 use crate::bulk::{Pacer, is_bulk};
 use crate::page::page_of;
 use crate::random::Random;
@@ -201,6 +201,12 @@ where
     }
 }
 
+/// Returns how long a call takes at most that is retried for so long. Its last attempt begins
+/// before that time is over, or is its second one.
+pub(crate) fn longest_call(lasts: Duration) -> Duration {
+    lasts.max(ATTEMPT_TIMEOUT) + ATTEMPT_TIMEOUT
+}
+
 /// Returns whether the connection of a call broke, which says nothing about how busy the table is.
 fn is_broken<E>(error: &SdkError<E, HttpResponse>) -> bool {
     match error {
@@ -364,6 +370,14 @@ mod tests {
         let answered = call(OPERATION, &mut backoff, attempt).await;
         assert_eq!(backoff.attempts(), attempts.get());
         (answered, attempts.get())
+    }
+
+    #[test]
+    fn longest_call_has_two_attempts_at_least() {
+        for (lasts, wanted) in [(0, 6), (2, 6), (3, 6), (10, 13)] {
+            let longest = longest_call(Duration::from_secs(lasts));
+            assert_eq!(longest, Duration::from_secs(wanted), "{lasts}");
+        }
     }
 
     const RESET: Failing = || SdkError::dispatch_failure(ConnectorError::io("reset".into()));

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::FutureExt as _;
+use tokio::time::Instant;
 use wafer_core::Timestamp;
 use wafer_store::{
     Consumed, CountRead, EarlyWrite, Error, EventCommit, EventOutcome, GroupContent, Kind, Metered,
@@ -149,9 +150,27 @@ impl Dynamo {
         tokio::time::sleep(self.layouts.age() * 3 / 2).await;
     }
 
-    /// Waits until reads that began with an older layout have finished.
+    /// Waits until reads that began with an older layout have finished, or look at the layout again
+    /// ([`are_live`](Self::are_live)) because they take longer.
     async fn wait_for_readers(&self) {
-        tokio::time::sleep(self.table.retry_for.0 * 2).await;
+        tokio::time::sleep(self.table.longest_read()).await;
+    }
+
+    /// Returns whether rows that were read with a layout, in a read that began then, are of epochs
+    /// that nobody has cleared meanwhile. A read of many calls may take longer than others wait for
+    /// readers.
+    async fn are_live(
+        &self,
+        keys: &[OnlineKey],
+        layout: &TableEpochs,
+        began: Instant,
+    ) -> Result<bool> {
+        if began.elapsed() <= self.table.longest_read() {
+            return Ok(true);
+        }
+        let present = self.layouts.fresh(&self.table).await?;
+        let mut groups = keys.iter().map(|key| &key.group);
+        Ok(groups.all(|group| present.live(group) == layout.live(group)))
     }
 
     /// Waits until all current commits are complete, finishing abandoned ones, and returns their
@@ -343,6 +362,7 @@ impl OnlineStore for Dynamo {
         }
         let mut backoff = self.table.read_backoff();
         loop {
+            let began = Instant::now();
             let (layout, due) = self.layouts.known();
             let place = |key: &OnlineKey| place(key, layout.live(&key.group));
             let places: Vec<Key> = keys.iter().map(place).collect();
@@ -366,7 +386,11 @@ impl OnlineStore for Dynamo {
                     continue;
                 }
             }
-            if let Some(rows) = self.rows_at(&places, &found, now, &count).await? {
+            let rows = self.rows_at(&places, &found, now, &count).await?;
+            if !self.are_live(keys, &layout, began).await? {
+                continue;
+            }
+            if let Some(rows) = rows {
                 return Ok(rows);
             }
             if !backoff.wait().await {

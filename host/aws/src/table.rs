@@ -30,7 +30,7 @@ use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use wafer_store::{Error, Kind, Result};
 
 use crate::bulk::Pacer;
-use crate::call::{Backoff, Failure, Operation, call};
+use crate::call::{Backoff, Failure, Operation, call, longest_call};
 use crate::random::Random;
 use crate::usage::Usage;
 
@@ -225,6 +225,11 @@ impl Table {
 
     pub(crate) fn read_backoff(&self) -> Backoff<'_> {
         Backoff::of_read(&self.random, self.retry_for.0)
+    }
+
+    /// Returns how long a call that reads takes at most.
+    pub(crate) fn longest_read(&self) -> Duration {
+        longest_call(self.retry_for.0)
     }
 
     pub(crate) fn write_backoff(&self) -> Backoff<'_> {

@@ -87,7 +87,15 @@ pub(crate) async fn move_pointer(
     };
     let metadata = stores.metadata.as_ref();
     put_pointer(metadata, project, pointer, based_on).await?;
-    earlier::remove(metadata, project).await
+    // The definitions count by now. What is left is read by nobody, and the next apply removes it.
+    if let Err(error) = earlier::remove(metadata, project).await {
+        tracing::warn!(
+            "the definitions are applied, but those of an earlier version of Wafer, below `{project}/`, \
+             could not be removed: {}",
+            error.chain()
+        );
+    }
+    Ok(())
 }
 
 /// Returns a generation that is in an artifact. If it is in objects, it is written as an artifact.

@@ -14,10 +14,10 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use wafer_core::{Clock, Digest, Duration, Timestamp};
 use wafer_runtime::{Function, Guests, Runtime};
-use wafer_store::{Error, Expect, Kind, RemoteFiles, Result, Stores};
+use wafer_store::{Error, Expect, Kind, MetadataStore, RemoteFiles, Result, Stores};
 
 use crate::definitions::{Definitions, FunctionDef};
-use crate::generations::{self, Applied};
+use crate::generations::{self, Applied, Generation, OnDamage, Pointer, artifact};
 use crate::names::get;
 
 /// How long after a look at the pointer events may be committed by the definitions that it found.
@@ -56,6 +56,8 @@ pub struct Context {
     store_id: String,
     components: Components,
     known: RwLock<Known>,
+    /// Lets one task after the other read what is applied, so that what was read last is newest.
+    reading: tokio::sync::Mutex<()>,
     functions: RwLock<HashMap<(String, Digest), LoadedFunction>>,
     lease_numbers: LeaseNumbers,
 }
@@ -64,6 +66,10 @@ pub struct Context {
 /// that two tasks of one process exclude each other.
 #[derive(Debug, Default)]
 pub(crate) struct LeaseNumbers(pub(crate) AtomicU64);
+
+/// The time after which a generation that could not be read is tried again, although the pointer
+/// did not move.
+const RETRY_PAUSE: Duration = Duration::from_secs(10);
 
 /// What was read last of what is applied.
 #[derive(Debug)]
@@ -76,6 +82,8 @@ struct Known {
     endpoints: u64,
     /// When the last look with strong consistency was begun, by the machine's clock.
     looked: Timestamp,
+    /// The pointer that was found since, if what it names cannot be read.
+    unreadable: Option<Unreadable>,
 }
 
 /// Applied definitions, with the time of a look that found them.
@@ -87,6 +95,17 @@ pub struct LatelyApplied {
     looked: Timestamp,
 }
 
+/// A pointer whose definitions cannot be read.
+#[derive(Debug)]
+struct Unreadable {
+    /// The version of the pointer's object.
+    version: u64,
+    kind: Kind,
+    message: String,
+    /// When they are tried again.
+    next: Timestamp,
+}
+
 impl Known {
     fn new(applied: Applied, looked: Timestamp) -> Self {
         Self {
@@ -94,23 +113,62 @@ impl Known {
             endpoints: applied.pointer.endpoints,
             applied: Arc::new(applied),
             looked,
+            unreadable: None,
         }
     }
 
-    /// Takes over what a look found that was begun at the time `looked`, unless something newer was
-    /// read meanwhile. Returns whether other definitions are applied than before.
+    /// Returns whether this pointer is the one that was read last.
+    fn is_of(&self, pointer: &Pointer, version: u64) -> bool {
+        version == self.version
+            && pointer.endpoints == self.endpoints
+            && pointer.has_definitions_of(&self.applied.pointer)
+    }
+
+    /// Takes over what a look found that was begun at the time `looked`. Returns whether other
+    /// definitions are applied than before. The pointer may have gone back, if the metadata store
+    /// was restored from a backup.
     fn learn(&mut self, read: Applied, looked: Timestamp) -> bool {
         self.looked = looked;
         if read.version < self.version {
-            return false;
+            tracing::warn!(
+                "the pointer to the definitions went back from version {} to {}, as when the metadata store \
+                 is restored: what it names now is followed",
+                self.version,
+                read.version
+            );
         }
         self.version = read.version;
         self.endpoints = read.pointer.endpoints;
-        let is_other = !read.pointer.has_definitions_of(&self.applied.pointer);
+        self.unreadable = None;
+        let was_whole = self.applied.damaged.is_empty();
+        let is_other = !was_whole || !read.pointer.has_definitions_of(&self.applied.pointer);
         if is_other {
             self.applied = Arc::new(read);
         }
         is_other
+    }
+
+    /// Returns the error of a pointer that could not be read a short while ago.
+    fn check_readable(&self, version: u64, now: Timestamp) -> Result<()> {
+        let known = self.unreadable.as_ref();
+        match known.filter(|known| known.version == version && now < known.next) {
+            None => Ok(()),
+            Some(Unreadable { kind, message, .. }) => Err(Error::new(*kind, message.clone())),
+        }
+    }
+
+    /// Notes that what a pointer names could not be read. Only what is stored counts, and not a
+    /// store that does not answer.
+    fn note_unreadable(&mut self, version: u64, error: &Error, now: Timestamp) {
+        let (Kind::Corrupt | Kind::Invalid) = error.kind() else {
+            return;
+        };
+        self.unreadable = Some(Unreadable {
+            version,
+            kind: error.kind(),
+            message: error.chain(),
+            next: now.plus(RETRY_PAUSE),
+        });
     }
 }
 
@@ -126,13 +184,28 @@ impl Context {
     /// # Errors
     /// Returns the errors of the stores.
     pub async fn open(project: &str, components: Components) -> Result<Self> {
+        Self::open_by(project, components, OnDamage::Fail).await
+    }
+
+    /// Opens a project to apply definitions to it. Applied generations that are damaged are noted
+    /// ([`Applied::damaged`]), since applying is what mends them ([`mend`](Self::mend)).
+    ///
+    /// # Errors
+    /// Returns the errors of the stores.
+    pub async fn open_to_apply(project: &str, components: Components) -> Result<Self> {
+        Self::open_by(project, components, OnDamage::Note).await
+    }
+
+    async fn open_by(project: &str, components: Components, on_damage: OnDamage) -> Result<Self> {
         let looked = components.machine_clock.now();
-        let applied = generations::read(&components.stores, project, &Applied::default()).await?;
+        let nothing = Applied::default();
+        let applied = generations::read(&components.stores, project, &nothing, on_damage).await?;
         Ok(Self {
             project: project.to_owned(),
             store_id: store_id(project, &components).await?,
             components,
             known: RwLock::new(Known::new(applied, looked)),
+            reading: tokio::sync::Mutex::default(),
             functions: RwLock::default(),
             lease_numbers: LeaseNumbers::default(),
         })
@@ -199,26 +272,57 @@ impl Context {
     ///
     /// It is for processes that look again and again. Between two looks they do not know of a
     /// change, so the look may be an eventually consistent read, which costs half: what it misses
-    /// is found by the next one.
+    /// is found by the next one. An earlier version than the last one is either such a read, or the
+    /// store was restored from a backup: the read with strong consistency that follows tells.
+    ///
+    /// What was known before stays if the look fails. Definitions that cannot be read are tried
+    /// again after ten seconds, or when the pointer moves.
     ///
     /// # Errors
-    /// Returns the errors of the stores.
+    /// Returns [`Kind::Corrupt`] when what is applied now is damaged, [`Kind::Invalid`] when a
+    /// later version of Wafer wrote it, and the errors of the stores.
     pub async fn poll(&self) -> Result<bool> {
         let name = format!("{}/{}", self.project, generations::POINTER);
-        let metadata = &self.components.stores.metadata;
+        let metadata: &dyn MetadataStore = self.components.stores.metadata.as_ref();
         let found = metadata.get_eventual(&name).await?;
-        let version = found.map_or(0, |found| found.version);
-        // Such a read may also find an earlier version than the one before did.
-        if version <= self.known().version {
+        let version = found.as_ref().map_or(0, |found| found.version);
+        let pointer = match &found {
+            None => Pointer::default(),
+            Some(found) => generations::parse_pointer(metadata, &name, found)?,
+        };
+        if self.known().is_of(&pointer, version) {
             return Ok(false);
         }
-        self.read_applied().await
+        self.known().check_readable(version, self.machine_now())?;
+        let read = self.read_applied().await;
+        if let Err(error) = &read {
+            let now = self.machine_now();
+            let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+            known.note_unreadable(version, error, now);
+        }
+        read
     }
 
     pub(crate) async fn read_applied(&self) -> Result<bool> {
+        self.read_applied_by(OnDamage::Fail).await
+    }
+
+    async fn read_applied_by(&self, on_damage: OnDamage) -> Result<bool> {
+        let _reading = self.reading.lock().await;
         let (before, looked) = (self.applied(), self.machine_now());
-        let read = generations::read(&self.components.stores, &self.project, &before).await?;
+        let stores = &self.components.stores;
+        let read = generations::read(stores, &self.project, &before, on_damage).await?;
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if read.version == 0 && known.version > 0 {
+            let message = format!(
+                "the pointer to the applied definitions, object `{}/{}` in {}, was there before and is gone: \
+                 restore the metadata store from a backup",
+                self.project,
+                generations::POINTER,
+                stores.metadata
+            );
+            return Err(Error::new(Kind::Corrupt, message));
+        }
         Ok(known.learn(read, looked))
     }
 
@@ -278,6 +382,28 @@ impl Context {
         let age = self.machine_now().since(lately.looked);
         // A clock that was set back does not tell how long ago the look was.
         (Duration::ZERO..DEFINITIONS_AGE).contains(&age)
+    }
+
+    /// Writes the artifacts of applied generations that are damaged or missing, as far as these
+    /// definitions are what they held, and reads what is applied again. Returns the generations.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Invalid`] when the definitions are too large together, and the errors of the
+    /// stores.
+    pub async fn mend(&self, wanted: &Definitions) -> Result<Vec<Generation>> {
+        let applied = self.applied();
+        if applied.damaged.is_empty() {
+            return Ok(Vec::new());
+        }
+        let wanted = Arc::new(wanted.clone());
+        let (digest, _) = artifact::packed(Arc::clone(&wanted)).await?;
+        let damaged = applied.damaged.iter().map(|damaged| damaged.generation);
+        let mended: Vec<_> = damaged.filter(|g| g.artifact == Some(digest)).collect();
+        if !mended.is_empty() {
+            artifact::write(self.components.stores.artifacts.as_ref(), wanted).await?;
+            self.read_applied_by(OnDamage::Note).await?;
+        }
+        Ok(mended)
     }
 
     /// Returns the current time of the clock of requests, events and schedules.
@@ -386,7 +512,7 @@ async fn store_id(project: &str, components: &Components) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::generations::{Generation, Pointer};
+    use crate::generations::Damaged;
 
     fn applied(version: u64, live: u64, endpoints: u64) -> Applied {
         let live = Generation {
@@ -406,7 +532,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_changes_only_with_the_definitions_and_never_back() {
+    fn what_is_known_changes_only_with_the_definitions() {
         let at = Timestamp::from_micros;
         let mut known = Known::new(applied(3, 1, 0), at(1));
         let first = Arc::clone(&known.applied);
@@ -416,10 +542,59 @@ mod tests {
         assert!(Arc::ptr_eq(&known.applied, &first));
         assert!(known.learn(applied(5, 2, 1), at(4)));
         assert_eq!(known.applied.pointer.live.number, 2);
-        // Another task began to read before, and ended later.
-        assert!(!known.learn(applied(4, 1, 1), at(3)));
-        assert_eq!((known.version, known.applied.version), (5, 5));
-        // What is known may be as old as the look that ended last.
-        assert_eq!(known.looked, at(3));
+        // The store was restored from a backup.
+        assert!(known.learn(applied(4, 1, 1), at(5)));
+        assert_eq!((known.version, known.applied.version), (4, 4));
+        assert_eq!(known.looked, at(5));
+        // Definitions that were damaged are taken over when they can be read.
+        let damaged = Damaged {
+            generation: Generation::default(),
+            reason: String::new(),
+        };
+        let damaged = Applied {
+            damaged: vec![damaged],
+            ..applied(4, 1, 1)
+        };
+        let mut known = Known::new(damaged, at(6));
+        assert!(known.learn(applied(4, 1, 1), at(7)));
+        assert!(known.applied.damaged.is_empty());
+    }
+
+    #[test]
+    fn a_pointer_is_known_by_its_version_and_content() {
+        let known = Known::new(applied(3, 1, 2), Timestamp::MIN);
+        for (version, live, endpoints, is_known) in [
+            (3, 1, 2, true),
+            (4, 1, 2, false),
+            (2, 1, 2, false),
+            // The store was restored, and written to since.
+            (3, 2, 2, false),
+            (3, 1, 1, false),
+        ] {
+            let pointer = applied(version, live, endpoints).pointer;
+            assert_eq!(known.is_of(&pointer, version), is_known, "{version} {live}");
+        }
+    }
+
+    #[test]
+    fn definitions_that_cannot_be_read_are_tried_again_after_a_pause_or_a_move() {
+        let at = |second: i64| Timestamp::from_micros(second * 1_000_000);
+        let mut known = Known::new(applied(3, 1, 0), at(0));
+        let unreachable = Error::new(Kind::Unavailable, "no answer");
+        known.note_unreadable(4, &unreachable, at(0));
+        assert!(known.check_readable(4, at(0)).is_ok());
+        let damaged = Error::new(Kind::Corrupt, "it is damaged");
+        known.note_unreadable(4, &damaged, at(0));
+        for (version, second, is_tried) in [(4, 9, false), (4, 10, true), (5, 1, true)] {
+            let checked = known.check_readable(version, at(second));
+            assert_eq!(checked.is_ok(), is_tried, "{version} {second}");
+        }
+        let again = known.check_readable(4, at(1)).unwrap_err();
+        assert_eq!(
+            (again.kind(), again.to_string()),
+            (Kind::Corrupt, "it is damaged".to_owned())
+        );
+        known.learn(applied(4, 2, 0), at(1));
+        assert!(known.check_readable(4, at(1)).is_ok());
     }
 }

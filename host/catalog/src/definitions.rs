@@ -1,7 +1,8 @@
 //! The definitions of a project with everything resolved. All of them are stored together.
 //!
 //! The crate `wafer-config` makes them from `wafer.toml` and the signatures of the registered
-//! functions. Their JSON is stored, so a field that is added later needs a default value.
+//! functions. Their JSON is stored, so a field that is added later needs a default value. A field
+//! that is stored and no longer known would be refused (`generations/artifact.rs`).
 
 mod file_options;
 mod format;

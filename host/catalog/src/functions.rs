@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use wafer_core::Digest;
 use wafer_runtime::{Asset, AssetContent, FunctionSpec, RegisterError, Registered};
-use wafer_store::{ArtifactStoreExt as _, Error, Kind, Result, blob_name};
+use wafer_store::{ArtifactStoreExt as _, Error, Kind, Result, blob_name, damaged_artifact};
 
 use crate::context::Context;
 use crate::definitions::{ArtifactName, ComponentDef, FunctionDef, FunctionRole, digests};
@@ -102,9 +102,7 @@ impl Context {
         if asset.digest() == digest {
             return Ok(asset);
         }
-        let message =
-            format!("artifact {digest} in {artifacts} is damaged: it is not what its name says");
-        Err(Error::new(Kind::Corrupt, message))
+        Err(damaged_artifact(artifacts, digest, asset.digest()))
     }
 
     /// Returns a stored component with its assets, ready to be loaded.

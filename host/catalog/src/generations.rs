@@ -19,9 +19,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use wafer_core::Digest;
+use serde_json::Value as Json;
 use wafer_core::rules::Interval;
-use wafer_store::{Error, Kind, MetadataStore, Result, Stores};
+use wafer_core::{Digest, cut};
+use wafer_store::{Error, Kind, MetadataStore, Result, Stores, Versioned, blob_name};
 
 use crate::definitions::Definitions;
 use crate::stored;
@@ -35,6 +36,9 @@ pub const UNKNOWN_SPAN: Interval = Interval::ALL;
 
 /// The name of the pointer's object, below that of the project.
 pub(crate) const POINTER: &str = "applied";
+
+/// What the pointer's object looks like, as errors show it.
+const POINTER_FORM: &str = r#"{"live":{"number":7,"artifact":"sha256:…"},"staged":null}"#;
 
 /// Returns definitions as JSON objects, by the position of their kind in [`KINDS`] and their name.
 pub(crate) fn objects(definitions: &Definitions) -> BTreeMap<(usize, String), serde_json::Value> {
@@ -60,7 +64,7 @@ pub(crate) fn objects(definitions: &Definitions) -> BTreeMap<(usize, String), se
 
 /// A generation of definitions, as the pointer names it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "StoredGeneration", into = "StoredGeneration")]
+#[serde(try_from = "Json", into = "StoredGeneration")]
 pub struct Generation {
     /// The number of the generation, from 1; 0 if nothing has been applied yet.
     pub number: u64,
@@ -79,20 +83,43 @@ impl Generation {
 /// What is stored of a generation. An earlier version of Wafer, which would look for objects,
 /// expects a number: it refuses a pointer to an artifact, and does not take the project for an
 /// empty one.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize)]
 #[serde(untagged)]
 enum StoredGeneration {
     InObjects(u64),
     InArtifact { number: u64, artifact: Digest },
 }
 
-impl From<StoredGeneration> for Generation {
-    fn from(stored: StoredGeneration) -> Self {
-        let (number, artifact) = match stored {
-            StoredGeneration::InObjects(number) => (number, None),
-            StoredGeneration::InArtifact { number, artifact } => (number, Some(artifact)),
-        };
-        Self { number, artifact }
+/// The stored form of a generation in an artifact.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct InArtifact {
+    number: u64,
+    artifact: Digest,
+}
+
+impl TryFrom<Json> for Generation {
+    type Error = String;
+
+    fn try_from(stored: Json) -> Result<Self, Self::Error> {
+        if let Some(number) = stored.as_u64() {
+            return Ok(Self {
+                number,
+                artifact: None,
+            });
+        }
+        let text = stored.to_string();
+        match serde_json::from_value(stored) {
+            Ok(InArtifact { number, artifact }) => Ok(Self {
+                number,
+                artifact: Some(artifact),
+            }),
+            Err(reason) => Err(format!(
+                "{} is no generation ({reason}): one is written as {{\"number\":7,\"artifact\":\"sha256:…\"}}, \
+                 with 64 hexadecimal digits",
+                cut(text)
+            )),
+        }
     }
 }
 
@@ -146,6 +173,18 @@ pub struct Applied {
     pub pointer: Pointer,
     /// The version of the pointer's object then; 0 if nothing has been applied yet.
     pub version: u64,
+    /// The generations of the pointer that cannot be read. Their definitions are not among these.
+    /// It is empty unless the project was opened to apply definitions.
+    pub damaged: Vec<Damaged>,
+}
+
+/// A generation whose artifact is damaged or missing.
+#[derive(Clone, Debug)]
+pub struct Damaged {
+    /// The generation, as the pointer names it.
+    pub generation: Generation,
+    /// Why it cannot be read, and what to do.
+    pub reason: String,
 }
 
 impl Applied {
@@ -153,7 +192,8 @@ impl Applied {
     /// staged, and they are stored as the present version of Wafer stores them.
     pub fn is_only(&self, wanted: &Definitions) -> bool {
         let is_live = self.pointer.live.number > 0 && *self.live == *wanted;
-        is_live && self.staged.is_none() && !self.is_in_objects()
+        let is_whole = self.damaged.is_empty() && !self.is_in_objects();
+        is_live && self.staged.is_none() && is_whole
     }
 
     /// Returns whether an earlier version of Wafer wrote some of these definitions, as objects.
@@ -164,7 +204,10 @@ impl Applied {
 
     /// Returns the definitions of a generation, if it is one of these.
     pub(crate) fn definitions_of(&self, generation: Generation) -> Option<Arc<Definitions>> {
-        if generation == self.pointer.live {
+        let mut damaged = self.damaged.iter();
+        if damaged.any(|damaged| damaged.generation == generation) {
+            None
+        } else if generation == self.pointer.live {
             Some(Arc::clone(&self.live))
         } else if Some(generation) == self.pointer.staged {
             self.staged.clone()
@@ -182,26 +225,90 @@ pub(crate) async fn read_pointer(
     let name = format!("{project}/{POINTER}");
     match metadata.get(&name).await? {
         None => Ok((Pointer::default(), 0)),
-        Some(stored) => Ok((stored::read(&name, &stored.value)?, stored.version)),
+        Some(stored) => Ok((parse_pointer(metadata, &name, &stored)?, stored.version)),
+    }
+}
+
+/// Decodes the object of this name as a pointer.
+///
+/// # Errors
+/// Returns [`Kind::Corrupt`] when it is none.
+pub(crate) fn parse_pointer(
+    metadata: &dyn MetadataStore,
+    name: &str,
+    stored: &Versioned,
+) -> Result<Pointer> {
+    stored::read(name, &stored.value).map_err(|e| {
+        let message = format!(
+            "the pointer to the applied definitions is object `{name}` in {metadata}, and looks like \
+             {POINTER_FORM}: restore it from a backup"
+        );
+        Error::caused(e.kind(), message, e)
+    })
+}
+
+/// What becomes of a generation that is damaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnDamage {
+    /// Reading fails.
+    Fail,
+    /// It is noted, and the others are read.
+    Note,
+}
+
+impl OnDamage {
+    /// Returns what was read of a generation, or `None` if it is noted as damaged.
+    fn readable(
+        self,
+        generation: Generation,
+        read: Result<Arc<Definitions>>,
+        damaged: &mut Vec<Damaged>,
+    ) -> Result<Option<Arc<Definitions>>> {
+        match read {
+            Err(e) if self == Self::Note && e.kind() == Kind::Corrupt => {
+                damaged.push(Damaged {
+                    generation,
+                    reason: e.chain(),
+                });
+                Ok(None)
+            }
+            read => read.map(Some),
+        }
     }
 }
 
 /// Reads the definitions that are applied to a project. Those that are `known` already are not read
 /// again.
-pub(crate) async fn read(stores: &Stores, project: &str, known: &Applied) -> Result<Applied> {
+///
+/// # Errors
+/// Returns [`Kind::Corrupt`] when the pointer is damaged, or a generation is and reading fails
+/// then, [`Kind::Invalid`] when a later version of Wafer wrote a generation, and the errors of the
+/// stores.
+pub(crate) async fn read(
+    stores: &Stores,
+    project: &str,
+    known: &Applied,
+    on_damage: OnDamage,
+) -> Result<Applied> {
     let metadata = stores.metadata.as_ref();
     loop {
         let (pointer, version) = read_pointer(metadata, project).await?;
-        let live = read_generation(stores, project, pointer.live, known).await?;
+        let mut damaged = Vec::new();
+        let live = read_generation(stores, project, pointer.live, known).await;
+        let live = on_damage.readable(pointer.live, live, &mut damaged)?;
         let staged = match pointer.staged {
             None => None,
-            Some(staged) => Some(read_generation(stores, project, staged, known).await?),
+            Some(staged) => {
+                let read = read_generation(stores, project, staged, known).await;
+                on_damage.readable(staged, read, &mut damaged)?
+            }
         };
         let applied = Applied {
-            live,
+            live: live.unwrap_or_default(),
             staged,
             pointer,
             version,
+            damaged,
         };
         // Artifacts stay. Objects are removed when the pointer moves: what was read of them while
         // it moved may be incomplete, so it is read again.
@@ -225,16 +332,29 @@ async fn read_generation(
         Some(digest) => artifact::read(stores.artifacts.as_ref(), digest).await,
         None => earlier::read(stores.metadata.as_ref(), project, number).await,
     };
-    let definitions = read.map_err(|e| {
-        let kind = match e.kind() {
-            // It is not what the caller asked for that is missing.
-            Kind::NotFound => Kind::Corrupt,
-            kind => kind,
-        };
-        let message = format!("generation {number} of the definitions of `{project}`");
-        Error::caused(kind, message, e)
-    })?;
-    Ok(Arc::new(definitions))
+    read.map(Arc::new)
+        .map_err(|e| unreadable(stores, project, generation, e))
+}
+
+/// Makes the error for a generation that cannot be read.
+fn unreadable(stores: &Stores, project: &str, generation: Generation, cause: Error) -> Error {
+    let kind = match cause.kind() {
+        // It is not what the caller asked for that is missing.
+        Kind::NotFound => Kind::Corrupt,
+        kind => kind,
+    };
+    let Generation { number, artifact } = generation;
+    let mut message = format!("generation {number} of the definitions of `{project}`");
+    if let Some(digest) = artifact.filter(|_| kind == Kind::Corrupt) {
+        message = format!(
+            "{message} cannot be read: restore its artifact {} in {} from a backup, on S3 from the \
+             versions of the object; or run `wafer apply`, which writes it again if the project is as it \
+             was when it was applied",
+            blob_name(digest),
+            stores.artifacts
+        );
+    }
+    Error::caused(kind, message, cause)
 }
 
 #[cfg(test)]

@@ -48,7 +48,7 @@ pub use definitions::{
     ViewDef, Which, definition, feature_name, fingerprint, is_alias, predicted,
 };
 pub use functions::{ProjectFunction, ProjectFunctions};
-pub use generations::{Applied, Generation, Pointer, UNKNOWN_SPAN};
+pub use generations::{Applied, Damaged, Generation, Pointer, UNKNOWN_SPAN};
 pub use lease::{LEASE, RenewedLease};
 pub use names::{get, is_name, meant, nearest};
 pub use native_code::TARGETS;

@@ -67,6 +67,18 @@ pub(crate) async fn open(project: &Project, clock: Option<ClockOption>) -> Resul
     Ok(platform)
 }
 
+/// Opens a project like [`open`] for a command that applies definitions, which is possible also if
+/// those that are applied are damaged.
+///
+/// # Errors
+/// Returns the same errors.
+pub(crate) async fn open_to_apply(project: &Project) -> Result<Platform> {
+    let components = components(project, None).await?;
+    let platform = Platform::open_to_apply(&project.name, components).await?;
+    platform.context().check_clock().await?;
+    Ok(platform)
+}
+
 /// Opens a project like [`open`] for a command that only reads: the time of its last use stays.
 ///
 /// # Errors
@@ -86,6 +98,12 @@ pub(crate) async fn open_at_any_time(
     project: &Project,
     clock: Option<ClockOption>,
 ) -> Result<Platform> {
+    let components = components(project, clock).await?;
+    Ok(Platform::open(&project.name, components).await?)
+}
+
+/// Opens the stores of a project, and starts its sandbox.
+async fn components(project: &Project, clock: Option<ClockOption>) -> Result<Components> {
     let machine_clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let clock: Arc<dyn Clock> = match clock {
         Some(option) => Arc::new(SettableClock::new(
@@ -96,7 +114,7 @@ pub(crate) async fn open_at_any_time(
         None => Arc::clone(&machine_clock),
     };
     let backends = backends(&machine_clock)?;
-    let components = Components {
+    Ok(Components {
         stores: backends.open(&location(project)?).await?,
         remote: remote_files(),
         runtime: runtime()?,
@@ -105,8 +123,7 @@ pub(crate) async fn open_at_any_time(
         clock,
         machine_clock,
         holder: format!("{}/{}", host_name(), std::process::id()),
-    };
-    Ok(Platform::open(&project.name, components).await?)
+    })
 }
 
 /// The backends that this program can open stores with.

@@ -66,7 +66,8 @@ impl FromStr for Digest {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let error = || DigestError(text.to_owned());
         let hex = text.strip_prefix("sha256:").ok_or_else(error)?;
-        if hex.len() != 64 || !hex.is_ascii() {
+        // `from_str_radix` takes a sign, too.
+        if hex.len() != 64 || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(error());
         }
         let mut bytes = [0; 32];
@@ -143,6 +144,7 @@ mod tests {
             "ba78",
             &text[..70],
             &text.replace('b', "g"),
+            &text.replace("ba", "+a"),
             "sha256:ä",
         ] {
             assert!(wrong.parse::<Digest>().is_err(), "{wrong}");

@@ -61,11 +61,11 @@ struct Filled {
 impl Pipelines {
     /// Checks that a table keeps the keys, columns and aggregates that it was first applied
     /// with; only new columns may be added at the end. Rows and summaries with the old columns
-    /// may exist already.
+    /// may exist already. Returns whether its definition is stored as it is.
     ///
     /// # Errors
     /// Returns [`Kind::Invalid`] when the definition changed in another way.
-    pub async fn check_table(&self, wanted: &TableDef) -> Result<()> {
+    pub async fn check_table(&self, wanted: &TableDef) -> Result<bool> {
         if self.was_removed(&wanted.name).await? {
             return Err(Error::invalid(format!(
                 "table `{}` was dropped, and its name is not used again: give the group a version that was \
@@ -73,9 +73,8 @@ impl Pipelines {
                 wanted.name
             )));
         }
-        let stored = match self.tables.table_definition(&wanted.name).await {
-            Err(e) if e.kind() == Kind::NotFound => return Ok(()),
-            other => other?,
+        let Some(stored) = self.tables.stored_definition(&wanted.name).await? else {
+            return Ok(false);
         };
         let kept = stored.keys.len() + stored.columns.len();
         let columns = |table: &TableDef| -> Vec<(String, DataType)> {
@@ -85,7 +84,7 @@ impl Pipelines {
                 .collect()
         };
         if stored.aggregates == wanted.aggregates && columns(&stored) == columns(wanted) {
-            return Ok(());
+            return Ok(stored == *wanted);
         }
         Err(Error::invalid(format!(
             "table `{}` was applied with other columns or aggregates before, and may have rows; \
@@ -118,6 +117,43 @@ impl Pipelines {
             }
         }
         Ok(tables)
+    }
+
+    /// Returns the tables of versions of groups that may be live, and whose rows would no longer be
+    /// served, if it is not known which versions are live: those with rows of other versions than
+    /// the wanted ones, unless the wanted one is recorded as filled.
+    ///
+    /// # Errors
+    /// Returns the errors of the stores.
+    pub async fn may_be_live(&self, wanted: &Definitions) -> Result<Vec<String>> {
+        let known = self.tables.known_tables().await?;
+        let mut tables = Vec::new();
+        for group in wanted.groups.values() {
+            let prefix = format!("{}_v", group.name);
+            let version_of = |table: &str| table.strip_prefix(&prefix)?.parse::<u32>().ok();
+            let others = known
+                .iter()
+                .map(|table| &table.name)
+                .filter(|table| version_of(table).is_some_and(|version| version != group.version));
+            let others: Vec<&String> = others.collect();
+            if others.is_empty() || self.is_filled(&group.table()).await? {
+                continue;
+            }
+            for table in others {
+                if !self.was_removed(table).await? && self.has_rows(table).await? {
+                    tables.push(table.clone());
+                }
+            }
+        }
+        Ok(tables)
+    }
+
+    async fn has_rows(&self, table: &str) -> Result<bool> {
+        let offline = &self.context.components().stores.offline;
+        match offline.info(table).await {
+            Err(e) if e.kind() == Kind::NotFound => Ok(false),
+            info => Ok(info?.rows > 0),
+        }
     }
 
     /// Finds out what the staged tables must be filled for, if that is not known yet. Before, waits

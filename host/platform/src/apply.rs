@@ -8,12 +8,26 @@
 //! the old definitions stay live, and events are written to both versions. The generation becomes
 //! live when the new version is filled. What it must be filled for is found out by its first
 //! backfill, when every process writes to both (`staging.rs` of the pipelines).
+//!
+//! A generation whose artifact is damaged or missing is written again if its definitions are the
+//! wanted ones. Otherwise it is replaced, unless rows could be lost to requests by that: it alone
+//! says which versions of groups are live. All else that it held comes from the project file and
+//! the components, and models, releases and endpoints have records of their own.
 
-use wafer_catalog::{Definitions, MadeBy, Plan, Pointer, UNKNOWN_SPAN, blocking};
-use wafer_pipelines::{Created, missing_files, written_tables};
-use wafer_store::{Kind, Result};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::future::try_join_all;
+use wafer_catalog::{
+    Damaged, Definitions, Generation, GroupDef, MadeBy, Plan, Pointer, UNKNOWN_SPAN, blocking,
+};
+use wafer_pipelines::{Created, WrittenTable, missing_files, written_tables};
+use wafer_store::{Error, Kind, Result};
 
 use crate::Platform;
+
+/// The number of tables that are looked at, or written, at a time.
+const TABLES_AT_A_TIME: usize = 16;
 
 /// When definitions become live that have new versions of groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,25 +98,15 @@ impl Platform {
     /// Returns the errors of [`plan`](Self::plan) and of the stores, and [`Kind::Conflict`] when
     /// another process applies definitions at the same time.
     pub async fn apply(&self, wanted: Definitions, go_live: GoLive) -> Result<Plan> {
+        let mut warnings = self.mend(&wanted, go_live).await?;
         if self.pipelines.replaces_versions(&wanted) {
             // All rows of an old version may still be in the outbox.
             self.tables.flush_finished().await?;
         }
         let mut plan = self.plan(&wanted).await?;
-        let tables = written_tables(&wanted);
-        for written in &tables {
-            self.pipelines.check_table(&written.table).await?;
-        }
-        let offline = &self.context.components().stores.offline;
-        for written in &tables {
-            let table = &written.table;
-            if written.created == Created::WhenApplied {
-                offline
-                    .ensure(&table.name, &table.schema().to_arrow())
-                    .await?;
-            }
-            self.tables.keep_table(table).await?;
-        }
+        warnings.append(&mut plan.warnings);
+        plan.warnings = warnings;
+        self.make_tables(&wanted).await?;
         let to_fill = match go_live {
             GoLive::AtOnce => Vec::new(),
             GoLive::WhenFilled => std::mem::take(&mut plan.staged),
@@ -137,4 +141,125 @@ impl Platform {
         plan.staged = to_fill;
         Ok(plan)
     }
+
+    /// Checks all tables that definitions write to, and then creates those that are missing.
+    async fn make_tables(&self, wanted: &Definitions) -> Result<()> {
+        let tables = written_tables(wanted);
+        let mut are_kept = Vec::with_capacity(tables.len());
+        for some in tables.chunks(TABLES_AT_A_TIME) {
+            let checks = some.iter();
+            let checks = checks.map(|written| self.pipelines.check_table(&written.table));
+            are_kept.extend(try_join_all(checks).await?);
+        }
+        for (some, are_kept) in tables
+            .chunks(TABLES_AT_A_TIME)
+            .zip(are_kept.chunks(TABLES_AT_A_TIME))
+        {
+            let made = some.iter().zip(are_kept);
+            let made = made.map(|(written, is_kept)| self.make_table(written, *is_kept));
+            try_join_all(made).await?;
+        }
+        Ok(())
+    }
+
+    /// Creates a table if it is missing, and stores its definition unless that is kept as it is.
+    async fn make_table(&self, written: &WrittenTable, is_kept: bool) -> Result<()> {
+        let table = &written.table;
+        if written.created == Created::WhenApplied {
+            let offline = &self.context.components().stores.offline;
+            offline
+                .ensure(&table.name, &table.schema().to_arrow())
+                .await?;
+        }
+        match is_kept {
+            true => Ok(()),
+            false => self.tables.keep_table(table).await,
+        }
+    }
+
+    /// Returns the definitions by which those of a project are resolved: the live ones. If these
+    /// are damaged, the columns of the project's groups, which are given with their versions, are
+    /// those of their tables.
+    ///
+    /// # Errors
+    /// Returns the errors of the metadata store.
+    pub async fn definitions_in_use(
+        &self,
+        groups: &BTreeMap<String, u32>,
+    ) -> Result<Arc<Definitions>> {
+        let applied = self.context.applied();
+        if self.damaged_live().is_none() {
+            return Ok(Arc::clone(&applied.live));
+        }
+        let mut definitions = Definitions::default();
+        for (name, version) in groups {
+            let group = GroupDef {
+                version: *version,
+                ..GroupDef::new(name, "", "")
+            };
+            let Some(table) = self.tables.stored_definition(&group.table()).await? else {
+                continue;
+            };
+            let group = GroupDef {
+                entity: table.entity,
+                keys: table.keys,
+                columns: table.columns,
+                ..group
+            };
+            definitions.groups.insert(name.clone(), group);
+        }
+        Ok(Arc::new(definitions))
+    }
+
+    /// Returns the live generation if it is damaged.
+    fn damaged_live(&self) -> Option<Damaged> {
+        let applied = self.context.applied();
+        let mut damaged = applied.damaged.iter();
+        let live = damaged.find(|damaged| damaged.generation == applied.pointer.live);
+        live.cloned()
+    }
+
+    /// Writes applied generations that are damaged again, if their definitions are these, and
+    /// checks that these can take the place of the others. Returns warnings that say so.
+    async fn mend(&self, wanted: &Definitions, go_live: GoLive) -> Result<Vec<String>> {
+        let mended = self.context.mend(wanted).await?;
+        let written = |Generation { number, .. }| {
+            format!(
+                "the artifact of generation {number} of the definitions was damaged or missing, and was \
+                 written again"
+            )
+        };
+        let mut warnings: Vec<String> = mended.into_iter().map(written).collect();
+        let applied = self.context.applied();
+        if let Some(damaged) = self.damaged_live()
+            && go_live == GoLive::WhenFilled
+        {
+            let lost = self.pipelines.may_be_live(wanted).await?;
+            if !lost.is_empty() {
+                return Err(cannot_replace(&damaged, &lost));
+            }
+        }
+        for Damaged { generation, reason } in &applied.damaged {
+            warnings.push(match *generation == applied.pointer.live {
+                true => format!(
+                    "{reason}. These definitions take its place. It is not known what they change: what is \
+                     live is listed as new, and what was removed is not listed"
+                ),
+                false => format!("{reason}. It is staged, and dropped"),
+            });
+        }
+        Ok(warnings)
+    }
+}
+
+/// Makes the error for a damaged generation in whose place no other definitions may be put.
+fn cannot_replace(damaged: &Damaged, lost: &[String]) -> Error {
+    let message = format!(
+        "{}. The project is not as it was, and may not take its place: it is lost which versions of groups \
+         are live, and {} may be, whose rows would no longer be served. Restore the artifact; or apply the \
+         project as it was before; or make the versions of this project live at once, with `--now`",
+        damaged.reason,
+        lost.join(", ")
+    );
+    Error::new(Kind::Corrupt, message)
 }

@@ -22,12 +22,14 @@ use std::time;
 use async_trait::async_trait;
 use tokio::sync::watch;
 use wafer_core::{Duration, Timestamp};
-use wafer_store::Result;
+use wafer_store::{Kind, Result};
 
 use crate::Platform;
 
 /// The time after which a task is run again before an invocation.
 const STALE: Duration = Duration::from_secs(1);
+/// The time after which a task that goes on failing is reported again.
+const REPORT_PAUSE: Duration = Duration::from_secs(60);
 
 /// A task that runs again and again in the background.
 #[async_trait]
@@ -84,6 +86,34 @@ struct TrackedTask {
     task: Box<dyn BackgroundTask>,
     /// The time when the task was last run before an invocation, by the machine's clock.
     last: Mutex<Timestamp>,
+    failures: Mutex<Failures>,
+}
+
+/// The rounds of a task that failed one after the other.
+#[derive(Debug, Default)]
+struct Failures {
+    /// The number of these rounds.
+    count: u64,
+    /// When the next one is reported.
+    next: Option<Timestamp>,
+}
+
+impl Failures {
+    /// Counts a failed round. Returns how many there are by now if it is to be reported: the first
+    /// one, and then one in a minute.
+    fn failed(&mut self, now: Timestamp) -> Option<u64> {
+        self.count += 1;
+        if self.next.is_some_and(|next| now < next) {
+            return None;
+        }
+        self.next = Some(now.plus(REPORT_PAUSE));
+        Some(self.count)
+    }
+
+    /// Begins anew after a round that did not fail. Returns how many had failed before.
+    fn succeeded(&mut self) -> u64 {
+        std::mem::take(self).count
+    }
 }
 
 impl Background {
@@ -105,6 +135,7 @@ impl Background {
             Arc::new(TrackedTask {
                 task,
                 last: Mutex::new(now),
+                failures: Mutex::default(),
             })
         });
         Self {
@@ -130,17 +161,27 @@ impl Background {
     }
 
     /// Runs the tasks that belong to a moment of an invocation. Tasks of the moments before an
-    /// invocation or request are run at most once a second.
+    /// invocation or request are run at most once a second. If these find that what is stored now
+    /// is damaged, or was written by a later version of Wafer, the process goes on with what it
+    /// has, as a server does.
     ///
     /// # Errors
-    /// Returns the first error of a task. The tasks after it are not run.
+    /// Returns the first other error of a task. The tasks after it are not run.
     pub async fn run_at(&self, moment: Moment) -> Result<()> {
         for tracked in &self.tasks {
             if tracked.task.moment() != Some(moment) {
                 continue;
             }
-            if moment == Moment::AfterAnswer || tracked.is_stale(&self.platform) {
+            if moment == Moment::AfterAnswer {
                 tracked.task.run(&self.platform).await?;
+            } else if tracked.is_stale(&self.platform) {
+                match tracked.task.run(&self.platform).await {
+                    Err(e) if matches!(e.kind(), Kind::Corrupt | Kind::Invalid) => {
+                        tracked.note_failure(&e.chain(), &self.platform);
+                    }
+                    Err(e) => return Err(e),
+                    Ok(()) => tracked.note_success(),
+                }
             }
         }
         Ok(())
@@ -172,6 +213,29 @@ impl TrackedTask {
             *last = now;
         }
         is_stale
+    }
+
+    /// Reports a failed round, unless one was reported a short while ago.
+    fn note_failure(&self, reason: &str, platform: &Platform) {
+        let now = platform.context().machine_now();
+        let failures = self.failures.lock();
+        let failed = failures.unwrap_or_else(PoisonError::into_inner).failed(now);
+        let what = self.task.failure();
+        match failed {
+            None => {}
+            Some(1) => tracing::warn!("{what}: {reason}"),
+            Some(count) => tracing::warn!("{what}, {count} times by now: {reason}"),
+        }
+    }
+
+    /// Reports that rounds no longer fail, if the last one did.
+    fn note_success(&self) {
+        let failures = self.failures.lock();
+        let failed = failures.unwrap_or_else(PoisonError::into_inner).succeeded();
+        if failed > 0 {
+            let what = self.task.failure();
+            tracing::info!("{what}, {failed} times in a row: that is over");
+        }
     }
 }
 
@@ -209,14 +273,32 @@ async fn run_loop(
     mut stopped: watch::Receiver<bool>,
 ) {
     while !*stopped.borrow() {
-        let (own, platform) = (Arc::clone(&tracked), Arc::clone(&platform));
-        let round = tokio::spawn(async move { own.task.run(&platform).await });
-        let failed = tracked.task.failure();
+        let (own, its) = (Arc::clone(&tracked), Arc::clone(&platform));
+        let round = tokio::spawn(async move { own.task.run(&its).await });
         match round.await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!("{failed}: {}", error.chain()),
-            Err(failure) => tracing::error!("{failed}: {failure}"),
+            Ok(Ok(())) => tracked.note_success(),
+            Ok(Err(error)) => tracked.note_failure(&error.chain(), &platform),
+            Err(failure) => {
+                let failed = tracked.task.failure();
+                tracing::error!("{failed}: {failure}");
+            }
         }
         let _ = tokio::time::timeout(tracked.task.pause(), stopped.changed()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_are_reported_at_first_once_a_minute_and_again_after_a_success() {
+        let mut failures = Failures::default();
+        let at = |tenth: i64| Timestamp::from_micros(tenth * 100_000);
+        // A task that fails ten times a second for two minutes.
+        let reported: Vec<u64> = (0..1_200).filter_map(|n| failures.failed(at(n))).collect();
+        assert_eq!(reported, [1, 601]);
+        assert_eq!((failures.succeeded(), failures.succeeded()), (1_200, 0));
+        assert_eq!(failures.failed(at(1_201)), Some(1));
     }
 }

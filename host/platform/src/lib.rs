@@ -87,7 +87,21 @@ impl Platform {
     /// # Errors
     /// Returns the errors of the metadata store.
     pub async fn open(project: &str, components: Components) -> Result<Self> {
-        let context = Arc::new(Context::open(project, components).await?);
+        Ok(Self::of(Context::open(project, components).await?))
+    }
+
+    /// Opens a project to apply definitions to it, which is possible also if those that are applied
+    /// are damaged.
+    ///
+    /// # Errors
+    /// Returns the errors of the metadata store.
+    pub async fn open_to_apply(project: &str, components: Components) -> Result<Self> {
+        Ok(Self::of(Context::open_to_apply(project, components).await?))
+    }
+
+    /// Creates the services over a context.
+    fn of(context: Context) -> Self {
+        let context = Arc::new(context);
         let tables = Arc::new(Tables::new(Arc::clone(&context)));
         let registry = Arc::new(Registry::new(Arc::clone(&context)));
         let training = Arc::new(Training::new(
@@ -111,14 +125,14 @@ impl Platform {
             Arc::clone(&tables),
             Arc::new(predictors),
         ));
-        Ok(Self {
+        Self {
             context,
             tables,
             pipelines,
             training,
             registry,
             serving,
-        })
+        }
     }
 
     /// Returns what the services share: stores, runtime, clocks and applied definitions.

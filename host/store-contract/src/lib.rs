@@ -736,6 +736,27 @@ pub async fn artifacts(store: &dyn ArtifactStore) {
         Ok(path) => std::fs::read(path.as_ref().unwrap()).unwrap() == b"blub",
     };
     assert!(is_damaged, "{copy:?}");
+    // What is damaged is replaced by what belongs there, for all ways to read it.
+    store
+        .put(&blob_name(digest), Bytes::from_static(b"blob"))
+        .await
+        .unwrap();
+    assert_eq!(&store.get_blob(digest).await.unwrap()[..], b"blob");
+    let path = store.file(&blob_name(digest)).await.unwrap().unwrap();
+    assert_eq!(std::fs::read(path).unwrap(), b"blob");
+
+    let name = blob_name(digest);
+    let whole = store.get_at_most(&name, 4).await.unwrap();
+    assert_eq!(whole.as_deref(), Some(&b"blob"[..]));
+    let large = store.get_at_most(&name, 3).await.unwrap_err();
+    assert_eq!(large.kind(), Kind::Corrupt);
+    let said = large.to_string();
+    assert!(
+        said.contains(&name) && said.contains("has 4 bytes, and may have 3"),
+        "{said}"
+    );
+    assert_eq!(store.get_at_most("a/c", 3).await.unwrap(), None);
+
     let missing = wafer_core::Digest::of(b"missing");
     assert_eq!(
         store.get_blob(missing).await.unwrap_err().kind(),

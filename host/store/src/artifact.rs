@@ -17,7 +17,15 @@ use crate::{Error, Kind, Result};
 #[async_trait]
 pub trait ArtifactStore: Debug + Display + Send + Sync + 'static {
     /// Returns an artifact, or `None` if there is no artifact of that name.
-    async fn get(&self, name: &str) -> Result<Option<Bytes>>;
+    async fn get(&self, name: &str) -> Result<Option<Bytes>> {
+        self.get_at_most(name, u64::MAX).await
+    }
+
+    /// Returns an artifact like [`get`](Self::get), if it has at most so many bytes.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Corrupt`] when it has more, before memory is taken for them.
+    async fn get_at_most(&self, name: &str, most: u64) -> Result<Option<Bytes>>;
 
     /// Writes an artifact, replacing any artifact of that name. The write is atomic: readers
     /// see the old bytes or the new bytes, also after a crash.
@@ -73,6 +81,25 @@ pub fn blob_name(digest: Digest) -> String {
     format!("blobs/{}/{hex}", &hex[..2])
 }
 
+/// Makes the error for an artifact that has the digest `found`, and another one in its name.
+pub fn damaged_artifact(store: &(impl Display + ?Sized), wanted: Digest, found: Digest) -> Error {
+    let name = blob_name(wanted);
+    let message = format!(
+        "artifact {name} in {store} is damaged: it is not what its name says, {wanted}, but {found}"
+    );
+    Error::new(Kind::Corrupt, message)
+}
+
+/// Makes the error for an artifact that has more bytes than its reader takes. For backends.
+pub fn large_artifact(
+    store: &(impl Display + ?Sized),
+    name: &str,
+    (bytes, most): (u64, u64),
+) -> Error {
+    let message = format!("artifact {name} in {store} has {bytes} bytes, and may have {most}");
+    Error::new(Kind::Corrupt, message)
+}
+
 /// Content-addressed access to any [`ArtifactStore`].
 #[async_trait]
 pub trait ArtifactStoreExt: ArtifactStore {
@@ -93,17 +120,13 @@ pub trait ArtifactStoreExt: ArtifactStore {
         let bytes = self.get(&blob_name(digest)).await?.ok_or_else(|| {
             Error::new(Kind::NotFound, format!("{self} has no artifact {digest}"))
         })?;
-        if Digest::of(&bytes) == digest {
-            Ok(bytes)
-        } else {
-            Err(Error::new(
-                Kind::Corrupt,
-                format!(
-                    "artifact {digest} in {self} is damaged: it is not what its name says. Restore it, \
-                     or change the function and apply it again"
-                ),
-            ))
+        let found = Digest::of(&bytes);
+        if found == digest {
+            return Ok(bytes);
         }
+        let damaged = damaged_artifact(self, digest, found);
+        let message = format!("{damaged}. Restore it, or change the function and apply it again");
+        Err(Error::new(Kind::Corrupt, message))
     }
 }
 

@@ -138,7 +138,11 @@ impl fmt::Display for CheckedCode {
 #[deny(clippy::missing_trait_methods)]
 impl ArtifactStore for CheckedCode {
     async fn get(&self, name: &str) -> Result<Option<Bytes>> {
-        let found = self.artifacts.get(name).await?;
+        self.get_at_most(name, u64::MAX).await
+    }
+
+    async fn get_at_most(&self, name: &str, most: u64) -> Result<Option<Bytes>> {
+        let found = self.artifacts.get_at_most(name, most).await?;
         if !is_code(name) {
             return Ok(found);
         }

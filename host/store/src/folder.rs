@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::private::{create_private_file, make_private_folder};
-use crate::{ArtifactStore, Error, Kind, Result};
+use crate::{ArtifactStore, Error, Kind, Result, large_artifact};
 
 /// How the names of temporary files end, after the number of the process and of the file.
 const PART: &str = "part";
@@ -205,11 +205,21 @@ impl fmt::Display for ArtifactFolder {
 
 #[async_trait]
 impl ArtifactStore for ArtifactFolder {
-    async fn get(&self, name: &str) -> Result<Option<Bytes>> {
+    async fn get_at_most(&self, name: &str, most: u64) -> Result<Option<Bytes>> {
         let path = self.path(name)?;
-        match std::fs::read(&path) {
-            Ok(bytes) => Ok(Some(bytes.into())),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        let read = || -> io::Result<(u64, Vec<u8>)> {
+            let file = File::open(&path)?;
+            let bytes = file.metadata()?.len();
+            let mut content = Vec::new();
+            if bytes <= most {
+                file.take(bytes).read_to_end(&mut content)?;
+            }
+            Ok((bytes, content))
+        };
+        match read() {
+            Ok((bytes, _)) if bytes > most => Err(large_artifact(self, name, (bytes, most))),
+            Ok((_, content)) => Ok(Some(content.into())),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(Error::io("read", &path, e)),
         }
     }

@@ -42,7 +42,9 @@ mod stores;
 mod upkeep;
 mod usage;
 
-pub use artifact::{ArtifactStore, ArtifactStoreExt, blob_name, digest_file};
+pub use artifact::{
+    ArtifactStore, ArtifactStoreExt, blob_name, damaged_artifact, digest_file, large_artifact,
+};
 pub use backend::{Backend, Backends, Embedded, LeftOut, StoreLocation};
 pub use compiled_code::{COMPILED, CheckedCode};
 pub use error::{Error, Kind, Result};

@@ -16,10 +16,19 @@ impl Tables {
     /// Returns [`Kind::NotFound`] for a table that was never applied, and the errors of the
     /// metadata store.
     pub async fn table_definition(&self, table: &str) -> Result<TableDef> {
-        match self.context.object(&format!("table/{table}")).await? {
-            Some((stored, _)) => Ok(stored),
+        match self.stored_definition(table).await? {
+            Some(stored) => Ok(stored),
             None => Err(self.unknown_table(table).await?),
         }
+    }
+
+    /// Returns the definition of a table, or `None` if the table was never applied.
+    ///
+    /// # Errors
+    /// Returns the errors of the metadata store.
+    pub async fn stored_definition(&self, table: &str) -> Result<Option<TableDef>> {
+        let stored = self.context.object(&format!("table/{table}")).await?;
+        Ok(stored.map(|(stored, _)| stored))
     }
 
     /// Makes the error for a table that was never applied, which suggests a similar name.

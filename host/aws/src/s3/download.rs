@@ -237,6 +237,11 @@ fn other_range(action: &str) -> Error {
 }
 
 impl Download<'_> {
+    /// Returns the size of the whole object in bytes.
+    pub(crate) fn total(&self) -> u64 {
+        self.first.version.total
+    }
+
     /// Returns the content, piece by piece. At most [`CONCURRENT_PARTS`] parts are in memory.
     ///
     /// The pieces fail with [`Kind::Conflict`] if the object was replaced since it was opened.

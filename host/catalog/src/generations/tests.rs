@@ -1,14 +1,17 @@
 //! Applying and reading on a store in memory.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::json;
-use wafer_store::{ArtifactFolder, Expect, MemoryStore, OfflineTables, Versioned, blob_name};
+use wafer_core::{Clock, Timestamp};
+use wafer_runtime::{Guests, Runtime, RuntimeConfig};
+use wafer_store::{ArtifactFolder, Expect, MemoryStore, OfflineTables, UnreachableFiles};
 
 use super::*;
 use crate::applied::move_pointer;
+use crate::context::{Components, Context};
 use crate::definitions::ViewDef;
 
 /// The stores of a project, and the folder of its artifacts.
@@ -30,7 +33,7 @@ impl Project {
     }
 
     async fn read(&self) -> Result<Applied> {
-        read(&self.stores, "p", &Applied::default()).await
+        read(&self.stores, "p", &Applied::default(), OnDamage::Fail).await
     }
 
     /// Writes definitions as a generation with this number.
@@ -166,7 +169,9 @@ async fn applied_definitions_are_read_and_known_ones_not_again() {
     project.point(pointer, &first).await.unwrap();
     // Without the artifact, what is live is found only by those who know it.
     std::fs::remove_file(project.artifact_path(first.pointer.live)).unwrap();
-    let second = read(&project.stores, "p", &first).await.unwrap();
+    let second = read(&project.stores, "p", &first, OnDamage::Fail)
+        .await
+        .unwrap();
     assert!(Arc::ptr_eq(&first.live, &second.live));
     assert_eq!(second.staged.as_deref(), Some(&view("b")));
     assert!(!second.is_only(&view("a")));
@@ -178,7 +183,9 @@ async fn applied_definitions_are_read_and_known_ones_not_again() {
         ..Pointer::default()
     };
     project.point(pointer, &second).await.unwrap();
-    let third = read(&project.stores, "p", &second).await.unwrap();
+    let third = read(&project.stores, "p", &second, OnDamage::Fail)
+        .await
+        .unwrap();
     assert!(Arc::ptr_eq(second.staged.as_ref().unwrap(), &third.live));
     assert!(third.staged.is_none());
 }
@@ -228,6 +235,221 @@ async fn damaged_or_missing_artifacts_are_errors_that_name_them() {
     let said = project.read().await.unwrap_err().chain();
     for part in ["generation 8", &*digest.to_string(), "how many bytes"] {
         assert!(said.contains(part), "{said}");
+    }
+}
+
+/// Applying goes on in spite of damage, and what it writes is there again.
+#[tokio::test]
+async fn damaged_generations_are_noted_and_their_artifacts_written_again() {
+    let project = Project::new();
+    project.make_live(1, &view("a")).await;
+    let first = project.read().await.unwrap();
+    let staged = project.write(2, &view("b")).await;
+    let pointer = Pointer {
+        staged: Some(staged),
+        ..first.pointer.clone()
+    };
+    project.point(pointer, &first).await.unwrap();
+    let noted = async || {
+        let nothing = Applied::default();
+        let read = read(&project.stores, "p", &nothing, OnDamage::Note).await;
+        read.unwrap()
+    };
+    let numbers = |applied: &Applied| -> Vec<u64> {
+        let damaged = applied.damaged.iter();
+        damaged.map(|damaged| damaged.generation.number).collect()
+    };
+    assert_eq!(numbers(&noted().await), [0; 0]);
+
+    let live = first.pointer.live;
+    std::fs::write(project.artifact_path(live), "something else").unwrap();
+    std::fs::remove_file(project.artifact_path(staged)).unwrap();
+    let damaged = noted().await;
+    assert_eq!(numbers(&damaged), [1, 2]);
+    assert_eq!(*damaged.live, Definitions::default());
+    assert!(damaged.staged.is_none() && damaged.definitions_of(live).is_none());
+    assert!(!damaged.is_only(&Definitions::default()));
+    let name = blob_name(live.artifact.unwrap());
+    let wanted = live.artifact.unwrap().to_string();
+    let found = Digest::of(b"something else").to_string();
+    for part in [
+        "generation 1",
+        "`wafer apply`, which writes it again",
+        &name,
+        &wanted,
+        &found,
+    ] {
+        let reason = &damaged.damaged[0].reason;
+        assert!(reason.contains(part), "{reason}");
+    }
+
+    // The name of the damaged artifact is taken, and its bytes are replaced all the same.
+    assert_eq!(project.write(1, &view("a")).await, live);
+    assert_eq!(numbers(&noted().await), [2]);
+    assert_eq!(project.write(2, &view("b")).await, staged);
+    assert_eq!(
+        project.read().await.unwrap().staged.as_deref(),
+        Some(&view("b"))
+    );
+
+    // Nothing is damaged that a later version wrote, so nothing may take its place.
+    let json = br#"{"views":{},"news":{}}"#;
+    let later = Bytes::from(zstd::bulk::compress(json, 1).unwrap());
+    let digest = Digest::of(&later);
+    let artifacts = &project.stores.artifacts;
+    artifacts.put(&blob_name(digest), later).await.unwrap();
+    let live = json!({"number": 3, "artifact": digest});
+    project
+        .put("p/applied", &json!({"live": live, "staged": null}))
+        .await;
+    for on_damage in [OnDamage::Fail, OnDamage::Note] {
+        let read = read(&project.stores, "p", &Applied::default(), on_damage).await;
+        let error = read.unwrap_err();
+        assert_eq!(error.kind(), Kind::Invalid);
+        let said = error.chain();
+        assert!(said.contains("a newer version of Wafer wrote it"), "{said}");
+    }
+}
+
+/// A clock that a test sets.
+#[derive(Debug, Default)]
+struct SetClock(AtomicI64);
+
+impl Clock for SetClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_micros(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// Returns the parts of a process that has the stores of a project.
+fn components(project: &Project, clock: &Arc<SetClock>) -> Components {
+    let config = RuntimeConfig {
+        instances: 1,
+        ..RuntimeConfig::default()
+    };
+    Components {
+        stores: project.stores.clone(),
+        remote: Arc::new(UnreachableFiles {
+            form: "s3://BUCKET/FOLDER",
+            reason: "this is a test".to_owned(),
+        }),
+        runtime: Runtime::new(config).unwrap(),
+        guests: Guests::new(1, 1),
+        event_guests: Guests::new(1, 1),
+        clock: Arc::<SetClock>::clone(clock),
+        machine_clock: Arc::<SetClock>::clone(clock),
+        holder: "test/1".to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn a_process_keeps_its_definitions_while_new_ones_cannot_be_read() {
+    let project = Project::new();
+    project.make_live(1, &view("a")).await;
+    let clock: Arc<SetClock> = Arc::default();
+    let context = Context::open("p", components(&project, &clock)).await;
+    let context = context.unwrap();
+    assert!(!context.poll().await.unwrap());
+
+    project.make_live(2, &view("b")).await;
+    let live = project.read().await.unwrap().pointer.live;
+    let path = project.artifact_path(live);
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::write(&path, "x").unwrap();
+    let first = context.poll().await.unwrap_err();
+    assert_eq!(first.kind(), Kind::Corrupt);
+    assert_eq!(*context.definitions(), view("a"));
+
+    // It is not read again before the pause is over, although it is whole by now.
+    std::fs::write(&path, whole).unwrap();
+    let second = context.poll().await.unwrap_err();
+    assert_eq!(second.to_string(), first.chain());
+    clock.0.store(10_000_000, Ordering::Relaxed);
+    assert!(context.poll().await.unwrap());
+    assert_eq!(*context.definitions(), view("b"));
+    assert!(!context.poll().await.unwrap());
+}
+
+/// A metadata store that was restored from a backup has an earlier pointer, which counts then.
+#[tokio::test]
+async fn a_pointer_that_goes_back_is_followed_and_a_lost_one_is_not() {
+    let project = Project::new();
+    project.make_live(1, &view("a")).await;
+    let metadata = Arc::clone(&project.stores.metadata);
+    let backup = metadata.get("p/applied").await.unwrap().unwrap();
+    project.make_live(2, &view("b")).await;
+    project.make_live(3, &view("c")).await;
+    let context = Context::open("p", components(&project, &Arc::default())).await;
+    let context = context.unwrap();
+    assert_eq!(*context.definitions(), view("c"));
+
+    metadata
+        .delete("p/applied", Expect::Anything)
+        .await
+        .unwrap();
+    let lost = context.poll().await.unwrap_err();
+    assert_eq!(lost.kind(), Kind::Corrupt);
+    assert!(lost.to_string().contains("`p/applied`"), "{lost}");
+    assert_eq!(*context.definitions(), view("c"));
+
+    // The version of the object begins at 1 again.
+    let put = metadata.put("p/applied", backup.value, Expect::Absent);
+    assert_eq!(put.await.unwrap(), 1);
+    assert!(context.poll().await.unwrap());
+    assert_eq!(*context.definitions(), view("a"));
+    // What is applied then is followed as well, with a version that was known before.
+    project.make_live(4, &view("d")).await;
+    assert!(context.poll().await.unwrap());
+    project.make_live(5, &view("e")).await;
+    assert!(context.poll().await.unwrap());
+    assert_eq!(*context.definitions(), view("e"));
+}
+
+#[tokio::test]
+async fn an_apply_mends_what_it_knows_and_leaves_the_rest() {
+    let project = Project::new();
+    project.make_live(1, &view("a")).await;
+    let live = project.read().await.unwrap().pointer.live;
+    std::fs::remove_file(project.artifact_path(live)).unwrap();
+    let parts = || components(&project, &Arc::default());
+    assert!(Context::open("p", parts()).await.is_err());
+    let context = Context::open_to_apply("p", parts()).await.unwrap();
+    assert!(context.mend(&view("b")).await.unwrap().is_empty());
+    assert_eq!(context.applied().damaged.len(), 1);
+    assert_eq!(context.mend(&view("a")).await.unwrap(), [live]);
+    assert!(context.applied().damaged.is_empty());
+    assert!(context.applied().is_only(&view("a")));
+    assert!(context.mend(&view("a")).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn pointers_that_are_none_are_errors_that_show_what_one_looks_like() {
+    let project = Project::new();
+    let digest = Digest::of(b"").to_string();
+    for (live, wanted) in [
+        (
+            json!({"number": 7, "artifact": "sha256:zz"}),
+            "`sha256:zz` is not a digest",
+        ),
+        (json!("sha256:zz"), r#""sha256:zz" is no generation"#),
+        (json!({"number": -1, "artifact": digest}), "invalid value"),
+        (json!({"number": 7}), "missing field `artifact`"),
+        (
+            json!({"number": 7, "artifact": digest, "new": 1}),
+            "unknown field `new`",
+        ),
+        (json!(-1), "-1 is no generation"),
+        (json!(null), "null is no generation"),
+    ] {
+        let pointer = json!({"live": live, "staged": null});
+        project.put("p/applied", &pointer).await;
+        let error = project.read().await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Corrupt);
+        let said = error.chain();
+        let form = r#"{"number":7,"artifact":"sha256:…"}"#;
+        for part in ["`p/applied`", "looks like", form, wanted] {
+            assert!(said.contains(part), "{pointer}: {said}");
+        }
     }
 }
 
@@ -294,6 +516,63 @@ async fn of_two_applies_one_fails_but_changes_of_endpoints_do_not_matter() {
     assert_eq!(*project.read().await.unwrap().live, view("b"));
 }
 
+/// The pointer has moved when the clean-up begins, so that its failure is none of the apply.
+#[tokio::test]
+async fn objects_that_cannot_be_removed_do_not_fail_the_apply() {
+    let project = Project::new();
+    project.put_objects(3, &view("a")).await;
+    let pointer = json!({"live": 3, "staged": null, "spans": {}});
+    project.put("p/applied", &pointer).await;
+    let based_on = project.read().await.unwrap();
+    let stores = Stores {
+        metadata: Arc::new(KeepingStore(Arc::clone(&project.stores.metadata))),
+        ..project.stores.clone()
+    };
+    let live = project.write(4, &view("b")).await;
+    let pointer = Pointer {
+        live,
+        ..Pointer::default()
+    };
+    move_pointer(&stores, "p", pointer, &based_on)
+        .await
+        .unwrap();
+    assert_eq!(*project.read().await.unwrap().live, view("b"));
+    assert_eq!(project.names().await.len(), 2);
+
+    // The next apply removes what was left.
+    project.make_live(5, &view("c")).await;
+    assert_eq!(project.names().await, ["p/applied"]);
+}
+
+/// A store that deletes nothing.
+#[derive(Debug)]
+struct KeepingStore(Arc<dyn MetadataStore>);
+
+impl std::fmt::Display for KeepingStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("keeping")
+    }
+}
+
+#[async_trait]
+impl MetadataStore for KeepingStore {
+    async fn get(&self, name: &str) -> Result<Option<Versioned>> {
+        self.0.get(name).await
+    }
+
+    async fn put(&self, name: &str, value: Bytes, expect: Expect) -> Result<u64> {
+        self.0.put(name, value, expect).await
+    }
+
+    async fn delete(&self, _name: &str, _expect: Expect) -> Result<()> {
+        Err(Error::new(Kind::Unavailable, "nothing is deleted"))
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<(String, Versioned)>> {
+        self.0.list(prefix).await
+    }
+}
+
 /// A store whose pointer moves, once, between two reads of objects, and whose objects are removed
 /// then.
 #[derive(Debug)]
@@ -350,7 +629,9 @@ async fn objects_that_are_removed_while_they_are_read_are_read_again() {
         metadata: Arc::new(moving),
         ..project.stores
     };
-    let applied = read(&stores, "p", &Applied::default()).await.unwrap();
+    let applied = read(&stores, "p", &Applied::default(), OnDamage::Fail)
+        .await
+        .unwrap();
     assert_eq!(
         (applied.pointer.live.number, &*applied.live),
         (2, &view("b"))

@@ -29,6 +29,9 @@ pub(crate) struct Plan {
 /// `wafer backfill`. Until then the old definitions stay live, and events are
 /// written to both versions.
 ///
+/// Applied definitions whose artifact is damaged or missing are written again if the
+/// project is as it was, and replaced if no rows that may be served are lost.
+///
 /// Examples:
 ///   wafer apply
 ///   wafer apply --no-build
@@ -60,12 +63,10 @@ pub(crate) async fn definitions(
     }
     let functions = platform.register(build::specs(project)?).await?;
     let columns = columns_of_files(project, platform).await?;
-    Ok(resolve(
-        project,
-        functions,
-        &columns,
-        &platform.context().definitions(),
-    )?)
+    let groups = project.groups.iter();
+    let versions = groups.map(|(name, group)| (name.clone(), group.version));
+    let applied = platform.definitions_in_use(&versions.collect()).await?;
+    Ok(resolve(project, functions, &columns, &applied)?)
 }
 
 /// Returns the columns of the files of sources that do not declare them, and whose columns are
@@ -174,7 +175,7 @@ impl Plan {
 impl Apply {
     pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
         let project = context.project()?;
-        let platform = app::open(&project, None).await?;
+        let platform = app::open_to_apply(&project).await?;
         let wanted = definitions(&project, &platform, self.no_build).await?;
         let here = wanted.sources.iter().filter(|(_, source)| source.is_here());
         let here: Vec<&str> = here.map(|(name, _)| name.as_str()).collect();

@@ -164,7 +164,7 @@ impl Deploy {
             logged: Vec::new(),
         };
         if !self.prepare {
-            let platform = app::open(&project, None).await?;
+            let platform = app::open_to_apply(&project).await?;
             self.deploy(&project, &cloud, &platform, &mut report)
                 .await?;
         }
