@@ -165,10 +165,7 @@ pub(crate) fn location(project: &Project) -> Result<StoreLocation> {
 /// Starts the state machine that `WAFER_STATE_MACHINE` names, waits for it, and returns its output.
 #[cfg(feature = "aws")]
 pub(crate) async fn run_on_aws(input: &serde_json::Value) -> Result<serde_json::Value> {
-    let arn = std::env::var("WAFER_STATE_MACHINE")
-        .ok()
-        .filter(|arn| !arn.is_empty());
-    let arn = arn.context(
+    let arn = wafer_config::variable("WAFER_STATE_MACHINE")?.context(
         "WAFER_STATE_MACHINE is not set: `terraform output -raw environment` says what to set",
     )?;
     let machine = wafer_aws::StateMachine::open(&arn).await?;
@@ -211,11 +208,9 @@ pub(crate) fn failed_batches(project: &Project, source: Option<&str>) -> Result<
         "the stores of this project are not on AWS, where Lambda keeps what it gave up: set \
          WAFER_STORE_ONLINE and WAFER_STORE_OBJECTS",
     )?;
-    let text = std::env::var("WAFER_EVENT_SOURCES").unwrap_or_default();
-    anyhow::ensure!(
-        !text.is_empty(),
-        "WAFER_EVENT_SOURCES is not set: `terraform output -raw environment` says what to set"
-    );
+    let text = wafer_config::variable("WAFER_EVENT_SOURCES")?.context(
+        "WAFER_EVENT_SOURCES is not set: `terraform output -raw environment` says what to set",
+    )?;
     let sources = wafer_aws::EventSources::parse(&text)?;
     let commands = sources.redrive_commands(&project.name, source);
     let folder = wafer_aws::failed_folder(&cloud.objects);
