@@ -39,6 +39,15 @@ fn doctor_checks_what_a_project_has_on_aws() {
         assert!(!ok && said.contains(wanted), "{said}");
         return;
     }
+    // Whatever a service that hangs holds up, its name is there.
+    let printed = text(&output);
+    for wanted in [
+        "checking stores …",
+        "checking bucket …",
+        "concurrency: FAIL",
+    ] {
+        assert!(printed.contains(wanted), "{wanted}: {printed}");
+    }
     for what in ["credentials", "bucket"] {
         let (ok, said) = of(what);
         assert!(ok, "{what}: {said}");

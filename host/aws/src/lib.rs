@@ -62,7 +62,7 @@ pub use files::Files;
 pub use infrastructure::{Infrastructure, ScheduleExpressions};
 pub use machine::StateMachine;
 pub use objects::Bucket;
-pub use preflight::{Check, Deployment};
+pub use preflight::{Check, Deployment, Listener, Step};
 pub use stores::Aws;
 
 use bulk::Pacer;

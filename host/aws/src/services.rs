@@ -17,7 +17,7 @@ use serde_json::{Value as Json, json};
 use url::form_urlencoded;
 use wafer_store::{Error, Kind, Result};
 
-use crate::account::{Account, domain};
+use crate::account::{Account, bucket_endpoint, domain};
 use crate::call::statement;
 use crate::queue::Queue;
 
@@ -102,6 +102,14 @@ pub(crate) struct QueueSettings {
     pub(crate) max_receive_count: Option<u64>,
 }
 
+/// The mappings of a function.
+#[derive(Debug, Default)]
+pub(crate) struct Mappings {
+    pub(crate) found: Vec<Mapping>,
+    /// Whether there are more of them, which were not asked for.
+    pub(crate) is_cut: bool,
+}
+
 /// Lambda and SQS, in the region of an account.
 #[derive(Debug)]
 pub(crate) struct Services {
@@ -112,7 +120,7 @@ pub(crate) struct Services {
 impl Services {
     /// Makes a client of both services. This makes no request.
     pub(crate) fn open(account: &Account) -> Result<Self> {
-        let endpoints = ["LAMBDA", "SQS"].map(|service| account.endpoint(service));
+        let endpoints = ["LAMBDA", "SQS", "S3"].map(|service| account.endpoint(service));
         let mut endpoints = endpoints.iter().flatten();
         let options = ClientOptions::new()
             .with_timeout(TIMEOUT)
@@ -147,17 +155,18 @@ impl Services {
         action.read(answer, "Timeout")
     }
 
-    /// Returns the mappings of a function:
+    /// Returns the mappings of a function, or the first ones of very many:
     /// <https://docs.aws.amazon.com/lambda/latest/api/API_ListEventSourceMappings.html>
-    pub(crate) async fn mappings(&self, function: &str) -> Result<Vec<Mapping>> {
+    pub(crate) async fn mappings(&self, function: &str) -> Result<Mappings> {
         let action = Action::of("lambda:ListEventSourceMappings", "*");
-        let (mut mappings, mut marker) = (Vec::new(), String::new());
+        let (mut mappings, mut marker) = (Mappings::default(), String::new());
         for _ in 0..MAX_PAGES {
             let path = format!("/2015-03-31/event-source-mappings?FunctionName={function}{marker}");
             let answer = self.lambda(&action, &path).await?;
             let next = answer["NextMarker"].as_str().map(encoded);
             let page: Vec<Mapping> = action.read(answer, "EventSourceMappings")?;
-            mappings.extend(page);
+            mappings.found.extend(page);
+            mappings.is_cut = next.is_some();
             let Some(next) = next else {
                 break;
             };
@@ -184,6 +193,22 @@ impl Services {
         headers.insert("content-type", content_type);
         let answer = self.call("sqs", &action, request).await?;
         action.settings(&answer["Attributes"])
+    }
+
+    /// Asks for a bucket, without a signature, and returns the error that says so if a web page is
+    /// the answer. S3 itself answers in XML, also when it refuses.
+    pub(crate) async fn page_of_bucket(&self, bucket: &str) -> Option<Error> {
+        let action = Action::of("s3:ListBucket", bucket);
+        let address = match self.account.endpoint("S3") {
+            Some(endpoint) => format!("{}/{bucket}", endpoint.trim_end_matches('/')),
+            None => bucket_endpoint(&self.account.region, bucket).0,
+        };
+        let request = request(&address, HttpRequestBody::empty()).ok()?;
+        let answer = self.client.execute(request).await.ok()?;
+        let status = answer.status().as_u16();
+        let content_type = header(&answer, "content-type");
+        let content = action.content(answer).await.ok()?;
+        is_page(&content_type, &content).then(|| action.answered_by_page(status, "S3"))
     }
 
     /// Returns the address of a service, without a slash at the end.
@@ -215,16 +240,36 @@ impl Services {
         let answer = self.client.execute(request).await;
         let answer = answer.map_err(|e| action.unreachable(e))?;
         let status = answer.status().as_u16();
-        let error_type = answer.headers().get("x-amzn-errortype");
-        let error_type = error_type.and_then(|kind| kind.to_str().ok());
-        let error_type = error_type.unwrap_or_default().to_owned();
+        let error_type = header(&answer, "x-amzn-errortype");
+        let content_type = header(&answer, "content-type");
         let content = action.content(answer).await?;
-        let answer: Json = serde_json::from_slice(&content).unwrap_or_default();
+        if is_page(&content_type, &content) {
+            return Err(action.answered_by_page(status, &service.to_uppercase()));
+        }
+        let answer = serde_json::from_slice::<Json>(&content);
         match status {
-            200..=299 => Ok(answer),
-            _ => Err(action.refused(status, &error_type, &answer)),
+            200..=299 => answer.map_err(|e| action.misunderstood(e)),
+            _ => Err(action.refused(status, &error_type, &answer.unwrap_or_default())),
         }
     }
+}
+
+/// Returns a header of an answer, or an empty text if there is none.
+fn header(answer: &HttpResponse, name: &str) -> String {
+    let value = answer.headers().get(name);
+    let text = value.and_then(|value| value.to_str().ok());
+    text.unwrap_or_default().to_owned()
+}
+
+/// Returns whether an answer is a web page, which no service of AWS gives.
+fn is_page(content_type: &str, content: &[u8]) -> bool {
+    let begins_with = |tag: &str| {
+        let start = content.trim_ascii_start().get(..tag.len());
+        start.is_some_and(|start| start.eq_ignore_ascii_case(tag.as_bytes()))
+    };
+    let content_type = content_type.to_ascii_lowercase();
+    content_type.starts_with("text/html")
+        || ["<!doctype html", "<html"].into_iter().any(begins_with)
 }
 
 /// Makes a request to an address.
@@ -293,6 +338,17 @@ impl<'a> Action<'a> {
     fn unreachable(&self, cause: impl std::error::Error + Send + Sync + 'static) -> Error {
         let message = format!("{} of {} could not be called", self.name, self.resource);
         Error::caused(Kind::Unavailable, message, cause)
+    }
+
+    /// Returns the error for a web page in the place of an answer.
+    fn answered_by_page(&self, status: u16, service: &str) -> Error {
+        let message = format!(
+            "{} of {} was answered by a web page (HTML, status {status}) and not by AWS: a proxy or the \
+             login page of a network answers in its place. Look at the network, at HTTPS_PROXY and at \
+             AWS_ENDPOINT_URL_{service}",
+            self.name, self.resource
+        );
+        Error::new(Kind::Unavailable, message)
     }
 
     /// Converts an error of a service, which Lambda names in a header and SQS in the body.
@@ -391,6 +447,25 @@ mod tests {
             (mapping.destination(), mapping.maximum_concurrency()),
             (None, None)
         );
+    }
+
+    #[test]
+    fn web_pages_are_told_from_answers() {
+        for (content_type, content, wanted) in [
+            ("text/html; charset=utf-8", "", true),
+            ("Text/HTML", "{}", true),
+            ("", "\n <!DOCTYPE html><html>", true),
+            ("application/json", "<HTML lang=\"en\">", true),
+            ("application/x-amz-json-1.0", "{}", false),
+            ("application/xml", "<?xml version=\"1.0\"?><Error/>", false),
+            ("", "", false),
+        ] {
+            let found = is_page(content_type, content.as_bytes());
+            assert_eq!(found, wanted, "{content_type} {content}");
+        }
+        let said = ACTION.answered_by_page(200, "SQS").to_string();
+        assert!(said.contains("by a web page (HTML, status 200)"), "{said}");
+        assert!(said.contains("AWS_ENDPOINT_URL_SQS"), "{said}");
     }
 
     #[test]
