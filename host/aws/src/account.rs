@@ -176,8 +176,9 @@ impl Account {
     }
 
     /// Returns the endpoint of a service if it is not the default one: that of
-    /// [`with_endpoint`](Self::with_endpoint), else `AWS_ENDPOINT_URL_{service}` unless it is empty,
-    /// else `AWS_ENDPOINT_URL`. [`from_environment`](Self::from_environment) has checked them.
+    /// [`with_endpoint`](Self::with_endpoint), else `AWS_ENDPOINT_URL_{service}` unless it is
+    /// empty, else `AWS_ENDPOINT_URL`. [`from_environment`](Self::from_environment) has checked
+    /// them.
     #[allow(
         clippy::disallowed_methods,
         reason = "a variable of AWS's SDKs, for the clients that are made here"

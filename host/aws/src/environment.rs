@@ -90,12 +90,12 @@ fn is_endpoint(text: &str) -> bool {
 /// Checks the environment variables of AWS's tools.
 ///
 /// A variable that is empty counts as not set. So do AWS's SDKs take it, for credentials
-/// (<https://github.com/smithy-lang/smithy-rs/issues/1271>) and for the address of all services; the
-/// one for Rust alone would call a service at an empty `AWS_ENDPOINT_URL_SERVICE`.
+/// (<https://github.com/smithy-lang/smithy-rs/issues/1271>) and for the address of all services;
+/// the one for Rust alone would call a service at an empty `AWS_ENDPOINT_URL_SERVICE`.
 ///
 /// # Errors
-/// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid) with the name of the first variable that is
-/// wrong, and what it should look like.
+/// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid) with the name of the first variable that
+/// is wrong, and what it should look like.
 pub(crate) fn check(variables: impl Iterator<Item = (OsString, OsString)>) -> Result<()> {
     for (name, value) in variables {
         let Some(name) = name.to_str() else { continue };
