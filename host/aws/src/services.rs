@@ -21,8 +21,8 @@ use crate::account::{Account, bucket_endpoint, domain};
 use crate::call::statement;
 use crate::queue::Queue;
 
-/// How long a call may take.
-const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a call may take. The limit of a check is shorter, and says which service is silent.
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// The greatest size of an answer.
 const MAX_ANSWER_BYTES: usize = 4 << 20;
 /// The greatest number of pages of a list, of 100 entries each.
