@@ -27,9 +27,18 @@ MILLION = 1_000_000
 WIDTH = 120
 
 # The usage: name of the argument, default, meaning.
+#
+# A look that starts an environment reads of the table its layout (host/aws/src/layout.rs), that its bucket was
+# probed (host/aws/src/objects.rs), the pointer to what is applied and the id of the store
+# (host/catalog/src/generations.rs, context.rs), and the time of the last use, which it writes anew
+# (host/catalog/src/machine_clock.rs). In an environment that is warm it reads the pointer alone, at half the price, as
+# that read may be eventually consistent. Each pipeline with a schedule adds its state, and the claim of each interval
+# that is due (host/pipelines/src/trigger/schedule.rs). Which environments stay warm for five minutes, Lambda decides, so
+# here none does.
 USAGE = [
     ("look-seconds", "0.2", "seconds of a look"),
-    ("look-reads", "12", "reads of DynamoDB in a look"),
+    ("look-reads", "5", "reads of DynamoDB in a look that starts an environment"),
+    ("look-writes", "1", "writes of DynamoDB in such a look"),
     ("look-listings", "2", "listings of S3 in a look: whether there is something to flush, and how old the oldest is"),
     ("request-ms", "10", "milliseconds of a request"),
     ("groups", "5", "groups that a request looks up, each a strongly consistent read of up to 4 KB"),
@@ -297,7 +306,7 @@ class Costs:
     def idle_rows(self):
         made, usage, prices = self.infrastructure, self.usage, self.prices
         looks = int(made.looks)
-        reads, listings = looks * usage["look_reads"], looks * usage["look_listings"]
+        reads, writes, listings = (looks * usage[f"look_{calls}"] for calls in ("reads", "writes", "listings"))
         polls = MONTH_SECONDS // POLL_SECONDS * CONNECTIONS
         data_keys = sum(MONTH_SECONDS // reuse * QUEUE_KEY_REQUESTS for reuse in made.queues)
         key_requests = looks * len(made.encrypted) + data_keys
@@ -310,9 +319,9 @@ class Costs:
             ),
             "calls": Row(
                 "DynamoDB, S3 requests of these looks",
-                f"{reads:,} reads, {listings:,} listings",
-                f"{prices['dynamodb_read']}, {prices['s3_write']}",
-                prices["dynamodb_read"].of(reads) + prices["s3_write"].of(listings),
+                f"{reads:,} reads, {writes:,} writes, {listings:,} listings",
+                f"{prices['dynamodb_read']}, {prices['dynamodb_write']}, {prices['s3_write']}",
+                prices["dynamodb_read"].of(reads) + prices["dynamodb_write"].of(writes) + prices["s3_write"].of(listings),
             ),
             "schedules": Row("EventBridge Scheduler", f"{looks:,}", prices["schedule"], prices["schedule"].of(looks)),
             "queues": Row(

@@ -111,7 +111,7 @@ class Tables(unittest.TestCase):
     def test_costs_of_a_month_without_events(self):
         wanted = {
             "looks": "0.06",  # 8,640 × 0.2 s × 2 GB
-            "calls": "0.10",  # 103,680 reads, 17,280 listings
+            "calls": "0.10",  # 43,200 reads, 8,640 writes, 17,280 listings
             "schedules": "0.01",
             "queues": "0.52",  # 2 × 648,000
             "key": "1.00",

@@ -88,6 +88,7 @@ module "observability" {
   tags              = local.tags
 
   stream_mappings = module.functions.stream_mappings
+  event_queues    = module.functions.event_queues
 }
 
 module "access" {

@@ -227,7 +227,7 @@ deploy() {
     # A new account allows fewer invocations at a time than events may take, which it says and which is no mistake here.
     found=$(wafer doctor --aws --output json) || true
     [ -n "$dry" ] || jq -r '.[] | "    \(.what): \(.detail)"' <<<"$found"
-    expect "what \`wafer doctor --aws\` finds right" '["bucket","credentials","wafer-flights-landed_flights","wafer-flights-weather_reports"]' \
+    expect "what \`wafer doctor --aws\` finds right" '["bucket","credentials","wafer-flights-events","wafer-flights-landed_flights","wafer-flights-weather_reports"]' \
         "$(jq -c '[.[] | select(.ok) | .what | select(test("^(bucket|credentials|wafer-)"))] | sort' <<<"$found")"
 }
 
@@ -321,7 +321,7 @@ cost_of_the_hour() {
         [ ["functions, GB-seconds", $ms / 1000 * 1.7276, 0.0000166667],
           ["reads of the table, units", $reads, 0.000000125],
           ["writes of the table, units", $writes, 0.000000625],
-          ["the key, alarms, the dashboard and a metric, hours", 1, (1.00 + 2.30 + 3.00 + 0.30) / 730] ]
+          ["the key, alarms, the dashboard and a metric, hours", 1, (1.00 + 2.50 + 3.00 + 0.30) / 730] ]
         | (.[] | "  \(.[0]): \(.[1] * 100 | round / 100), \(.[1] * .[2] * 10000 | round / 10000) USD"),
           "  together, without requests of S3, SQS and Step Functions (cents): \(map(.[1] * .[2]) | add * 10000 | round / 10000) USD"'
 }

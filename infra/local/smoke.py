@@ -172,7 +172,8 @@ class Stub:
 
     def wafer_doctor(self, arguments):
         wrong = ["concurrency"] + ["wafer-flights-landed_flights"] * self.is_otherwise("a mapping is disabled")
-        names = ["cargo", "credentials", "bucket", "concurrency", "wafer-flights-landed_flights", "wafer-flights-weather_reports"]
+        queues = ["wafer-flights-landed_flights", "wafer-flights-weather_reports"]
+        names = ["cargo", "credentials", "bucket", "wafer-flights-events", "concurrency", *queues]
         print(json.dumps([{"what": name, "ok": name not in wrong, "detail": "…"} for name in names]))
         sys.exit(1)
 

@@ -146,7 +146,11 @@ fn errors_of_wrong_store_settings_say_what_to_do() {
         ),
         (
             vec![(online, "dynamodb://t"), (objects, "/tmp")],
-            "store.objects: `/tmp` is not a URL such as s3://BUCKET/FOLDER",
+            "WAFER_STORE_OBJECTS: `/tmp` is not a URL such as s3://BUCKET/FOLDER",
+        ),
+        (
+            vec![(online, "dynamodb://t\u{1b}[2J"), (objects, "s3://b")],
+            "WAFER_STORE_ONLINE: its value has the control character U+001B",
         ),
     ] {
         let said = apply(&settings);
@@ -182,6 +186,19 @@ fn errors_of_wrong_store_settings_say_what_to_do() {
             said.contains("no AWS credentials: set AWS_PROFILE"),
             "{said}"
         );
+        for (name, value) in [
+            ("AWS_ACCESS_KEY_ID", "a\nb"),
+            ("AWS_SECRET_ACCESS_KEY", "a\u{7f}"),
+            ("AWS_SESSION_TOKEN", "a b"),
+            ("AWS_REGION", "us-east-1\t"),
+            ("AWS_ENDPOINT_URL", "http://a b"),
+            ("AWS_ENDPOINT_URL_S3", "localhost:9000"),
+            ("AWS_ENDPOINT_URL_STS", "http://\u{1b}[2J"),
+        ] {
+            let said = apply(&[&missing[..2], &[(name, value)]].concat());
+            let is_named = said.contains(&format!("{name}: "));
+            assert!(is_named && !said.contains("panicked"), "{said}");
+        }
     } else {
         assert!(said.contains("built without AWS"), "{said}");
     }

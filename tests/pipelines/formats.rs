@@ -220,6 +220,18 @@ fn files_in_folders_that_are_no_partitions_are_not_read_and_named_in_a_warning()
         );
         assert!(said.contains("in/**/*"), "{command:?}: {said}");
     }
+    // Neither of these does anything here: the day overlaps the interval of the runs, and there is
+    // no state machine. A run on AWS reads what was copied from here.
+    let day = ["--from", "2024-01-01", "--to", "2024-01-02"];
+    for arguments in [
+        [&["backfill", "g"][..], &day].concat(),
+        vec!["run", "g", "--on", "aws"],
+    ] {
+        let mut command = project.command(&arguments);
+        let said = text(&command.env_remove("WAFER_STATE_MACHINE").output().unwrap());
+        let wanted = "in/day=1/part are not read";
+        assert!(said.contains(wanted), "{arguments:?}: {said}");
+    }
 }
 
 #[test]

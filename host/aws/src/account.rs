@@ -18,6 +18,8 @@ use tokio::sync::Mutex;
 use wafer_core::without_userinfo;
 use wafer_store::{Error, Kind, Result};
 
+use crate::environment::{self, ENDPOINT_URL, Form};
+
 /// Timeout of one attempt of a call.
 pub(crate) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -64,9 +66,14 @@ impl Account {
     /// profile, the role of the container or machine. `region` overrides the configured region.
     ///
     /// # Errors
-    /// Returns [`Kind::Invalid`] when there is no region or there are no credentials; the message
-    /// says where they are looked for.
+    /// Returns [`Kind::Invalid`] when there is no region or there are no credentials, and the
+    /// message says where they are looked for; and when a setting is malformed, with its name.
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the variables of AWS's SDKs, which read them here"
+    )]
     pub async fn from_environment(region: Option<String>) -> Result<Self> {
+        environment::check(std::env::vars_os())?;
         let client = aws_smithy_http_client::Builder::new()
             .pool_idle_timeout(IDLE_TIMEOUT)
             .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
@@ -90,6 +97,10 @@ impl Account {
                            `store.online`";
             Error::new(Kind::Invalid, message)
         })?;
+        // They may come from a file or a URL as well.
+        Form::Region.check(&format!("AWS region {region:?}"), &region)?;
+        let endpoint = config.endpoint_url().unwrap_or_default();
+        Form::Endpoint.check("`endpoint_url` in the AWS profile", endpoint)?;
         let provider = config.credentials_provider().ok_or_else(no_credentials)?;
         let time = config.time_source().unwrap_or_default();
         let credentials = Credentials::new(provider, time);
@@ -166,16 +177,17 @@ impl Account {
     }
 
     /// Returns the endpoint of a service if it is not the default one: that of
-    /// [`with_endpoint`](Self::with_endpoint), else `AWS_ENDPOINT_URL_{service}`, else
-    /// `AWS_ENDPOINT_URL`. It has no user name and no password: requests are signed, and errors
-    /// name the address.
+    /// [`with_endpoint`](Self::with_endpoint), else `AWS_ENDPOINT_URL_{service}` unless it is
+    /// empty, else `AWS_ENDPOINT_URL`. [`from_environment`](Self::from_environment) has checked
+    /// them. It has no user name and no password: requests are signed, and errors name the address.
     #[allow(
         clippy::disallowed_methods,
         reason = "a variable of AWS's SDKs, for the clients that are made here"
     )]
     pub(crate) fn endpoint(&self, service: &str) -> Option<String> {
-        let name = format!("AWS_ENDPOINT_URL_{service}");
-        let found = self.endpoint.clone().or_else(|| std::env::var(name).ok());
+        let name = format!("{ENDPOINT_URL}_{service}");
+        let of_service = || std::env::var(name).ok().filter(|url| !url.is_empty());
+        let found = self.endpoint.clone().or_else(of_service);
         let found = found.or_else(|| self.config.endpoint_url().map(ToOwned::to_owned));
         found.map(|endpoint| without_userinfo(&endpoint).into_owned())
     }
@@ -258,9 +270,14 @@ impl Credentials {
             .provide_credentials()
             .await
             .map_err(|e| Error::caused(Kind::Invalid, no_credentials().to_string(), e))?;
+        let (key_id, secret_key) = (found.access_key_id(), found.secret_access_key());
+        let parts = [Some(key_id), Some(secret_key), found.session_token()];
+        for part in parts.into_iter().flatten() {
+            Form::Credential.check("credentials of the AWS profile or of the role", part)?;
+        }
         let credential = Arc::new(AwsCredential {
-            key_id: found.access_key_id().to_owned(),
-            secret_key: found.secret_access_key().to_owned(),
+            key_id: key_id.to_owned(),
+            secret_key: secret_key.to_owned(),
             token: found.session_token().map(ToOwned::to_owned),
         });
         *cached = Some(CachedCredential {

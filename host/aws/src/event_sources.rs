@@ -49,6 +49,13 @@ impl EventSources {
         self.0.get(arn).map(String::as_str)
     }
 
+    /// Returns the ARNs of the queues and streams that events of a source come from.
+    pub fn arns(&self, source: &str) -> impl Iterator<Item = &str> {
+        let pairs = self.0.iter();
+        let of_source = pairs.filter(move |(_, name)| *name == source);
+        of_source.map(|(arn, _)| arn.as_str())
+    }
+
     /// Returns the commands of the AWS command line that bring back what the queues of a source, or
     /// of all sources, could not deliver.
     ///
@@ -121,6 +128,9 @@ mod tests {
         ] {
             assert_eq!(found.source(arn), wanted, "{arn}");
         }
+        let arns = |source| found.arns(source).collect::<Vec<_>>();
+        assert_eq!(arns("a"), ["arn:aws-cn:sqs:r:1:q"]);
+        assert!(arns("c").is_empty());
         assert_eq!(EventSources::parse("").unwrap(), EventSources::default());
         assert_eq!(found.names(), BTreeSet::from(["a", "b"]));
     }

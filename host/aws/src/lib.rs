@@ -19,6 +19,7 @@ mod artifacts;
 mod bulk;
 mod call;
 mod commit;
+mod environment;
 mod event_sources;
 mod failed_batch;
 mod files;
@@ -62,7 +63,7 @@ pub use files::Files;
 pub use infrastructure::{Infrastructure, ScheduleExpressions};
 pub use machine::StateMachine;
 pub use objects::Bucket;
-pub use preflight::{Check, Deployment};
+pub use preflight::{Check, Deployment, Listener, Step};
 pub use stores::Aws;
 
 use bulk::Pacer;

@@ -6,15 +6,19 @@
 //!   provider reads no more of these than their names.
 //! - The bucket, by writing to it.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use url::Url;
 use wafer_core::Clock;
 use wafer_store::{Kind, Result};
 
 use crate::account::Account;
 use crate::arn::Arn;
+use crate::event_sources::EventSources;
 use crate::objects::Bucket;
 use crate::queue::Queue;
-use crate::services::{AccountLimit, Mapping, QueueSettings, Services};
+use crate::services::{AccountLimit, Mapping, Mappings, QueueSettings, Services};
 
 /// How many invocations the messages of one queue take at a time, unless `maximum_concurrency` of
 /// the Terraform modules says otherwise.
@@ -37,10 +41,15 @@ const LEAST_RECEIVE_COUNT: u64 = 5;
 pub struct Deployment<'a> {
     /// The name of the project.
     pub project: &'a str,
-    /// The number of its sources of events, for each of which Terraform makes a queue.
-    pub streams: usize,
+    /// Its sources of events. Terraform makes a queue for each of them unless it is told otherwise.
+    pub streams: &'a [&'a str],
+    /// The queues and streams that Terraform was told to take events from, those that it makes
+    /// included. `None` if that is not known.
+    pub event_sources: Option<&'a EventSources>,
     /// The folder of its objects, such as `s3://BUCKET/FOLDER`.
     pub objects: &'a Url,
+    /// How long a check may take.
+    pub limit: Duration,
 }
 
 /// The result of one check of a deployment.
@@ -61,60 +70,223 @@ impl Check {
     }
 }
 
+/// A step of the checks of a deployment.
+#[derive(Clone, Copy, Debug)]
+pub enum Step<'a> {
+    /// The check of something began.
+    Began(&'a str),
+    /// A check ended.
+    Ended(&'a Check),
+}
+
+/// What is told of each step as it is taken.
+pub type Listener<'a> = dyn FnMut(Step<'_>) + Send + 'a;
+
+/// The checks that were made.
+struct Report<'a> {
+    checks: Vec<Check>,
+    tell: &'a mut Listener<'a>,
+    /// How long a check may take.
+    limit: Duration,
+    /// The services that gave no answer in this time. They are not asked again.
+    silent: BTreeSet<&'static str>,
+}
+
+impl Report<'_> {
+    /// Makes a check that asks a service.
+    async fn check(
+        &mut self,
+        what: &str,
+        service: &'static str,
+        check: impl Future<Output = Result<String, String>>,
+    ) {
+        let result = self.begin(what, service, check).await;
+        self.end(what, result);
+    }
+
+    /// Begins a check with a question to a service, and returns the answer.
+    async fn begin<T>(
+        &mut self,
+        what: &str,
+        service: &'static str,
+        question: impl Future<Output = Result<T, String>>,
+    ) -> Result<T, String> {
+        (self.tell)(Step::Began(what));
+        if self.silent.contains(service) {
+            return Err(format!(
+                "was not looked at, because {service} gave no answer before"
+            ));
+        }
+        let answer = tokio::time::timeout(self.limit, question).await;
+        answer.unwrap_or_else(|_| {
+            self.silent.insert(service);
+            Err(format!(
+                "{service} gave no answer within {} seconds: look at the network, at HTTPS_PROXY and \
+                 at AWS_ENDPOINT_URL_{}",
+                self.limit.as_secs(),
+                service.to_uppercase()
+            ))
+        })
+    }
+
+    fn end(&mut self, what: &str, result: Result<String, String>) {
+        let check = Check::new(what, result);
+        (self.tell)(Step::Ended(&check));
+        self.checks.push(check);
+    }
+}
+
 /// What takes events, and by which mappings.
 struct Deployed {
     /// How long an invocation may take, in seconds.
     timeout: u64,
-    mappings: Vec<Mapping>,
+    mappings: Mappings,
+}
+
+impl Deployed {
+    /// Returns how many invocations events may take at a time.
+    fn concurrency(&self) -> u64 {
+        let mappings = self.mappings.found.iter().map(concurrency);
+        mappings.fold(0, u64::saturating_add)
+    }
+
+    /// Says how many mappings there are, and whether all of them were looked at.
+    fn describe(&self) -> Result<String, String> {
+        let count = self.mappings.found.len();
+        match self.mappings.is_cut {
+            false => Ok(format!("takes events; mappings: {count}")),
+            true => Err(format!(
+                "has more mappings than the first {count}, which were looked at: of all others neither \
+                 the settings nor the concurrency that they take are known. Look at them by `aws lambda \
+                 list-event-source-mappings`"
+            )),
+        }
+    }
+
+    /// Returns whether a mapping was found that takes the events of a queue or stream.
+    fn has_mapping(&self, is_source: impl Fn(&str) -> bool) -> bool {
+        let mut mappings = self.mappings.found.iter();
+        mappings.any(|mapping| is_source(&mapping.event_source_arn))
+    }
 }
 
 impl Deployment<'_> {
     /// Checks the deployment. Nothing of it needs to be there yet, except its bucket. An object is
-    /// written to the bucket and removed again; `clock` gives it a name.
-    pub async fn check(&self, account: &Account, clock: &dyn Clock) -> Vec<Check> {
-        let mut checks = vec![
-            Check::new("credentials", Ok(format!("for {}", account.region()))),
-            Check::new("bucket", self.check_bucket(account, clock).await),
-        ];
-        match Services::open(account) {
-            Ok(services) => checks.extend(self.check_functions(account, &services).await),
-            Err(e) => checks.push(Check::new("functions", Err(e.chain()))),
+    /// written to the bucket and removed again; `clock` gives it a name. `tell` is told of each
+    /// check as it begins and ends.
+    pub async fn check<'a>(
+        &self,
+        account: &Account,
+        clock: &dyn Clock,
+        tell: &'a mut Listener<'a>,
+    ) -> Vec<Check> {
+        let mut report = Report {
+            checks: Vec::new(),
+            tell,
+            limit: self.limit,
+            silent: BTreeSet::new(),
+        };
+        report.end("credentials", Ok(format!("for {}", account.region())));
+        let services = Services::open(account);
+        let bucket = self.check_bucket(account, services.as_ref().ok(), clock);
+        report.check("bucket", "S3", Box::pin(bucket)).await;
+        match services {
+            Ok(services) => self.check_functions(account, &services, &mut report).await,
+            Err(e) => report.end("functions", Err(e.chain())),
         }
-        checks
+        report.checks
     }
 
     /// Checks that the bucket takes, lists and removes objects, which also uses its key.
-    async fn check_bucket(&self, account: &Account, clock: &dyn Clock) -> Result<String, String> {
+    async fn check_bucket(
+        &self,
+        account: &Account,
+        services: Option<&Services>,
+        clock: &dyn Clock,
+    ) -> Result<String, String> {
+        // A web page is no list of objects, but the error of reading one does not say what it is.
+        if let Some(services) = services {
+            let name = self.objects.host_str().unwrap_or_default();
+            let page = services.page_of_bucket(name).await;
+            page.map_or(Ok(()), |page| Err(page.chain()))?;
+        }
         let bucket = Bucket::open(account, self.objects).map_err(|e| e.chain())?;
         bucket.probe(clock).await.map_err(|e| e.chain())?;
         Ok(format!("{} takes, lists and removes objects", self.objects))
     }
 
-    async fn check_functions(&self, account: &Account, services: &Services) -> Vec<Check> {
+    async fn check_functions(
+        &self,
+        account: &Account,
+        services: &Services,
+        report: &mut Report<'_>,
+    ) {
         let function = format!("wafer-{}-events", self.project);
-        let deployed = deployed(services, &function).await;
-        let taken = match &deployed {
-            Ok(Some(deployed)) => deployed.mappings.iter().map(concurrency).sum(),
-            _ => CONCURRENCY * self.streams as u64,
+        let question = async {
+            let found = deployed(services, &function).await;
+            found.map_err(|e| e.chain())
         };
-        let limit = services.account_limit().await;
-        let limit = limit.map_err(|e| e.chain());
-        let limit = limit.and_then(|limit| check_concurrency(&limit, taken, account.region()));
-        let mut checks = vec![Check::new("concurrency", limit)];
-        match deployed {
-            Err(e) => checks.push(Check::new(&function, Err(e.chain()))),
-            Ok(None) => {
-                let none = "is not there yet; `terraform apply` in infra/ makes it";
-                checks.push(Check::new(&function, Ok(none.to_owned())));
-            }
-            Ok(Some(Deployed { timeout, mappings })) => {
-                for mapping in &mappings {
-                    let result = check_mapping(services, mapping, timeout).await;
-                    checks.push(Check::new(name(&mapping.event_source_arn), result));
+        let deployed = report.begin(&function, "Lambda", Box::pin(question)).await;
+        let found = match &deployed {
+            Ok(Some(deployed)) => deployed.describe(),
+            Ok(None) => Ok("is not there yet; `terraform apply` in infra/ makes it".to_owned()),
+            Err(e) => Err(e.clone()),
+        };
+        report.end(&function, found);
+        let deployed = deployed.ok().flatten();
+        let expected = CONCURRENCY.saturating_mul(self.streams.len() as u64);
+        let taken = deployed.as_ref().map_or(expected, Deployed::concurrency);
+        let limit = async {
+            let limit = services.account_limit().await.map_err(|e| e.chain())?;
+            check_concurrency(&limit, taken, account.region())
+        };
+        report.check("concurrency", "Lambda", Box::pin(limit)).await;
+        let Some(deployed) = deployed else { return };
+        for mapping in &deployed.mappings.found {
+            let what = name(&mapping.event_source_arn);
+            match Queue::of(&mapping.event_source_arn) {
+                Some(queue) => {
+                    let check = check_queue(services, queue, mapping, deployed.timeout);
+                    report.check(what, "SQS", Box::pin(check)).await;
                 }
+                None => report.end(what, check_stream(mapping)),
             }
         }
-        checks
+        for stream in self.streams {
+            let result = self.check_source(stream, &deployed);
+            report.end(&format!("source {stream}"), result);
+        }
+    }
+
+    /// Checks that the events of a source get to the function.
+    fn check_source(&self, stream: &str, deployed: &Deployed) -> Result<String, String> {
+        let Some(sources) = self.event_sources else {
+            let queue = format!("wafer-{}-{stream}", self.project);
+            let is_queue = |arn: &str| Queue::of(arn).is_some_and(|found| found.name == queue);
+            return match deployed.has_mapping(is_queue) {
+                true => Ok(format!("comes in by {queue}")),
+                false => Err(format!(
+                    "no mapping was found that takes its events from {queue}, which `terraform apply` \
+                     in infra/ makes with it. If they come by a queue or stream of yours, or by HTTP \
+                     alone, set WAFER_EVENT_SOURCES as `terraform output -raw environment` prints it"
+                )),
+            };
+        };
+        let arns: Vec<&str> = sources.arns(stream).collect();
+        let is_taken = |wanted: &str| deployed.has_mapping(|arn| arn == wanted);
+        let missing = arns.iter().copied().filter(|&arn| !is_taken(arn));
+        let missing: Vec<&str> = missing.collect();
+        match (arns.is_empty(), missing.is_empty()) {
+            (true, _) => {
+                Ok("comes in by HTTP alone: WAFER_EVENT_SOURCES does not name it".to_owned())
+            }
+            (false, true) => Ok(format!("comes in by {}", arns.join(", "))),
+            (false, false) => Err(format!(
+                "no mapping was found that takes its events from {}: `terraform apply` in infra/ makes \
+                 it",
+                missing.join(", ")
+            )),
+        }
     }
 }
 
@@ -143,7 +315,8 @@ fn concurrency(mapping: &Mapping) -> u64 {
 
 /// Checks that the account has concurrency for requests when events take as much as they may.
 fn check_concurrency(limit: &AccountLimit, taken: u64, region: &str) -> Result<String, String> {
-    let (available, taken) = (limit.concurrency(), taken + FLUSHES + SCHEDULES);
+    let available = limit.concurrency();
+    let taken = taken.saturating_add(FLUSHES + SCHEDULES);
     match available.saturating_sub(taken) {
         0 => Err(format!(
             "the account has {available} invocations at a time in {region}, and events, flushes and \
@@ -159,20 +332,27 @@ fn check_concurrency(limit: &AccountLimit, taken: u64, region: &str) -> Result<S
     }
 }
 
-/// Checks a mapping, and the settings of its queue if it is one.
-async fn check_mapping(
+/// Checks the mapping and the settings of a queue.
+async fn check_queue(
     services: &Services,
+    queue: Queue<'_>,
     mapping: &Mapping,
     timeout: u64,
 ) -> Result<String, String> {
     let mut faults = faults_of_mapping(mapping);
-    match Queue::of(&mapping.event_source_arn) {
-        Some(queue) => match services.queue_settings(queue).await {
-            Ok(settings) => faults.extend(faults_of_queue(&settings, timeout)),
-            Err(e) => faults.push(e.chain()),
-        },
-        None => faults.extend(faults_of_stream(mapping)),
+    match services.queue_settings(queue).await {
+        Ok(settings) => faults.extend(faults_of_queue(&settings, timeout)),
+        Err(e) => faults.push(e.chain()),
     }
+    without_faults(&faults)
+}
+
+/// Checks the mapping of a stream.
+fn check_stream(mapping: &Mapping) -> Result<String, String> {
+    without_faults(&[faults_of_mapping(mapping), faults_of_stream(mapping)].concat())
+}
+
+fn without_faults(faults: &[String]) -> Result<String, String> {
     match faults.is_empty() {
         true => Ok("is taken in".to_owned()),
         false => Err(faults.join("; ")),
@@ -214,7 +394,7 @@ fn faults_of_mapping(mapping: &Mapping) -> Vec<String> {
 /// Returns what is wrong with a queue whose messages a function takes that has this time-out.
 fn faults_of_queue(settings: &QueueSettings, timeout: u64) -> Vec<String> {
     let mut faults = Vec::new();
-    let least = VISIBILITY_FACTOR * timeout;
+    let least = VISIBILITY_FACTOR.saturating_mul(timeout);
     if settings.visibility_timeout < least {
         faults.push(format!(
             "set its visibility timeout to {least} seconds or more (it is {}): that is six times what \
@@ -330,6 +510,87 @@ mod tests {
                     assert!(found.contains(wanted), "{found}");
                 }
                 (found, wanted) => panic!("{found:?}, wanted {wanted:?}"),
+            }
+        }
+    }
+
+    fn deployed(mappings: Vec<Json>, is_cut: bool) -> Deployed {
+        Deployed {
+            timeout: 60,
+            mappings: Mappings {
+                found: mappings.into_iter().map(mapping).collect(),
+                is_cut,
+            },
+        }
+    }
+
+    /// A service may answer anything. What is not believable is compared all the same.
+    #[test]
+    fn largest_answers_are_compared_without_overflow() {
+        let mut large = of_queue();
+        large["ScalingConfig"] = json!({"MaximumConcurrency": u64::MAX});
+        let taken = deployed(vec![large, of_queue(), of_stream()], false).concurrency();
+        assert_eq!(taken, u64::MAX);
+        let limit = json!({"ConcurrentExecutions": u64::MAX});
+        let limit: AccountLimit = serde_json::from_value(limit).unwrap();
+        let said = check_concurrency(&limit, taken, "r").unwrap_err();
+        assert!(said.contains("a backlog leaves none"), "{said}");
+        let settings = |visibility_timeout| QueueSettings {
+            visibility_timeout,
+            max_receive_count: Some(u64::MAX),
+        };
+        check(&faults_of_queue(&settings(u64::MAX), u64::MAX), None);
+        let faults = faults_of_queue(&settings(u64::MAX - 1), u64::MAX);
+        check(&faults, Some("set its visibility timeout"));
+    }
+
+    #[test]
+    fn mappings_that_were_not_looked_at_are_a_fault() {
+        let found = deployed(vec![of_queue()], false).describe().unwrap();
+        assert_eq!(found, "takes events; mappings: 1");
+        let fault = deployed(vec![of_queue()], true).describe().unwrap_err();
+        assert!(
+            fault.contains("more mappings than the first 1, which"),
+            "{fault}"
+        );
+    }
+
+    #[test]
+    fn sources_without_a_mapping_are_a_fault() {
+        let own = json!({"EventSourceArn": "arn:aws:sqs:r:1:wafer-p-clicks"});
+        let found = deployed(vec![own, of_queue(), of_stream()], false);
+        let objects = Url::parse("s3://b").unwrap();
+        let check = |event_sources: Option<&str>, source: &str| {
+            let event_sources = event_sources.map(|text| EventSources::parse(text).unwrap());
+            let deployment = Deployment {
+                project: "p",
+                streams: &[],
+                event_sources: event_sources.as_ref(),
+                objects: &objects,
+                limit: Duration::ZERO,
+            };
+            deployment.check_source(source, &found)
+        };
+        for (event_sources, source, wanted) in [
+            (None, "clicks", Ok("comes in by wafer-p-clicks")),
+            (None, "visits", Err("from wafer-p-visits, which `terraform")),
+            (Some(""), "visits", Ok("by HTTP alone")),
+            (
+                Some("arn:aws:kinesis:r:1:stream/s=visits"),
+                "visits",
+                Ok("comes in by arn:aws:kinesis:r:1:stream/s"),
+            ),
+            (
+                Some("arn:aws:sqs:r:1:q=visits;arn:aws:sqs:r:1:z=visits"),
+                "visits",
+                Err("takes its events from arn:aws:sqs:r:1:z: `terraform apply`"),
+            ),
+        ] {
+            match (check(event_sources, source), wanted) {
+                (Ok(said), Ok(wanted)) | (Err(said), Err(wanted)) => {
+                    assert!(said.contains(wanted), "{said}");
+                }
+                (said, wanted) => panic!("{said:?}, wanted {wanted:?}"),
             }
         }
     }

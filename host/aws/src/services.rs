@@ -17,13 +17,13 @@ use serde_json::{Value as Json, json};
 use url::form_urlencoded;
 use wafer_store::{Error, Kind, Result};
 
-use crate::account::{Account, domain};
+use crate::account::{Account, bucket_endpoint, domain};
 use crate::call::statement;
 use crate::page::page;
 use crate::queue::Queue;
 
-/// How long a call may take.
-const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a call may take. The limit of a check is shorter, and says which service is silent.
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// The greatest size of an answer.
 const MAX_ANSWER_BYTES: usize = 4 << 20;
 /// The greatest number of pages of a list, of 100 entries each.
@@ -103,6 +103,14 @@ pub(crate) struct QueueSettings {
     pub(crate) max_receive_count: Option<u64>,
 }
 
+/// The mappings of a function.
+#[derive(Debug, Default)]
+pub(crate) struct Mappings {
+    pub(crate) found: Vec<Mapping>,
+    /// Whether there are more of them, which were not asked for.
+    pub(crate) is_cut: bool,
+}
+
 /// Lambda and SQS, in the region of an account.
 #[derive(Debug)]
 pub(crate) struct Services {
@@ -113,7 +121,7 @@ pub(crate) struct Services {
 impl Services {
     /// Makes a client of both services. This makes no request.
     pub(crate) fn open(account: &Account) -> Result<Self> {
-        let endpoints = ["LAMBDA", "SQS"].map(|service| account.endpoint(service));
+        let endpoints = ["LAMBDA", "SQS", "S3"].map(|service| account.endpoint(service));
         let mut endpoints = endpoints.iter().flatten();
         let options = ClientOptions::new()
             .with_timeout(TIMEOUT)
@@ -148,17 +156,18 @@ impl Services {
         action.read(answer, "Timeout")
     }
 
-    /// Returns the mappings of a function:
+    /// Returns the mappings of a function, or the first ones of very many:
     /// <https://docs.aws.amazon.com/lambda/latest/api/API_ListEventSourceMappings.html>
-    pub(crate) async fn mappings(&self, function: &str) -> Result<Vec<Mapping>> {
+    pub(crate) async fn mappings(&self, function: &str) -> Result<Mappings> {
         let action = Action::of("lambda:ListEventSourceMappings", "*");
-        let (mut mappings, mut marker) = (Vec::new(), String::new());
+        let (mut mappings, mut marker) = (Mappings::default(), String::new());
         for _ in 0..MAX_PAGES {
             let path = format!("/2015-03-31/event-source-mappings?FunctionName={function}{marker}");
             let answer = self.lambda(&action, &path).await?;
             let next = answer["NextMarker"].as_str().map(encoded);
             let page: Vec<Mapping> = action.read(answer, "EventSourceMappings")?;
-            mappings.extend(page);
+            mappings.found.extend(page);
+            mappings.is_cut = next.is_some();
             let Some(next) = next else {
                 break;
             };
@@ -185,6 +194,23 @@ impl Services {
         headers.insert("content-type", content_type);
         let answer = self.call("sqs", &action, request).await?;
         action.settings(&answer["Attributes"])
+    }
+
+    /// Asks for a bucket, without a signature, and returns the error that says so if a web page is
+    /// the answer. S3 itself answers in XML, also when it refuses.
+    pub(crate) async fn page_of_bucket(&self, bucket: &str) -> Option<Error> {
+        let action = Action::of("s3:ListBucket", bucket);
+        let address = match self.account.endpoint("S3") {
+            Some(endpoint) => format!("{}/{bucket}", endpoint.trim_end_matches('/')),
+            None => bucket_endpoint(&self.account.region, bucket).0,
+        };
+        let request = request(&address, HttpRequestBody::empty()).ok()?;
+        let answer = self.client.execute(request).await.ok()?;
+        let status = answer.status().as_u16();
+        let content_type = header(&answer, "content-type");
+        let content = action.content(answer).await.ok()?;
+        let (kind, said) = page(status, Some(&content_type), &content)?;
+        Some(action.answered_by_page(kind, &said))
     }
 
     /// Returns the address of a service, without a slash at the end.
@@ -216,23 +242,25 @@ impl Services {
         let answer = self.client.execute(request).await;
         let answer = answer.map_err(|e| action.unreachable(e))?;
         let status = answer.status().as_u16();
-        let error_type = answer.headers().get("x-amzn-errortype");
-        let error_type = error_type.and_then(|kind| kind.to_str().ok());
-        let error_type = error_type.unwrap_or_default().to_owned();
-        let content_type = answer.headers().get("content-type");
-        let content_type = content_type.and_then(|kind| kind.to_str().ok());
-        let content_type = content_type.map(ToOwned::to_owned);
+        let error_type = header(&answer, "x-amzn-errortype");
+        let content_type = header(&answer, "content-type");
         let content = action.content(answer).await?;
-        if let Some((kind, said)) = page(status, content_type.as_deref(), &content) {
-            let message = format!("{} of {}: {said}", action.name, action.resource);
-            return Err(Error::new(kind, message));
+        if let Some((kind, said)) = page(status, Some(&content_type), &content) {
+            return Err(action.answered_by_page(kind, &said));
         }
-        let answer: Json = serde_json::from_slice(&content).unwrap_or_default();
+        let answer = serde_json::from_slice::<Json>(&content);
         match status {
-            200..=299 => Ok(answer),
-            _ => Err(action.refused(status, &error_type, &answer)),
+            200..=299 => answer.map_err(|e| action.misunderstood(e)),
+            _ => Err(action.refused(status, &error_type, &answer.unwrap_or_default())),
         }
     }
+}
+
+/// Returns a header of an answer, or an empty text if there is none.
+fn header(answer: &HttpResponse, name: &str) -> String {
+    let value = answer.headers().get(name);
+    let text = value.and_then(|value| value.to_str().ok());
+    text.unwrap_or_default().to_owned()
 }
 
 /// Makes a request to an address.
@@ -301,6 +329,11 @@ impl<'a> Action<'a> {
     fn unreachable(&self, cause: impl std::error::Error + Send + Sync + 'static) -> Error {
         let message = format!("{} of {} could not be called", self.name, self.resource);
         Error::caused(Kind::Unavailable, message, cause)
+    }
+
+    /// Returns the error for a web page in the place of an answer.
+    fn answered_by_page(&self, kind: Kind, said: &str) -> Error {
+        Error::new(kind, format!("{} of {}: {said}", self.name, self.resource))
     }
 
     /// Converts an error of a service, which Lambda names in a header and SQS in the body.

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::{Value as Json, json};
-use wafer_aws::Deployment;
+use wafer_aws::{Deployment, EventSources, Step};
 use wafer_core::SystemClock;
 
 use crate::local::{account, folder, has};
@@ -98,9 +99,19 @@ fn attributes(visibility_timeout: &str) -> Json {
 
 type Checks = BTreeMap<String, Result<String, String>>;
 
+/// How long a check may take if all of them are answered.
+const LONG: Duration = Duration::from_secs(60);
+
+/// Where the events of both sources of project `p` come from.
+const EVENT_SOURCES: &str = "arn:aws:sqs:us-east-1:000000000000:clicks=clicks;\
+                             arn:aws:kinesis:us-east-1:000000000000:stream/visits=visits";
+
 /// Checks the deployment of project `p`, which has two sources of events. Also returns for which
 /// service each call was signed.
-async fn checked(fate: impl Fn(&Call) -> Fate + Send + Sync + 'static) -> (Checks, Vec<String>) {
+async fn checked(
+    limit: Duration,
+    fate: impl Fn(&Call) -> Fate + Send + Sync + 'static,
+) -> (Checks, Vec<String>) {
     let signed = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&signed);
     let s3 = std::env::var("AWS_ENDPOINT_URL_S3").unwrap();
@@ -114,20 +125,31 @@ async fn checked(fate: impl Fn(&Call) -> Fate + Send + Sync + 'static) -> (Check
         fate(call)
     });
     let objects = folder();
+    let event_sources = EventSources::parse(EVENT_SOURCES).unwrap();
     let deployment = Deployment {
         project: "p",
-        streams: 2,
+        streams: &["clicks", "visits"],
+        event_sources: Some(&event_sources),
         objects: &objects,
+        limit,
     };
     let account = account().await.with_endpoint(&proxy.url);
-    let checks = deployment.check(&account, &SystemClock::new()).await;
+    let mut ended = Vec::new();
+    let mut tell = |step: Step<'_>| {
+        if let Step::Ended(check) = step {
+            ended.push(check.clone());
+        }
+    };
+    let clock = SystemClock::new();
+    let checks = deployment.check(&account, &clock, &mut tell).await;
+    assert_eq!(checks, ended, "each check is told of as it ends");
     let checks = checks.into_iter().map(|check| (check.what, check.result));
     let signed = std::mem::take(&mut *signed.lock().unwrap());
     (checks.collect(), signed)
 }
 
 async fn checked_with(services: Services) -> (Checks, Vec<String>) {
-    checked(move |call| services.fate(call)).await
+    checked(LONG, move |call| services.fate(call)).await
 }
 
 fn names(checks: &Checks) -> Vec<&str> {
@@ -153,7 +175,10 @@ async fn deployment_is_found_as_the_modules_make_it() {
         "clicks",
         "concurrency",
         "credentials",
+        "source clicks",
+        "source visits",
         "stream/visits",
+        "wafer-p-events",
     ];
     assert_eq!(names(&checks), wanted);
     for (what, result) in &checks {
@@ -222,14 +247,80 @@ async fn missing_permission_is_named_and_hides_nothing_else() {
         mappings: Some(Vec::new()),
         attributes: Json::Null,
     };
-    let (checks, _) = checked(move |call| match call.target.contains("/functions/") {
-        true => Fate::Refused(403, "AccessDeniedException"),
-        false => services.fate(call),
+    let (checks, _) = checked(LONG, move |call| {
+        match call.target.contains("/functions/") {
+            true => Fate::Refused(403, "AccessDeniedException"),
+            false => services.fate(call),
+        }
     })
     .await;
     let said = checks["wafer-p-events"].as_ref().unwrap_err();
     assert!(said.contains("lambda:GetFunctionConfiguration"), "{said}");
     for what in ["bucket", "concurrency"] {
         assert!(checks[what].is_ok(), "{checks:?}");
+    }
+}
+
+#[tokio::test]
+async fn source_whose_mapping_is_gone_is_found_and_mappings_beyond_the_first_are_named() {
+    if !has("AWS_ENDPOINT_URL_S3") {
+        return;
+    }
+    let mut pages = vec![json!([of_queue("clicks")])];
+    pages.resize(11, json!([]));
+    let (checks, _) = checked_with(Services {
+        concurrency: 1_000,
+        mappings: Some(pages),
+        attributes: attributes("360"),
+    })
+    .await;
+    assert!(checks["source clicks"].is_ok(), "{checks:?}");
+    for (what, wanted) in [
+        ("source visits", "stream/visits: `terraform apply`"),
+        ("wafer-p-events", "has more mappings than the first 1,"),
+    ] {
+        let said = checks[what].as_ref().unwrap_err();
+        assert!(said.contains(wanted), "{what}: {said}");
+    }
+}
+
+/// Whatever does not answer is named, asked once, and holds up nothing else.
+#[tokio::test]
+async fn services_that_give_no_answer_are_named() {
+    if !has("AWS_ENDPOINT_URL_S3") {
+        return;
+    }
+    let services = Services {
+        concurrency: 1_000,
+        mappings: Some(vec![json!([of_queue("clicks"), of_queue("others")])]),
+        attributes: Json::Null,
+    };
+    let limit = Duration::from_secs(5);
+    let (checks, _) = checked(limit, move |call| match services.fate(call) {
+        // S3.
+        Fate::Forwarded => Fate::Silent,
+        _ if call.action == "GetQueueAttributes" => Fate::Silent,
+        fate => fate,
+    })
+    .await;
+    for (what, wanted) in [
+        ("bucket", "S3 gave no answer within 5 seconds"),
+        ("clicks", "SQS gave no answer within 5 seconds"),
+        ("others", "was not looked at, because SQS gave no answer"),
+    ] {
+        let said = checks[what].as_ref().unwrap_err();
+        assert!(said.contains(wanted), "{what}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn web_pages_in_the_place_of_answers_are_called_so() {
+    if !has("AWS_ENDPOINT_URL_S3") {
+        return;
+    }
+    let (checks, _) = checked(LONG, |_| Fate::Page).await;
+    for what in ["bucket", "concurrency", "wafer-p-events"] {
+        let said = checks[what].as_ref().unwrap_err();
+        assert!(said.contains("the answer is a page of HTML and not one of the service (status 200"), "{said}");
     }
 }

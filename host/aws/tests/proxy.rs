@@ -19,6 +19,10 @@ pub(crate) enum Fate {
     Refused(u16, &'static str),
     /// Answers with this JSON, without forwarding the call.
     Answered(Json),
+    /// Answers with a web page, without forwarding the call.
+    Page,
+    /// Keeps the connection without an answer, until the client closes it.
+    Silent,
     /// Closes the connection without forwarding the call.
     Cut,
     /// Forwards the call, and closes the connection without returning the response.
@@ -117,6 +121,16 @@ fn relay(
         Fate::Forwarded => forward(server, &call, None)?,
         Fate::Without(header) => forward(server, &call, Some(header))?,
         Fate::Cut => return Ok(()),
+        Fate::Silent => {
+            std::io::copy(&mut reader, &mut std::io::sink())?;
+            return Ok(());
+        }
+        Fate::Page => {
+            let page = "<!DOCTYPE html><html><body>Log in to this network</body></html>";
+            let head = "HTTP/1.1 200 -\r\ncontent-type: text/html\r\nconnection: close";
+            let length = page.len();
+            format!("{head}\r\ncontent-length: {length}\r\n\r\n{page}").into_bytes()
+        }
         Fate::Lost => {
             forward(server, &call, None)?;
             return Ok(());

@@ -7,6 +7,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use url::Url;
@@ -182,10 +183,7 @@ pub(crate) fn location(project: &Project) -> Result<StoreLocation> {
 /// Starts the state machine that `WAFER_STATE_MACHINE` names, waits for it, and returns its output.
 #[cfg(feature = "aws")]
 pub(crate) async fn run_on_aws(input: &serde_json::Value) -> Result<serde_json::Value> {
-    let arn = std::env::var("WAFER_STATE_MACHINE")
-        .ok()
-        .filter(|arn| !arn.is_empty());
-    let arn = arn.context(
+    let arn = wafer_config::variable("WAFER_STATE_MACHINE")?.context(
         "WAFER_STATE_MACHINE is not set: `terraform output -raw environment` says what to set",
     )?;
     let machine = wafer_aws::StateMachine::open(&arn).await?;
@@ -237,11 +235,9 @@ pub(crate) fn failed_batches(project: &Project, source: Option<&str>) -> Result<
         "the stores of this project are not on AWS, where Lambda keeps what it gave up: set \
          WAFER_STORE_ONLINE and WAFER_STORE_OBJECTS",
     )?;
-    let text = std::env::var("WAFER_EVENT_SOURCES").unwrap_or_default();
-    anyhow::ensure!(
-        !text.is_empty(),
-        "WAFER_EVENT_SOURCES is not set: `terraform output -raw environment` says what to set"
-    );
+    let text = wafer_config::variable("WAFER_EVENT_SOURCES")?.context(
+        "WAFER_EVENT_SOURCES is not set: `terraform output -raw environment` says what to set",
+    )?;
     let sources = wafer_aws::EventSources::parse(&text)?;
     Ok(FailedBatches {
         folder: wafer_aws::failed_folder(&cloud.objects),
@@ -256,26 +252,66 @@ pub(crate) fn failed_batches(_project: &Project, _source: Option<&str>) -> Resul
     anyhow::bail!(WITHOUT_AWS)
 }
 
-/// Checks what a project has on AWS, and what the account allows. Returns what was checked, each
-/// with what was found or what is wrong.
+/// How long each check of `wafer doctor` may wait for what is not on this machine.
+pub(crate) const CHECK_LIMIT: Duration = Duration::from_secs(10);
+
+/// Checks what a project has on AWS, and what the account allows, and says of each check when it
+/// begins and how it ended. Returns what was checked, each with what was found or what is wrong.
 #[cfg(feature = "aws")]
 pub(crate) async fn check_deployment(
     project: &Project,
 ) -> Result<Vec<(String, Result<String, String>)>> {
+    use wafer_aws::Step;
+
     let cloud = project.store.cloud.as_ref().context(
         "nothing says what to check: set WAFER_STORE_ONLINE and WAFER_STORE_OBJECTS, which \
          `terraform output -raw environment` prints",
     )?;
-    let account = wafer_aws::Account::of_stores(&cloud.online).await?;
-    let streams = project.sources.values();
+    crate::output::say("checking credentials …");
+    let account = wafer_aws::Account::of_stores(&cloud.online);
+    let account = tokio::time::timeout(CHECK_LIMIT, account).await;
+    let account = account.with_context(|| {
+        format!(
+            "nobody gave credentials within {} seconds: look at AWS_PROFILE, at the role of this \
+             machine, and at the network",
+            CHECK_LIMIT.as_secs()
+        )
+    })??;
+    let event_sources = event_sources()?;
+    let streams = project.sources.iter();
+    let streams = streams.filter(|(_, source)| source.kind.takes_events());
+    let streams: Vec<&str> = streams.map(|(name, _)| name.as_str()).collect();
     let deployment = wafer_aws::Deployment {
         project: &project.name,
-        streams: streams.filter(|source| source.kind.takes_events()).count(),
+        streams: &streams,
+        event_sources: event_sources.as_ref(),
         objects: &cloud.objects,
+        limit: CHECK_LIMIT,
     };
-    let checks = deployment.check(&account, &SystemClock::new()).await;
+    let mut tell = |step: Step<'_>| match step {
+        Step::Began(what) => crate::output::say(format!("checking {what} …")),
+        Step::Ended(check) => {
+            let found = if check.result.is_ok() { "ok" } else { "FAIL" };
+            crate::output::say(format!("{}: {found}", check.what));
+        }
+    };
+    let clock = SystemClock::new();
+    let checks = deployment.check(&account, &clock, &mut tell).await;
     let checks = checks.into_iter().map(|check| (check.what, check.result));
     Ok(checks.collect())
+}
+
+/// Returns the queues and streams that Terraform was told to take events from, or `None` if
+/// `WAFER_EVENT_SOURCES` is not set. It is empty if there are none.
+#[cfg(feature = "aws")]
+fn event_sources() -> Result<Option<wafer_aws::EventSources>> {
+    let name = "WAFER_EVENT_SOURCES";
+    let text = match wafer_config::variable(name)? {
+        Some(text) => text,
+        None if std::env::var_os(name).is_some() => String::new(),
+        None => return Ok(None),
+    };
+    Ok(Some(wafer_aws::EventSources::parse(&text)?))
 }
 
 #[cfg(not(feature = "aws"))]

@@ -39,6 +39,14 @@ pub enum ProjectError {
         /// What is wrong, and what to do.
         message: String,
     },
+    /// An environment variable has a value that cannot be used.
+    #[error("{name}: {message}")]
+    Variable {
+        /// The name of the variable.
+        name: &'static str,
+        /// What is wrong, and what it should look like.
+        message: String,
+    },
 }
 
 /// A key of a project file whose value does not fit, and why.

@@ -5,10 +5,12 @@
 //! component, which the caller has made, and the caller registers the result. [`resolve`] then
 //! combines the project with the functions' signatures into
 //! [`Definitions`](wafer_catalog::Definitions), and checks that columns and types fit.
-//! [`Overrides`] are settings from environment variables, which override those of the file.
+//! [`Overrides`] are settings from environment variables, which override those of the file;
+//! [`variable`] reads others.
 //!
 //! Deliberately absent: stores, toolchains, and running anything.
 
+mod environment;
 mod error;
 mod file_options;
 mod functions;
@@ -23,6 +25,7 @@ mod store;
 mod values;
 mod views;
 
+pub use environment::variable;
 pub use error::ProjectError;
 pub use file_options::TimeConfig;
 pub use functions::{AssetSource, FunctionConfig, FunctionSource, Stock, project_function};

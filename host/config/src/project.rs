@@ -94,7 +94,7 @@ impl Project {
             path: path.clone(),
             source,
         })?;
-        let mut project = Self::parse(&path, &text, Overrides::from_environment())?;
+        let mut project = Self::parse(&path, &text, Overrides::from_environment()?)?;
         for (name, source) in &project.sources {
             let checked = check_url(source, remote);
             checked.map_err(|rule| rule.below(&format!("sources.{name}")).of_file(&path))?;

@@ -5,8 +5,13 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use url::Url;
 
-use crate::error::BrokenRule;
+use crate::environment::{check_url, path_variable, url_variable};
+use crate::error::{BrokenRule, ProjectError};
 use crate::values::size;
+
+/// What the URLs of stores on AWS look like, for error messages.
+const ONLINE_FORM: &str = "dynamodb://TABLE";
+const OBJECTS_FORM: &str = "s3://BUCKET/FOLDER";
 
 /// Where a project stores its data.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,21 +53,15 @@ pub struct Overrides {
 impl Overrides {
     /// Reads the overrides from the environment variables `WAFER_STORE_PATH`, `WAFER_STORE_ONLINE`
     /// and `WAFER_STORE_OBJECTS`.
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "the one place that reads settings from the environment"
-    )]
-    pub fn from_environment() -> Self {
-        let text = |name| {
-            std::env::var(name)
-                .ok()
-                .filter(|text: &String| !text.is_empty())
-        };
-        Self {
-            path: std::env::var_os("WAFER_STORE_PATH").map(PathBuf::from),
-            online: text("WAFER_STORE_ONLINE"),
-            objects: text("WAFER_STORE_OBJECTS"),
-        }
+    ///
+    /// # Errors
+    /// Returns a [`ProjectError`] with the name of the variable that is no URL.
+    pub fn from_environment() -> Result<Self, ProjectError> {
+        Ok(Self {
+            path: path_variable("WAFER_STORE_PATH"),
+            online: url_variable("WAFER_STORE_ONLINE", ONLINE_FORM)?,
+            objects: url_variable("WAFER_STORE_OBJECTS", OBJECTS_FORM)?,
+        })
     }
 }
 
@@ -74,11 +73,8 @@ pub(crate) fn cloud_stores(
     online: Option<String>,
     objects: Option<String>,
 ) -> Result<Option<CloudStores>, BrokenRule> {
-    let url = |key: &str, text: &str, example: &str| {
-        Url::parse(text).map_err(|error| {
-            let message = format!("`{text}` is not a URL such as {example}: {error}");
-            BrokenRule::new(format!("store.{key}"), message)
-        })
+    let url = |key: &str, text: &str, form: &str| {
+        check_url(text, form).map_err(|message| BrokenRule::new(format!("store.{key}"), message))
     };
     let other = |given: &str, missing: &str| {
         let message = format!(
@@ -92,8 +88,8 @@ pub(crate) fn cloud_stores(
         (Some(_), None) => Err(other("online", "objects")),
         (None, Some(_)) => Err(other("objects", "online")),
         (Some(online), Some(objects)) => Ok(Some(CloudStores {
-            online: url("online", &online, "dynamodb://TABLE")?,
-            objects: url("objects", &objects, "s3://BUCKET/FOLDER")?,
+            online: url("online", &online, ONLINE_FORM)?,
+            objects: url("objects", &objects, OBJECTS_FORM)?,
         })),
     }
 }

@@ -203,6 +203,7 @@ run "observability" {
       kind => { name = "wafer-flights-dead-${kind}", arn = "arn:aws:sqs:us-east-1:123456789012:wafer-flights-dead-${kind}" }
     }
     stream_mappings   = { clicks = "a1b2c3d4-5678-90ab-cdef-111111111111" }
+    event_queues      = { landed_flights = "wafer-flights-landed_flights", yours-orders = "orders.fifo" }
     outbox            = "wafer-flights-outbox"
     state_machine_arn = "arn:aws:states:us-east-1:123456789012:stateMachine:wafer-flights-batch"
     key_arn           = "arn:aws:kms:us-east-1:123456789012:key/k"
@@ -281,6 +282,27 @@ run "observability" {
       [alarm.statistic, alarm.threshold, alarm.period * alarm.evaluation_periods, alarm.datapoints_to_alarm, alarm.treat_missing_data]
     ] == [["Maximum", 900, 900, 1, "breaching"]]
     error_message = "The outbox can grow old without an alarm."
+  }
+
+  # What is done once or by the caller is known at once, what is repeated only if it goes on failing.
+  assert {
+    condition = {
+      for name in ["requests", "events", "flush", "runs"] : name => aws_cloudwatch_metric_alarm.this["${name}-errors"].evaluation_periods
+    } == { requests = 1, events = 3, flush = 3, runs = 1 }
+    error_message = "A single failure that was repeated with success raises an alarm, or one that was not raises none."
+  }
+
+  assert {
+    condition = {
+      for name in ["landed_flights", "yours-orders"] : name => [
+        for alarm in [aws_cloudwatch_metric_alarm.this["backlog-${name}"]] :
+        "${alarm.metric_name} ${alarm.dimensions.QueueName} ${alarm.statistic} ${alarm.threshold} ${alarm.period * alarm.evaluation_periods}"
+      ]
+      } == {
+      landed_flights = ["ApproximateAgeOfOldestMessage wafer-flights-landed_flights Maximum 900 900"]
+      yours-orders   = ["ApproximateAgeOfOldestMessage orders.fifo Maximum 900 900"]
+    }
+    error_message = "A queue of events can grow without an alarm."
   }
 }
 

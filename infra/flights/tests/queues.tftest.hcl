@@ -116,6 +116,15 @@ run "queues_and_streams" {
     condition     = sort(keys(output.stream_mappings)) == tolist(["clicks", "rows"])
     error_message = "The alarms know the mappings of streams."
   }
+
+  assert {
+    condition = tomap(output.event_queues) == tomap({
+      landed_flights = "wafer-flights-landed_flights"
+      yours-mine     = "mine"
+      yours-ordered  = "ordered.fifo"
+    })
+    error_message = "The alarms know the queues that events come from, and those of users as well."
+  }
 }
 
 run "failed_batches_are_kept" {

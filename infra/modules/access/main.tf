@@ -32,221 +32,173 @@ locals {
   }
 }
 
-# Ask the URL, signed: https://docs.aws.amazon.com/lambda/latest/dg/urls-auth.html
-data "aws_iam_policy_document" "callers" {
-  statement {
-    sid       = "Url"
-    actions   = ["lambda:InvokeFunctionUrl"]
-    resources = [var.requests_arn]
-    condition {
-      test     = "StringEquals"
-      variable = "lambda:FunctionUrlAuthType"
-      values   = ["AWS_IAM"]
-    }
+locals {
+  # What each role does, apart from listing objects and from the key.
+  statements = {
+    # Ask the URL, signed: https://docs.aws.amazon.com/lambda/latest/dg/urls-auth.html
+    callers = [
+      {
+        sid        = "Url"
+        actions    = ["lambda:InvokeFunctionUrl"]
+        resources  = [var.requests_arn]
+        conditions = [{ test = "StringEquals", variable = "lambda:FunctionUrlAuthType", values = ["AWS_IAM"] }]
+      },
+      # The function itself could be asked anything; by its URL it takes requests only.
+      {
+        sid        = "OnlyByUrl"
+        actions    = ["lambda:InvokeFunction"]
+        resources  = [var.requests_arn]
+        conditions = [{ test = "Bool", variable = "lambda:InvokedViaFunctionUrl", values = ["true"] }]
+      },
+    ]
+
+    # Send events to the queues.
+    senders = [
+      for actions in [["sqs:GetQueueUrl", "sqs:SendMessage"]] : {
+        sid       = "Send"
+        actions   = actions
+        resources = [for stream in var.streams : local.queues[stream]]
+      } if length(var.streams) > 0
+    ]
+
+    # Start divided runs, and look at them (`wafer run --on aws`).
+    starters = [
+      { sid = "Start", actions = ["states:StartExecution"], resources = [var.state_machine_arn] },
+      { sid = "Look", actions = ["states:DescribeExecution", "states:GetExecutionHistory"], resources = local.executions },
+    ]
+
+    # Do again what failed: executions that were stopped or took too long, messages that were set aside, and
+    # batches of streams, which Lambda writes from the start of the bucket. Those who do need what `starters` and
+    # `senders` have as well, and for `wafer redrive` what `deployers` have.
+    # https://docs.aws.amazon.com/step-functions/latest/dg/redrive-executions.html
+    # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-configure-dead-letter-queue-redrive.html
+    redrivers = [
+      { sid = "Redrive", actions = ["states:RedriveExecution", "states:StopExecution"], resources = local.executions },
+      {
+        sid = "TakeOut"
+        actions = [
+          "sqs:CancelMessageMoveTask",
+          "sqs:DeleteMessage",
+          "sqs:GetQueueAttributes",
+          "sqs:ListMessageMoveTasks",
+          "sqs:ReceiveMessage",
+          "sqs:StartMessageMoveTask",
+        ]
+        resources = var.dead_letters_arns
+      },
+      { sid = "PutBack", actions = ["sqs:GetQueueAttributes", "sqs:SendMessage"], resources = values(local.queues) },
+      { sid = "Batches", actions = ["s3:DeleteObject", "s3:GetObject"], resources = ["${var.storage.bucket_arn}/aws/lambda/*"] },
+    ]
+
+    # Read the tables on S3 with any tool that reads Delta tables.
+    readers = [{ sid = "Tables", actions = ["s3:GetObject"], resources = ["${local.object}offline/*"] }]
+
+    # Use the stores from their own machines: `wafer deploy`, `run`, `train`, `release`, `show` and all others.
+    deployers = [
+      {
+        sid = "Table"
+        actions = [
+          "dynamodb:BatchGetItem",
+          "dynamodb:BatchWriteItem",
+          "dynamodb:DeleteItem",
+          "dynamodb:GetItem",
+          "dynamodb:PutItem",
+          "dynamodb:Query",
+          "dynamodb:UpdateItem",
+        ]
+        resources = [var.storage.table_arn]
+      },
+      {
+        sid       = "Objects"
+        actions   = ["s3:AbortMultipartUpload", "s3:DeleteObject", "s3:GetObject", "s3:PutObject"]
+        resources = ["${local.object}*"]
+      },
+    ]
   }
 
-  # The function itself could be asked anything; by its URL it takes requests only.
-  statement {
-    sid       = "OnlyByUrl"
-    actions   = ["lambda:InvokeFunction"]
-    resources = [var.requests_arn]
-    condition {
-      test     = "Bool"
-      variable = "lambda:InvokedViaFunctionUrl"
-      values   = ["true"]
+  # Below which prefix of the bucket a role lists objects.
+  lists = {
+    redrivers = "aws/lambda/*"
+    readers   = "${local.prefix}offline/*"
+    deployers = "${local.prefix}*"
+  }
+
+  # What a role uses the key for, by way of which services:
+  # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-key-management.html
+  # https://docs.aws.amazon.com/step-functions/latest/dg/encryption-at-rest.html
+  keys = {
+    senders   = { actions = ["kms:Decrypt", "kms:GenerateDataKey"], services = ["sqs"] }
+    starters  = { actions = ["kms:Decrypt", "kms:GenerateDataKey"], services = ["states"] }
+    redrivers = { actions = ["kms:Decrypt"], services = ["s3"] }
+    readers   = { actions = ["kms:Decrypt"], services = ["s3"] }
+    deployers = {
+      actions  = ["kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey", "kms:ReEncryptFrom", "kms:ReEncryptTo"]
+      services = ["dynamodb", "s3"]
     }
   }
 }
 
-# Send events to the queues:
-# https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-key-management.html
-data "aws_iam_policy_document" "senders" {
+data "aws_iam_policy_document" "this" {
+  for_each = local.statements
+
   dynamic "statement" {
-    for_each = length(var.streams) > 0 ? [1] : []
+    for_each = each.value
 
     content {
-      sid       = "Send"
-      actions   = ["sqs:GetQueueUrl", "sqs:SendMessage"]
-      resources = [for stream in var.streams : local.queues[stream]]
+      sid       = statement.value.sid
+      actions   = statement.value.actions
+      resources = statement.value.resources
+
+      dynamic "condition" {
+        for_each = try(statement.value.conditions, [])
+
+        content {
+          test     = condition.value.test
+          variable = condition.value.variable
+          values   = condition.value.values
+        }
+      }
     }
   }
 
-  statement {
-    sid       = "KeyOfQueues"
-    actions   = ["kms:Decrypt", "kms:GenerateDataKey"]
-    resources = [var.storage.key_arn]
-    condition {
-      test     = "StringEquals"
-      variable = "kms:ViaService"
-      values   = local.via.sqs
-    }
-  }
-}
+  dynamic "statement" {
+    for_each = [for role, prefix in local.lists : prefix if role == each.key]
 
-# Start divided runs, and look at them (`wafer run --on aws`):
-# https://docs.aws.amazon.com/step-functions/latest/dg/encryption-at-rest.html
-data "aws_iam_policy_document" "starters" {
-  statement {
-    sid       = "Start"
-    actions   = ["states:StartExecution"]
-    resources = [var.state_machine_arn]
-  }
-
-  statement {
-    sid       = "Look"
-    actions   = ["states:DescribeExecution", "states:GetExecutionHistory"]
-    resources = local.executions
-  }
-
-  statement {
-    sid       = "KeyOfExecutions"
-    actions   = ["kms:Decrypt", "kms:GenerateDataKey"]
-    resources = [var.storage.key_arn]
-    condition {
-      test     = "StringEquals"
-      variable = "kms:ViaService"
-      values   = local.via.states
-    }
-    condition {
-      test     = "StringLike"
-      variable = "kms:EncryptionContext:aws:states:stateMachineArn"
-      values   = [var.state_machine_arn, "${var.state_machine_arn}/*"]
-    }
-  }
-}
-
-# Do again what failed: executions that were stopped or took too long, messages that were set aside, and
-# batches of streams, which Lambda writes from the start of the bucket. Those who do need what `starters` and
-# `senders` have as well, and for `wafer redrive` what `deployers` have.
-# https://docs.aws.amazon.com/step-functions/latest/dg/redrive-executions.html
-# https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-configure-dead-letter-queue-redrive.html
-data "aws_iam_policy_document" "redrivers" {
-  statement {
-    sid       = "Redrive"
-    actions   = ["states:RedriveExecution", "states:StopExecution"]
-    resources = local.executions
-  }
-
-  statement {
-    sid = "TakeOut"
-    actions = [
-      "sqs:CancelMessageMoveTask",
-      "sqs:DeleteMessage",
-      "sqs:GetQueueAttributes",
-      "sqs:ListMessageMoveTasks",
-      "sqs:ReceiveMessage",
-      "sqs:StartMessageMoveTask",
-    ]
-    resources = var.dead_letters_arns
-  }
-
-  statement {
-    sid       = "PutBack"
-    actions   = ["sqs:GetQueueAttributes", "sqs:SendMessage"]
-    resources = values(local.queues)
-  }
-
-  statement {
-    sid       = "Batches"
-    actions   = ["s3:DeleteObject", "s3:GetObject"]
-    resources = ["${var.storage.bucket_arn}/aws/lambda/*"]
-  }
-
-  statement {
-    sid       = "ListBatches"
-    actions   = ["s3:ListBucket"]
-    resources = [var.storage.bucket_arn]
-    condition {
-      test     = "StringLike"
-      variable = "s3:prefix"
-      values   = ["aws/lambda/*"]
+    content {
+      sid       = "List"
+      actions   = ["s3:ListBucket"]
+      resources = [var.storage.bucket_arn]
+      condition {
+        test     = "StringLike"
+        variable = "s3:prefix"
+        values   = [statement.value]
+      }
     }
   }
 
-  statement {
-    sid       = "KeyOfBatches"
-    actions   = ["kms:Decrypt"]
-    resources = [var.storage.key_arn]
-    condition {
-      test     = "StringEquals"
-      variable = "kms:ViaService"
-      values   = local.via.s3
-    }
-  }
-}
+  dynamic "statement" {
+    for_each = [for role, key in local.keys : key if role == each.key]
 
-# Read the tables on S3 with any tool that reads Delta tables.
-data "aws_iam_policy_document" "readers" {
-  statement {
-    sid       = "Tables"
-    actions   = ["s3:GetObject"]
-    resources = ["${local.object}offline/*"]
-  }
+    content {
+      sid       = "Key"
+      actions   = statement.value.actions
+      resources = [var.storage.key_arn]
+      condition {
+        test     = "StringEquals"
+        variable = "kms:ViaService"
+        values   = flatten([for service in statement.value.services : local.via[service]])
+      }
 
-  statement {
-    sid       = "List"
-    actions   = ["s3:ListBucket"]
-    resources = [var.storage.bucket_arn]
-    condition {
-      test     = "StringLike"
-      variable = "s3:prefix"
-      values   = ["${local.prefix}offline/*"]
-    }
-  }
+      # Step Functions says for which state machine it uses the key.
+      dynamic "condition" {
+        for_each = contains(statement.value.services, "states") ? [var.state_machine_arn] : []
 
-  statement {
-    sid       = "KeyOfObjects"
-    actions   = ["kms:Decrypt"]
-    resources = [var.storage.key_arn]
-    condition {
-      test     = "StringEquals"
-      variable = "kms:ViaService"
-      values   = local.via.s3
-    }
-  }
-}
-
-# Use the stores from their own machines: `wafer deploy`, `run`, `train`, `release`, `show` and all others.
-data "aws_iam_policy_document" "deployers" {
-  statement {
-    sid = "Table"
-    actions = [
-      "dynamodb:BatchGetItem",
-      "dynamodb:BatchWriteItem",
-      "dynamodb:DeleteItem",
-      "dynamodb:GetItem",
-      "dynamodb:PutItem",
-      "dynamodb:Query",
-      "dynamodb:UpdateItem",
-    ]
-    resources = [var.storage.table_arn]
-  }
-
-  statement {
-    sid       = "Objects"
-    actions   = ["s3:AbortMultipartUpload", "s3:DeleteObject", "s3:GetObject", "s3:PutObject"]
-    resources = ["${local.object}*"]
-  }
-
-  statement {
-    sid       = "List"
-    actions   = ["s3:ListBucket"]
-    resources = [var.storage.bucket_arn]
-    condition {
-      test     = "StringLike"
-      variable = "s3:prefix"
-      values   = ["${local.prefix}*"]
-    }
-  }
-
-  statement {
-    sid       = "KeyOfStores"
-    actions   = ["kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey", "kms:ReEncryptFrom", "kms:ReEncryptTo"]
-    resources = [var.storage.key_arn]
-    condition {
-      test     = "StringEquals"
-      variable = "kms:ViaService"
-      values   = concat(local.via.dynamodb, local.via.s3)
+        content {
+          test     = "StringLike"
+          variable = "kms:EncryptionContext:aws:states:stateMachineArn"
+          values   = [condition.value, "${condition.value}/*"]
+        }
+      }
     }
   }
 }

@@ -18,6 +18,15 @@ output "dead_letters" {
   description = "The queues of what could not be taken in: messages of queues of events, of notifications of the outbox, and what failed of schedules and runs."
 }
 
+# Names of streams have no dashes, so that those of queues of yours are apart from them.
+output "event_queues" {
+  value = merge(
+    { for stream, queue in aws_sqs_queue.stream : stream => queue.name },
+    { for name, source in local.others : "yours-${name}" => split(":", source.arn)[5] if source.is_queue },
+  )
+  description = "The names of the queues that events come from. Only in the account of a queue has CloudWatch its metrics."
+}
+
 output "stream_mappings" {
   value       = { for name, mapping in aws_lambda_event_source_mapping.other : name => mapping.uuid if !local.others[name].is_queue }
   description = "For each stream the mapping that sets aside what fails."

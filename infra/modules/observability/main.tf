@@ -20,6 +20,12 @@ locals {
   # The operations by which the program calls the table. An alarm may have 10 metrics.
   operations = ["BatchGetItem", "BatchWriteItem", "DeleteItem", "GetItem", "PutItem", "Query", "UpdateItem"]
 
+  # Functions whose invocations a queue or a stream repeats when they fail. One that failed once has
+  # mostly succeeded since: another process was writing, or a service was busy for a moment. So these
+  # alarms need failures in each of three periods. What was given up has alarms of its own (dead
+  # letters, records that were set aside), and so has what waits meanwhile (the outbox, backlogs).
+  repeated = ["events", "flush"]
+
   # What to do about the dead letters of each kind.
   dead_letters = {
     events = "mend what the log of the function events says of them, and have SQS move them back, by the command that `wafer redrive` prints"
@@ -39,8 +45,8 @@ locals {
         statistic  = "Sum"
         dimensions = { FunctionName = function.name }
         threshold  = 0
-        periods    = 1
-        says       = "Invocations of ${function.name} failed: see its log group /aws/lambda/${function.name}."
+        periods    = contains(local.repeated, name) ? 3 : 1
+        says       = "Invocations of ${function.name} failed${contains(local.repeated, name) ? ", again and again for 15 minutes" : ""}: see its log group /aws/lambda/${function.name}."
       }
     },
     {
@@ -63,6 +69,23 @@ locals {
         threshold  = 0
         periods    = 1
         says       = "Messages are in ${queue.name}: ${lookup(local.dead_letters, kind, "look at them, and mend their cause")}."
+      }
+    },
+    # SQS leaves out of the age what was received three times and not deleted, so messages that cannot be
+    # read raise no alarm here; with the visibility timeout that queues need they come for the third time
+    # after 12 minutes
+    # (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html).
+    # In a FIFO queue such a message holds up its group, and raises it. A burst that is taken in within
+    # half an hour raises none.
+    {
+      for name, queue in var.event_queues : "backlog-${name}" => {
+        namespace  = "AWS/SQS"
+        metric     = "ApproximateAgeOfOldestMessage"
+        statistic  = "Maximum"
+        dimensions = { QueueName = queue }
+        threshold  = 900
+        periods    = 3
+        says       = "Events have waited in ${queue} for more than 15 minutes: more come in than maximum_concurrency lets the function events take, its log says that they cannot be taken, or its mapping is disabled (`wafer doctor --aws`)."
       }
     },
     # Lambda counts them for each mapping, and never for the function:
@@ -240,7 +263,7 @@ locals {
       stat    = "Maximum"
       period  = local.period
       view    = "timeSeries"
-      metrics = [for queue in concat([var.outbox], values(var.dead_letters)[*].name) : ["AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", queue]]
+      metrics = [for queue in concat([var.outbox], values(var.event_queues), values(var.dead_letters)[*].name) : ["AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", queue]]
     },
   ]
 }

@@ -29,6 +29,12 @@ variable "stream_mappings" {
   description = "The UUIDs of the mappings of streams of the module `functions`."
 }
 
+variable "event_queues" {
+  type        = map(string)
+  default     = {}
+  description = "The names of the queues that events come from, as the module `functions` gives them."
+}
+
 variable "outbox" {
   type        = string
   description = "The queue of notifications of the outbox."

@@ -1,12 +1,13 @@
 //! `wafer plan` and `wafer apply`.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Result;
 use wafer_config::{Project, SourceColumns, resolve, source_def, untyped_sources};
 use wafer_core::escaped;
-use wafer_platform::{Definitions, GoLive, Platform, typed_columns, unread_files};
+use wafer_platform::{Definitions, GoLive, Platform, SourceDef, typed_columns, unread_files};
 
 use super::Context;
 use crate::output::say;
@@ -117,16 +118,27 @@ pub(crate) fn warn(warnings: &[String]) {
     }
 }
 
-/// Warns of files on this machine that are in the folder of a source and not read: of the sources
-/// of all pipelines, or of that of one.
+/// Returns the sources that pipelines read: those of all of them, or that of one.
+pub(crate) fn read_sources(
+    definitions: &Definitions,
+    pipeline: Option<&str>,
+) -> BTreeMap<String, SourceDef> {
+    let pipelines = definitions.pipelines.iter();
+    let read = pipelines.filter(|(name, _)| pipeline.is_none_or(|one| one == name.as_str()));
+    let sources = read.filter_map(|(_, pipeline)| {
+        let source = definitions.sources.get(&pipeline.source)?;
+        Some((pipeline.source.clone(), source.clone()))
+    });
+    sources.collect()
+}
+
+/// Warns of files on this machine that are in the folders of sources and not read. Every command
+/// that reads the files of a source, or starts what reads them, says so before it does.
 ///
 /// # Errors
 /// Returns an error when the process is stopping.
-pub(crate) async fn warn_of_unread_files(
-    definitions: Arc<Definitions>,
-    pipeline: Option<String>,
-) -> Result<()> {
-    let find = move || unread_files(&definitions, pipeline.as_deref());
+pub(crate) async fn warn_of_unread_files(sources: BTreeMap<String, SourceDef>) -> Result<()> {
+    let find = move || unread_files(&sources);
     warn(&tokio::task::spawn_blocking(find).await?);
     Ok(())
 }

@@ -8,6 +8,7 @@ use wafer_core::{Duration, Timestamp};
 use wafer_platform::BackfillRequest;
 
 use super::Context;
+use super::apply::{read_sources, warn_of_unread_files};
 use crate::app::{self, ClockOption};
 use crate::output::{Bar, thousands};
 
@@ -55,6 +56,9 @@ impl Backfill {
     pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
         let project = context.project()?;
         let platform = app::open(&project, self.clock).await?;
+        let staged = platform.context().staged();
+        let definitions = staged.unwrap_or_else(|| platform.context().definitions());
+        warn_of_unread_files(read_sources(&definitions, Some(&self.pipeline))).await?;
         let request = BackfillRequest {
             pipeline: self.pipeline,
             from: self.from,

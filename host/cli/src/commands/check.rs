@@ -13,7 +13,7 @@ use wafer_platform::{
 };
 
 use super::Context;
-use super::apply::{columns_of_files, warn_of_unread_files};
+use super::apply::{columns_of_files, read_sources, warn_of_unread_files};
 use crate::output::{say, table, thousands};
 use crate::{app, build};
 
@@ -59,7 +59,7 @@ impl Check {
         let live = platform.context().definitions();
         let definitions = resolve(&project, functions, &columns, &live)?;
         platform.apply(definitions.clone(), GoLive::AtOnce).await?;
-        warn_of_unread_files(platform.context().definitions(), None).await?;
+        warn_of_unread_files(read_sources(&definitions, None)).await?;
 
         let mut checked = Vec::new();
         for name in definitions.functions.keys() {

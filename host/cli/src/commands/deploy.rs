@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
-use wafer_config::{CloudStores, Project};
+use wafer_config::{CloudStores, Project, variable};
 use wafer_platform::{Plan, Platform, WHOLE};
 use wafer_runtime::Target;
 
@@ -180,11 +180,13 @@ impl Deploy {
             .online
             .query_pairs()
             .find(|(name, _)| name == "region");
-        let region = url_region.map(|(_, region)| region.into_owned());
-        let region = region.or_else(|| {
-            let names = ["AWS_REGION", "AWS_DEFAULT_REGION"];
-            names.iter().find_map(|name| std::env::var(name).ok())
-        });
+        let region = match url_region {
+            Some((_, region)) => Some(region.into_owned()),
+            None => match variable("AWS_REGION")? {
+                Some(region) => Some(region),
+                None => variable("AWS_DEFAULT_REGION")?,
+            },
+        };
         let region = region.filter(|region| !region.is_empty()).context(
             "there is no AWS region for the variables of Terraform: set AWS_REGION, or `?region=` \
              in `store.online`",

@@ -6,6 +6,7 @@ use std::process::{Command as Process, ExitCode};
 use anyhow::Result;
 use serde::Serialize;
 use wafer_build::{Toolchain, Toolchains};
+use wafer_config::Project;
 use wafer_core::escaped;
 
 use super::Context;
@@ -184,27 +185,10 @@ async fn project(context: &Context, accept_clock: bool) -> Vec<Finding> {
             return vec![finding("project", Err(error))];
         }
     };
-    let mut clock = Ok(());
-    let stores = match app::open_at_any_time(&project, None).await {
-        Ok(platform) => {
-            let checked = if accept_clock {
-                platform.context().accept_clock().await
-            } else {
-                platform.context().check_clock().await
-            };
-            clock = checked.map_err(anyhow::Error::from);
-            let components = platform.context().components();
-            let outbox = match components.stores.outbox.has_rows().await {
-                Ok(true) => "rows wait in the outbox",
-                Ok(false) => "the outbox is empty",
-                Err(_) => "the outbox cannot be read",
-            };
-            Ok(format!(
-                "{}, {}; {outbox}",
-                components.stores.online, components.stores.offline
-            ))
-        }
-        Err(error) => Err(error),
+    let checked = in_time(&project, Box::pin(stores(&project, accept_clock)));
+    let (stores, clock) = match checked.await {
+        Ok((stores, clock)) => (Ok(stores), clock),
+        Err(error) => (Err(error), Ok(())),
     };
     vec![
         finding("project", Ok(format!("`{}`", project.name))),
@@ -214,4 +198,42 @@ async fn project(context: &Context, accept_clock: bool) -> Vec<Finding> {
             clock.map(|()| "not behind the last use of the project".to_owned()),
         ),
     ]
+}
+
+/// Opens the stores of a project, and returns what they are, and whether the clock is right.
+async fn stores(project: &Project, accept_clock: bool) -> Result<(String, Result<()>)> {
+    let platform = app::open_at_any_time(project, None).await?;
+    let checked = if accept_clock {
+        platform.context().accept_clock().await
+    } else {
+        platform.context().check_clock().await
+    };
+    let components = platform.context().components();
+    let outbox = match components.stores.outbox.has_rows().await {
+        Ok(true) => "rows wait in the outbox",
+        Ok(false) => "the outbox is empty",
+        Err(_) => "the outbox cannot be read",
+    };
+    let stores = format!(
+        "{}, {}; {outbox}",
+        components.stores.online, components.stores.offline
+    );
+    Ok((stores, checked.map_err(anyhow::Error::from)))
+}
+
+/// Waits for the stores of a project, and says so if they are on other machines, for which it does
+/// not wait longer than for any check.
+async fn in_time<T>(project: &Project, work: impl Future<Output = Result<T>>) -> Result<T> {
+    if project.store.cloud.is_none() {
+        return work.await;
+    }
+    say("checking stores …");
+    let done = tokio::time::timeout(app::CHECK_LIMIT, work).await;
+    done.unwrap_or_else(|_| {
+        Err(anyhow::anyhow!(
+            "they gave no answer within {} seconds: look at the network, at HTTPS_PROXY and at \
+             AWS_ENDPOINT_URL; `wafer doctor --aws` asks the services one by one",
+            app::CHECK_LIMIT.as_secs()
+        ))
+    })
 }

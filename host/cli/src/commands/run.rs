@@ -1,17 +1,19 @@
 //! `wafer run`.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
+use wafer_config::source_def;
 use wafer_core::rules::Interval;
 use wafer_core::{Timestamp, escaped};
 use wafer_platform::{
-    DistributedRun, Division, DryRun, Progress, Reject, RequestedRun, RunRequest,
+    DistributedRun, Division, DryRun, Progress, Reject, RequestedRun, RunRequest, SourceDef,
 };
 
 use super::Context;
-use super::apply::warn_of_unread_files;
+use super::apply::{read_sources, warn_of_unread_files};
 use crate::app::{self, ClockOption};
 use crate::output::{Bar, say, thousands};
 use crate::partitions;
@@ -96,7 +98,7 @@ impl Run {
         let project = context.project()?;
         let platform = app::open(&project, self.clock).await?;
         let definitions = platform.context().definitions();
-        warn_of_unread_files(definitions, Some(self.pipeline.clone())).await?;
+        warn_of_unread_files(read_sources(&definitions, Some(&self.pipeline))).await?;
         let request = RunRequest {
             pipeline: self.pipeline,
             interval,
@@ -144,6 +146,7 @@ impl Run {
 impl Run {
     /// Runs the pipeline with the state machine on AWS.
     async fn on_aws(&self, context: &Context) -> Result<ExitCode> {
+        warn_of_unread_files(self.source_of_project(context)).await?;
         let mut plan = serde_json::Map::new();
         plan.insert("pipeline".to_owned(), self.pipeline.clone().into());
         for (name, time) in [("from", self.from), ("to", self.to)] {
@@ -174,6 +177,19 @@ impl Run {
         };
         context.format.print(&run.record, || summary(&run));
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// Returns the source of the pipeline by the project file of this folder, if there is one.
+    /// `wafer deploy` copies its files from this machine. What runs on AWS is applied, and needs no
+    /// project file here, so one that is missing or wrong does not hold it up.
+    fn source_of_project(&self, context: &Context) -> BTreeMap<String, SourceDef> {
+        let source = || {
+            let project = context.project().ok()?;
+            let name = &project.pipelines.get(&self.pipeline)?.source;
+            let is_defined = project.sources.contains_key(name);
+            is_defined.then(|| (name.clone(), source_def(&project, name)))
+        };
+        source().into_iter().collect()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Files of sources that are not there, or are there and not read.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use wafer_catalog::{Definitions, Format, Location, SourceDef, SourceKind};
@@ -13,8 +13,13 @@ use crate::source::find::{matching_files, skipped_folder};
 /// has none, or whose Delta table is not there, or whose folder has folders with files that are
 /// not read. Files elsewhere are not looked for. This reads folders.
 pub fn missing_files(definitions: &Definitions) -> Vec<String> {
+    let read = definitions.pipelines.values();
+    let read: BTreeSet<&String> = read.map(|pipeline| &pipeline.source).collect();
     let mut warnings = Vec::new();
-    for (name, remarks) in remarks(definitions, None) {
+    for name in read {
+        let Some(remarks) = definitions.sources.get(name).and_then(remarks_of) else {
+            continue;
+        };
         let missing = remarks.missing;
         let missing = missing.map(|what| format!("{what}; runs that read it fail until it exists"));
         let found = missing.into_iter().chain(remarks.unread);
@@ -23,11 +28,13 @@ pub fn missing_files(definitions: &Definitions) -> Vec<String> {
     warnings
 }
 
-/// Returns a warning for each source whose folder on this machine has folders with files that are
-/// not read: of the sources of all pipelines, or of that of one. This reads folders.
-pub fn unread_files(definitions: &Definitions, pipeline: Option<&str>) -> Vec<String> {
-    let remarks = remarks(definitions, pipeline).into_iter();
-    let unread = remarks.filter_map(|(name, remarks)| Some(warning(name, &remarks.unread?)));
+/// Returns a warning for each of these sources, by name, whose folder on this machine has folders
+/// with files that are not read. This reads folders.
+pub fn unread_files(sources: &BTreeMap<String, SourceDef>) -> Vec<String> {
+    let unread = sources.iter().filter_map(|(name, source)| {
+        let unread = remarks_of(source)?.unread?;
+        Some(warning(name, &unread))
+    });
     unread.collect()
 }
 
@@ -44,23 +51,15 @@ struct Remarks {
     unread: Option<String>,
 }
 
-/// Looks for the files on this machine of the sources that pipelines read, or that one of them
-/// reads.
-fn remarks<'a>(definitions: &'a Definitions, pipeline: Option<&str>) -> Vec<(&'a str, Remarks)> {
-    let pipelines = definitions.pipelines.iter();
-    let read = pipelines.filter(|(name, _)| pipeline.is_none_or(|one| one == name.as_str()));
-    let sources: BTreeSet<&String> = read.map(|(_, pipeline)| &pipeline.source).collect();
-    let remarks = sources.into_iter().filter_map(|name| {
-        let source = definitions.sources.get(name)?;
-        let Some(Location::Here(path)) = &source.files else {
-            return None;
-        };
-        Some((name.as_str(), remarks_of(source, path)))
-    });
-    remarks.collect()
+/// Looks for the files of a source, or returns `None` if they are not on this machine.
+fn remarks_of(source: &SourceDef) -> Option<Remarks> {
+    let Some(Location::Here(path)) = &source.files else {
+        return None;
+    };
+    Some(remarks_at(source, path))
 }
 
-fn remarks_of(source: &SourceDef, path: &Path) -> Remarks {
+fn remarks_at(source: &SourceDef, path: &Path) -> Remarks {
     match &source.kind {
         SourceKind::Delta { .. } => Remarks {
             missing: missing_table(path),
