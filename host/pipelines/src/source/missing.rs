@@ -5,9 +5,9 @@ use std::path::Path;
 
 use wafer_catalog::{Definitions, Format, Location, SourceDef, SourceKind};
 use wafer_files::TableFormat;
-use wafer_store::Kind;
+use wafer_store::{Error, Kind, Result};
 
-use crate::source::find::{matching_files, skipped_folder};
+use crate::source::find::{find_files, look_at, matching_files, skipped_folder};
 
 /// Returns a warning for each source with files on this machine that a pipeline reads and that
 /// has none, or whose Delta table is not there, or whose folder has folders with files that are
@@ -15,9 +15,7 @@ use crate::source::find::{matching_files, skipped_folder};
 pub fn missing_files(definitions: &Definitions) -> Vec<String> {
     let mut warnings = Vec::new();
     for (name, remarks) in remarks(definitions, None) {
-        let missing = remarks.missing;
-        let missing = missing.map(|what| format!("{what}; runs that read it fail until it exists"));
-        let found = missing.into_iter().chain(remarks.unread);
+        let found = remarks.missing.into_iter().chain(remarks.unread);
         warnings.extend(found.map(|what| warning(name, &what)));
     }
     warnings
@@ -29,6 +27,29 @@ pub fn unread_files(definitions: &Definitions, pipeline: Option<&str>) -> Vec<St
     let remarks = remarks(definitions, pipeline).into_iter();
     let unread = remarks.filter_map(|(name, remarks)| Some(warning(name, &remarks.unread?)));
     unread.collect()
+}
+
+/// Checks that the files on this machine of all sources that pipelines read can be listed. A source
+/// may have none yet. This reads folders.
+///
+/// # Errors
+/// Returns the error of the first source whose files cannot be listed, with its name.
+pub fn check_listed(definitions: &Definitions) -> Result<()> {
+    for (name, source, path) in read_here(definitions, None) {
+        let listed = match &source.kind {
+            SourceKind::Delta { .. } => look_at(&path.join(TableFormat::Delta.mark())).map(drop),
+            SourceKind::Files | SourceKind::Table { .. } | SourceKind::Stream { .. } => {
+                find_files(path).map(drop)
+            }
+        };
+        if let Err(error) = listed
+            && error.kind() != Kind::NotFound
+        {
+            let message = format!("sources.{name}.path: its files cannot be listed");
+            return Err(Error::caused(error.kind(), message, error));
+        }
+    }
+    Ok(())
 }
 
 fn warning(source: &str, what: &str) -> String {
@@ -47,17 +68,28 @@ struct Remarks {
 /// Looks for the files on this machine of the sources that pipelines read, or that one of them
 /// reads.
 fn remarks<'a>(definitions: &'a Definitions, pipeline: Option<&str>) -> Vec<(&'a str, Remarks)> {
+    let sources = read_here(definitions, pipeline).into_iter();
+    sources
+        .map(|(name, source, path)| (name, remarks_of(source, path)))
+        .collect()
+}
+
+/// Returns the sources with files on this machine that pipelines read, or that one of them reads.
+fn read_here<'a>(
+    definitions: &'a Definitions,
+    pipeline: Option<&str>,
+) -> Vec<(&'a str, &'a SourceDef, &'a Path)> {
     let pipelines = definitions.pipelines.iter();
     let read = pipelines.filter(|(name, _)| pipeline.is_none_or(|one| one == name.as_str()));
     let sources: BTreeSet<&String> = read.map(|(_, pipeline)| &pipeline.source).collect();
-    let remarks = sources.into_iter().filter_map(|name| {
+    let here = sources.into_iter().filter_map(|name| {
         let source = definitions.sources.get(name)?;
-        let Some(Location::Here(path)) = &source.files else {
-            return None;
-        };
-        Some((name.as_str(), remarks_of(source, path)))
+        match &source.files {
+            Some(Location::Here(path)) => Some((name.as_str(), source, path.as_path())),
+            Some(Location::Remote(_)) | None => None,
+        }
     });
-    remarks.collect()
+    here.collect()
 }
 
 fn remarks_of(source: &SourceDef, path: &Path) -> Remarks {
@@ -71,11 +103,18 @@ fn remarks_of(source: &SourceDef, path: &Path) -> Remarks {
             // What cannot be listed is not looked through once more.
             let is_listed = error.as_ref().is_none_or(|e| e.kind() == Kind::NotFound);
             Remarks {
-                missing: error.map(|e| e.to_string()),
+                missing: error.map(|e| match is_listed {
+                    true => until_it_exists(&e.to_string()),
+                    false => format!("{}; runs that read it fail", e.chain()),
+                }),
                 unread: is_listed.then(|| skipped_files(path, source)).flatten(),
             }
         }
     }
+}
+
+fn until_it_exists(what: &str) -> String {
+    format!("{what}; runs that read it fail until it exists")
 }
 
 /// Returns which files in folders of a source's folder are not read although they have its format.
@@ -98,5 +137,8 @@ fn missing_table(folder: &Path) -> Option<String> {
     let mark = TableFormat::Delta.mark();
     let shown = folder.display();
     let is_there = folder.join(mark).is_dir();
-    (!is_there).then(|| format!("there is no Delta table {shown}: it has no folder `{mark}`"))
+    (!is_there).then(|| {
+        let what = format!("there is no Delta table {shown}: it has no folder `{mark}`");
+        until_it_exists(&what)
+    })
 }
