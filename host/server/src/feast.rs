@@ -42,7 +42,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 use wafer_core::{
-    ColumnBuilder, DataType, Digest, Field, Reading, Timestamp, cell_to_json, cut_to, value_bytes,
+    ColumnBuilder, DataType, Digest, Field, JsonCell, Reading, Timestamp, cell_to_json, cut_to,
+    value_bytes,
 };
 use wafer_platform::{
     Definitions, Delivery, EventResult, FoundMemory, GroupDef, IncomingEvent, IngestReport, MadeBy,
@@ -515,11 +516,10 @@ impl Column<'_> {
             Self::Entity(values) => serde_json::to_writer(text, &values[row]),
             Self::Feature { values, .. } => {
                 let is_time = DataType::Timestamp.to_arrow() == *values.data_type();
-                let value = match cell_to_json(values, row) {
-                    Json::String(time) if is_time => seconds(&time),
-                    value => value,
-                };
-                serde_json::to_writer(text, &value)
+                match is_time.then(|| cell_to_json(values, row)) {
+                    Some(Json::String(time)) => serde_json::to_writer(text, &seconds(&time)),
+                    _ => serde_json::to_writer(text, &JsonCell::new(values, row)),
+                }
             }
         }
     }
