@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use crate::harness::Project;
 use crate::harness::ledger::{ledger, three_entries};
+use crate::harness::{Project, text};
 
 #[test]
 fn plan_says_what_apply_would_change() {
@@ -78,4 +78,60 @@ fn plan_warns_of_sources_without_files_and_check_of_rows_that_it_cannot_read() {
         said.contains("no row of its source can be read") && !said.contains("everything fits"),
         "{said}"
     );
+}
+
+#[test]
+fn check_names_a_source_whose_files_cannot_be_listed() {
+    // Its columns are passed on, so that no function is called on its rows.
+    let project = Project::new(
+        r#"
+[project]
+name = "links"
+[entities.thing]
+keys = { id = "int64" }
+[sources.things]
+type = "files"
+path = "in/**/*.csv"
+columns = { id = "int64", at = "timestamp", x = "float64?" }
+[groups.g]
+entity = "thing"
+event_time = "at"
+[pipelines.g]
+source = "things"
+group = "g"
+"#,
+    );
+    let at = |name: &str| project.path().join(name);
+    std::fs::create_dir(at("in")).unwrap();
+    // A source may have no files yet.
+    let said = text(&project.command(&["check"]).output().unwrap());
+    assert!(
+        said.contains("warning: sources.things.path: there are no files")
+            && said.contains("everything fits"),
+        "{said}"
+    );
+    project.write("in/a.csv", "id,at,x\n1,2024-01-01T00:00:00Z,0.5\n");
+    project.ok(&["apply"]);
+    for (link, to, wanted) in [
+        ("in/back", "in", "in/back leads back to "),
+        ("in/loop", "in/loop", "in/loop cannot be read"),
+    ] {
+        std::os::unix::fs::symlink(at(to), at(link)).unwrap();
+        let said = project.fails(&["check"]);
+        assert!(
+            said.contains("sources.things.path: its files cannot be listed")
+                && said.contains(wanted)
+                && !said.contains("everything fits"),
+            "{said}"
+        );
+        let said = project.fails(&["run", "g"]);
+        assert!(said.contains(wanted), "{said}");
+        std::fs::remove_file(at(link)).unwrap();
+    }
+    // A link to another folder is followed.
+    std::fs::create_dir(at("out")).unwrap();
+    project.write("out/b.csv", "id,at,x\n2,2024-01-01T00:00:00Z,0.5\n");
+    std::os::unix::fs::symlink(at("out"), at("in/more")).unwrap();
+    assert!(project.ok(&["check"]).contains("everything fits"));
+    assert_eq!(project.json(&["run", "g"])["rows_written"], 2);
 }

@@ -168,6 +168,26 @@ fn backfill_refuses_invalid_spans() {
             "`soon` is not a duration",
         ),
         (
+            vec![
+                "--from",
+                "2020-01-01",
+                "--to",
+                "2021-01-01",
+                "--interval=-1s",
+            ],
+            "`-1s` is less than zero, which no duration is",
+        ),
+        (
+            vec![
+                "--from",
+                "2020-01-01",
+                "--to",
+                "2021-01-01",
+                "--interval=9999999999999d",
+            ],
+            "`9999999999999d` is more than 106751991d",
+        ),
+        (
             vec!["--from", "yesterday", "--to", "2021-01-01"],
             "is not a time",
         ),

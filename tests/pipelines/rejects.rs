@@ -147,6 +147,80 @@ fn the_limit_of_rejected_rows_is_a_setting_of_the_pipeline() {
     }
 }
 
+/// Sets the limit of rejected rows of the pipeline of a group, and applies it.
+fn set_limit(project: &Project, group: &str, before: &str, limit: &str) {
+    let lines = |limit: &str| match limit {
+        "" => format!("group = \"{group}\"\n"),
+        limit => format!("group = \"{group}\"\nmax_rejects = {limit}\n"),
+    };
+    project.replace(&lines(before), &lines(limit));
+    project.ok(&["apply"]);
+}
+
+#[test]
+fn a_lowered_limit_of_rejected_rows_counts_for_rows_that_were_run_before() {
+    let project = pass(COLUMNS, "in.csv");
+    project.write("in.csv", rows(10, |id| id <= 3));
+    project.ok(&["run", "g"]);
+    let before = project.offline("g_v1");
+    assert_eq!(before.len(), 7);
+    set_limit(&project, "g", "", "0.1");
+    let ways: [&[&str]; 4] = [
+        &["run", "g", "--dry-run"],
+        &["run", "g"],
+        &["run", "g"],
+        &["run", "g", "--processes", "2"],
+    ];
+    for arguments in ways {
+        let said = project.fails(arguments);
+        let wanted = "3 of 10 rows were rejected, more than the fraction 0.1";
+        assert!(said.contains(wanted), "{arguments:?}: {said}");
+        assert_eq!(project.offline("g_v1"), before, "{arguments:?}");
+    }
+    set_limit(&project, "g", "0.1", "0.3");
+    project.ok(&["run", "g", "--dry-run"]);
+    project.ok(&["run", "g"]);
+    assert_eq!(project.offline("g_v1").len(), 7);
+    // A raised limit changes nothing for a run that succeeded.
+    set_limit(&project, "g", "0.3", "0.9");
+    let said = project.ok(&["run", "g"]);
+    assert!(said.contains("nothing changed since run"), "{said}");
+}
+
+#[test]
+fn a_lowered_limit_of_rejected_rows_counts_for_all_rows_of_a_chained_run() {
+    let project = chained("", "expectations = [{ column = \"v\", max = 100 }]");
+    project.write("in.csv", rows(4, none).replace("4.5\n", "400.5\n"));
+    project.ok(&["run", "g"]);
+    project.ok(&["run", "h"]);
+    let before = project.offline("h_v1");
+    assert_eq!(before.len(), 3);
+    set_limit(&project, "h", "", "0.1");
+    let ways: [&[&str]; 2] = [&["run", "h", "--dry-run"], &["run", "h"]];
+    for arguments in ways {
+        let said = project.fails(arguments);
+        let wanted = "1 of 4 rows were rejected, more than the fraction 0.1";
+        assert!(said.contains(wanted), "{arguments:?}: {said}");
+        assert_eq!(project.offline("h_v1"), before, "{arguments:?}");
+    }
+    set_limit(&project, "h", "0.1", "0.25");
+    project.ok(&["run", "h", "--dry-run"]);
+    project.ok(&["run", "h"]);
+    assert_eq!(project.offline("h_v1").len(), 3);
+}
+
+#[test]
+fn a_dry_run_over_an_interval_that_overlaps_another_one_fails_as_the_run_does() {
+    let project = pass(COLUMNS, "in.csv");
+    project.write("in.csv", rows(3, none));
+    project.ok(&["run", "g", "--from", "2024-01-01", "--to", "2024-01-03"]);
+    let ways: [&[&str]; 2] = [&["run", "g", "--dry-run"], &["run", "g"]];
+    for arguments in ways {
+        let said = project.fails(arguments);
+        assert!(said.contains("which overlaps"), "{arguments:?}: {said}");
+    }
+}
+
 #[test]
 fn rejected_rows_do_not_empty_an_interval_that_had_rows() {
     let project = pass(COLUMNS, "in.csv");

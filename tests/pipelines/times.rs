@@ -289,6 +289,57 @@ lookups = [{ group = "g", as = "g" }]
 }
 
 #[test]
+fn times_without_all_their_digits_are_refused_on_all_ways_in() {
+    const SHORT: &str = "2024-01-01 1:5";
+    let refused = format!("`{SHORT}` is not a time");
+    let csv = format!("id,at,v\n1,2024-01-01 00:00,0.5\n2,{SHORT},0.5\n");
+    let ndjson = [(1, NEW_YEAR), (2, SHORT)];
+    let ndjson = ndjson.map(|(id, at)| format!("{}\n", json!({"id": id, "at": at, "v": 0.5})));
+    let ndjson = ndjson.concat();
+    for (file, line, content) in [("in.csv", 3, &csv), ("in.ndjson", 2, &ndjson)] {
+        let project = Pass {
+            source: &format!("type = \"files\"\npath = \"{file}\"\nzone = \"UTC\""),
+            ..Pass::default()
+        };
+        let project = project.project().applied_with(file, content);
+        let output = project.command(&["run", "g"]).output().unwrap();
+        let said = text(&output);
+        assert!(output.status.success(), "{said}");
+        let wanted = format!("{file}:{line}: field `at`: {refused}");
+        assert!(said.contains(&wanted), "{wanted}: {said}");
+        assert_eq!(times(&project), [NEW_YEAR], "{file}");
+    }
+
+    let project = Pass {
+        source: "type = \"stream\"\nzone = \"UTC\"",
+        pipeline: r#"
+[views.w]
+request = { asked_at = "timestamp" }
+lookups = [{ group = "g", as = "g" }]
+"#,
+        ..Pass::default()
+    };
+    let project = project.project().applied_with("events.ndjson", &ndjson);
+    let events = project.at("events.ndjson");
+    let output = project.command(&["push", "s", &events]).output().unwrap();
+    assert!(text(&output).contains(&refused), "{}", text(&output));
+    assert_eq!(times(&project), [NEW_YEAR]);
+    let asked = format!("asked_at={SHORT}");
+    let labels = format!("id,event_timestamp\n1,{SHORT}\n");
+    project.write("labels.csv", labels);
+    let (labels, out) = (project.at("labels.csv"), project.at("out.csv"));
+    let ways: [&[&str]; 3] = [
+        &["get", "w", "id=1", &asked],
+        &["backfill", "g", "--from", SHORT, "--to", "2024-01-02"],
+        &["training-set", "v", "--labels", &labels, "--out", &out],
+    ];
+    for arguments in ways {
+        let said = project.fails(arguments);
+        assert!(said.contains(&refused), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
 fn times_that_feast_pushes_are_read_as_the_source_declares() {
     let noon = json!("2024-07-01 12:00:00");
     let leap = json!("2016-12-31 23:59:60");

@@ -11,7 +11,8 @@ use arrow_array::{
     ArrayRef, DictionaryArray, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray,
     TimestampMicrosecondArray, TimestampMillisecondArray,
 };
-use arrow_ipc::writer::StreamWriter;
+use arrow_ipc::CompressionType;
+use arrow_ipc::writer::{IpcWriteOptions, StreamWriter};
 use flate2::write::GzEncoder;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
@@ -213,6 +214,10 @@ fn no_request_takes_more_memory_than_its_size_allows() {
         Request::new(labels, PARQUET, parquet_labels(3, 20 * MIB), &[400]),
         Request::new(labels, ARROW, arrow_labels(2_000, MIB), &[400]),
         Request::new(labels, ARROW, arrow_labels(4, MIB), &[200]),
+        // A few bytes of such a text, once they are compressed.
+        Request::new(labels, ARROW, compressed_labels(1, 30 * MIB), &[400]),
+        Request::new(labels, ARROW, compressed_labels(5_000, 30 * MIB), &[400]),
+        Request::new(labels, ARROW, compressed_labels(5_000, 4 * MIB), &[400]),
         Request::new("/nowhere", JSON, vec![b'x'; 8 * MIB], &[404]),
         Request::new("/v1/clock", JSON, list("1", 8 * MIB), &[400, 413]),
     ] {
@@ -274,12 +279,31 @@ fn parquet_labels(rows: usize, bytes: usize) -> Vec<u8> {
 
 /// An Arrow stream of labels with a text of so many bytes, to which all rows refer.
 fn arrow_labels(rows: usize, bytes: usize) -> Vec<u8> {
+    arrow_stream(&dictionary_labels(rows, bytes), None)
+}
+
+/// The same, compressed.
+fn compressed_labels(rows: usize, bytes: usize) -> Vec<u8> {
+    let labels = dictionary_labels(rows, bytes);
+    let body = arrow_stream(&labels, Some(CompressionType::ZSTD));
+    assert!(body.len() < MIB / 4, "{}", body.len());
+    body
+}
+
+/// Labels whose rows all refer to one text of so many bytes.
+fn dictionary_labels(rows: usize, bytes: usize) -> RecordBatch {
     let texts: ArrayRef = Arc::new(StringArray::from(vec!["x".repeat(bytes)]));
     let keys = Int32Array::from(vec![0; rows]);
     let text = DictionaryArray::<Int32Type>::try_new(keys, texts).unwrap();
-    let batch = labels_with(Arc::new(text));
-    let mut writer = StreamWriter::try_new(Vec::new(), &batch.schema()).unwrap();
-    writer.write(&batch).unwrap();
+    labels_with(Arc::new(text))
+}
+
+fn arrow_stream(batch: &RecordBatch, compression: Option<CompressionType>) -> Vec<u8> {
+    let options = IpcWriteOptions::default();
+    let options = options.try_with_compression(compression).unwrap();
+    let writer = StreamWriter::try_new_with_options(Vec::new(), &batch.schema(), options);
+    let mut writer = writer.unwrap();
+    writer.write(batch).unwrap();
     writer.into_inner().unwrap()
 }
 
@@ -321,9 +345,21 @@ fn labels_that_expand_beyond_their_size_are_refused_with_the_limit() {
             "once they are read, which is the most for a file of this size",
         ),
         (parquet_labels(1, 60 * MIB), "row 0: its values take 60"),
+        (
+            compressed_labels(1_000, 30 * MIB),
+            "row 0: its values take 30",
+        ),
+        (
+            compressed_labels(1_000, 4 * MIB),
+            "once they are read, which is the most for a file of this size",
+        ),
         (parquet_labels(3, 20 * MIB), "row 0: its values take 20"),
     ] {
-        let (status, answer) = server.post(path, PARQUET, labels);
+        let media_type = match labels.starts_with(b"PAR1") {
+            true => PARQUET,
+            false => ARROW,
+        };
+        let (status, answer) = server.post(path, media_type, labels);
         assert_eq!(status, 400, "{answer}");
         let message = answer["error"]["message"].as_str().unwrap();
         assert!(message.contains(wanted), "{message}");
@@ -502,6 +538,39 @@ fn stored_rows_are_counted_before_they_are_read() {
         assert!(answer.to_string().contains(wanted), "{answer}");
         assert_eq!(server.post(path, JSON, ask(1..=3)).0, 200);
     }
+}
+
+/// A value is in memory as it is stored and unpacked, and then as it is unpacked and sent.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_large_row_is_in_memory_twice_at_most() {
+    // An item of DynamoDB has at most 400 KB.
+    if !are_embedded() {
+        return;
+    }
+    let project = notes("");
+    let server = project.serve(&[]);
+    for (id, bytes) in [(1, 26 * MIB), (2, 1)] {
+        let note = "x".repeat(bytes);
+        let event = json!({"id": id, "at": "2020-01-01T00:00:00Z", "note": note});
+        assert_eq!(server.events("notes", &event.to_string()).0, 200);
+    }
+    let (view, feast) = ("/v1/views/newest/features", "/get-online-features");
+    let ask = |id: u32| json!({ "rows": [{ "id": id }] }).to_string();
+    let ask_feast =
+        |id: u32| json!({"features": ["newest:note"], "entities": {"id": [id]}}).to_string();
+    // What the first lookups load does not count.
+    assert_eq!(server.post(view, JSON, ask(2)).0, 200);
+    assert_eq!(server.post(feast, JSON, ask_feast(2)).0, 200);
+    for request in [
+        Request::new(view, JSON, ask(1), &[200]),
+        Request::new(feast, JSON, ask_feast(1), &[200]),
+    ] {
+        request.check(&server);
+    }
+    let (_, answer) = server.post(view, JSON, ask(1));
+    let note = answer["rows"][0]["features"]["newest_note"].as_str();
+    assert_eq!(note.unwrap().len(), 26 * MIB);
 }
 
 #[test]

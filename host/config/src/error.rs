@@ -92,12 +92,27 @@ pub(crate) fn parse_error(path: &Path, text: &str, error: &toml::de::Error) -> P
     let line = before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().map_or(0, |l| l.chars().count()) + 1;
     let message = with_suggestion(error.message());
+    let message = match key_of(error) {
+        // An unknown key is named by the message, and its table by the line.
+        Some(key) if !error.message().starts_with("unknown field") => format!("{key}: {message}"),
+        _ => message,
+    };
     ProjectError::Parse {
         path: path.to_owned(),
         line,
         column,
         message,
     }
+}
+
+/// Returns the path of the key whose value is wrong. The parser tells it only below the message of
+/// an error that is shown without the text of the file.
+fn key_of(error: &toml::de::Error) -> Option<String> {
+    let mut bare = error.clone();
+    bare.set_input(None);
+    let shown = bare.to_string();
+    let (_, key) = shown.trim_end().strip_suffix('`')?.rsplit_once("\nin `")?;
+    Some(key.to_owned())
 }
 
 /// Replaces serde's list of all known keys or values by the most similar one, if there is one.

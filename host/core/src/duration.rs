@@ -6,6 +6,14 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::ParseUnitError;
+use crate::units::Quantity;
+
+/// Durations, in 63 bits of microseconds.
+const DURATION: Quantity = Quantity {
+    name: "duration",
+    example: "a number and a unit such as 30d, 12h, 5m, 60s, 100ms or 50us",
+    most: "106751991d",
+};
 
 const UNITS: [(&str, i64); 6] = [
     ("d", 86_400_000_000),
@@ -88,20 +96,21 @@ impl FromStr for Duration {
     /// (`1h30m`).
     ///
     /// # Errors
-    /// Returns an error when a number or a unit is missing, the unit is unknown, or the duration
-    /// does not fit 64 bits of microseconds.
+    /// Returns an error when a number or a unit is missing, the unit is unknown, there is a sign,
+    /// or the duration does not fit 64 bits of microseconds.
     fn from_str(text: &str) -> Result<Self, ParseUnitError> {
-        let error = || {
-            let example = "a number and a unit such as 30d, 12h, 5m, 60s, 100ms or 50us";
-            ParseUnitError::new(text, "duration", example)
-        };
+        let malformed = || DURATION.malformed(text);
         let mut rest = text.trim();
         if rest.is_empty() {
-            return Err(error());
+            return Err(malformed());
         }
-        let mut micros = 0i64;
+        // `None` once it does not fit. The rest of the text is looked at nevertheless.
+        let mut micros = Some(0i64);
         while !rest.is_empty() {
-            let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(error)?;
+            let digits = rest
+                .find(|c: char| !c.is_ascii_digit())
+                .filter(|digits| *digits > 0)
+                .ok_or_else(malformed)?;
             let (number, tail) = rest.split_at(digits);
             let letters = tail
                 .find(|c: char| !c.is_ascii_alphabetic())
@@ -110,19 +119,22 @@ impl FromStr for Duration {
             let scale = UNITS
                 .iter()
                 .find(|(name, _)| *name == unit)
-                .ok_or_else(error)?
+                .ok_or_else(malformed)?
                 .1;
-            let number: i64 = number.parse().map_err(|_| error())?;
-            let part = number.checked_mul(scale).ok_or_else(error)?;
-            micros = micros.checked_add(part).ok_or_else(error)?;
+            let part = number.parse::<i64>().ok();
+            let part = part.and_then(|number| number.checked_mul(scale));
+            let sum = micros.zip(part);
+            micros = sum.and_then(|(micros, part)| micros.checked_add(part));
             rest = tail.trim_start();
         }
-        Ok(Self(micros))
+        micros.map(Self).ok_or_else(|| DURATION.too_large(text))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -134,22 +146,59 @@ mod tests {
             ("100ms", 100_000, "100ms"),
             ("0s", 0, "0s"),
             ("7us", 7, "7us"),
+            ("600000001us", 600_000_001, "600000001us"),
+            ("600000000us", 600_000_000, "10m"),
+            ("106751991d", 106_751_991 * 86_400_000_000, "106751991d"),
+            ("9223372036854775807us", i64::MAX, "9223372036854775807us"),
             ("1s 1us", 1_000_001, "1000001us"),
         ] {
             let duration = Duration::from_micros(micros);
             assert_eq!(text.parse(), Ok(duration), "{text}");
             assert_eq!(duration.to_string(), printed);
         }
-        for text in [
-            "",
-            "5",
-            "m",
-            "5 parsecs",
-            "-5m",
-            "1.5h",
-            "9223372036854775807d",
+        let wrong = "is not a duration; write a number and a unit";
+        let long = "is more than 106751991d, the greatest duration";
+        for (text, wanted) in [
+            ("", wrong),
+            ("5", "`5` is not a duration"),
+            ("m", wrong),
+            ("5 parsecs", wrong),
+            ("5 m", wrong),
+            ("1.5h", wrong),
+            ("+5m", wrong),
+            ("1h-5m", wrong),
+            ("5M", wrong),
+            ("5m;", wrong),
+            ("-", wrong),
+            ("-5m", "`-5m` is less than zero, which no duration is"),
+            ("-1s", "is less than zero"),
+            ("9999999999999d", long),
+            ("9223372036854775807d", long),
+            ("9223372036854775808us", long),
+            ("106751991d1d", long),
+            ("99999999999999999999999999us", long),
+            // What is no duration is not too long either.
+            ("9999999999999d5", wrong),
         ] {
-            assert!(text.parse::<Duration>().is_err(), "{text}");
+            let error = text.parse::<Duration>().unwrap_err().to_string();
+            assert!(error.contains(wanted), "{text}: {error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn durations_are_read_again_as_they_are_printed(
+            micros in 0..=i64::MAX,
+            shift in 0..63_u32,
+            unit in 0..UNITS.len(),
+        ) {
+            let (name, scale) = UNITS[unit];
+            let number = (micros >> shift) / scale;
+            let text = format!("{number}{name}");
+            let duration: Duration = text.parse().unwrap();
+            prop_assert_eq!(duration.as_micros(), number * scale, "{}", text);
+            let printed = duration.to_string();
+            prop_assert_eq!(printed.parse(), Ok(duration), "{}", printed);
         }
     }
 

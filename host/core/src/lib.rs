@@ -49,7 +49,7 @@ pub use epoch::{EpochUnit, is_storable_date};
 pub use event::{FailedBatch, FailedEvent, IncomingEvent};
 pub use float::with_canonical_floats;
 pub use identity::{joined_identity, number_identity, text_identity};
-pub use json::cell_to_json;
+pub use json::{JsonCell, cell_to_json};
 pub use json_text::check_json_text;
 pub use key::{EntityKey, KeyError, MAX_KEY_BYTES, entity_key};
 pub use keys::EntityIndex;

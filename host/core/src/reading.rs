@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use crate::decimal::{self, Misfit};
 use crate::epoch::no_unit;
 use crate::text::shown;
+use crate::time::{parse_date, parse_rfc3339, parse_time_of_day};
 use crate::{EpochUnit, ParseTimestampError, Timestamp, is_storable_date};
 use width::Piece;
 
@@ -117,16 +118,10 @@ impl Reading {
                 Err(_) => {}
             }
         }
-        let written = match DateTime::parse_from_rfc3339(text) {
-            Ok(time) => Some(ParsedTime::Instant(time)),
-            Err(_) => parse_iso(text),
-        };
-        match written {
+        let written = parse_rfc3339(text).map(ParsedTime::Instant);
+        match written.or_else(|| parse_local(text)) {
             Some(time) => self.instant(time, text),
-            None => match text.parse() {
-                Ok(time) => storable(time, text),
-                Err(error) => Err(error.to_string()),
-            },
+            None => Err(not_a_time(text)),
         }
     }
 
@@ -134,8 +129,9 @@ impl Reading {
     pub(crate) fn text_date(&self, text: &str) -> Result<i32, String> {
         let date = match (&self.format, decimal::int64(text)) {
             (None, Ok(count)) => return self.integer_date(count),
-            (None, Err(_)) => crate::time::parse_date(text)
-                .ok_or_else(|| format!("`{}` is not date", shown(text)))?,
+            (None, Err(_)) => {
+                parse_date(text).ok_or_else(|| format!("`{}` is not date", shown(text)))?
+            }
             (Some(format), _) => format.parse(text)?.whole_day().ok_or_else(|| {
                 format!("`{}` is not a whole day, and date has no time", shown(text))
             })?,
@@ -194,10 +190,20 @@ impl Reading {
     }
 }
 
+/// The message for a text that is no time. A count of microseconds with its unit, which
+/// [`Timestamp`] writes where RFC 3339 has no year, is none among the values of rows.
+fn not_a_time(text: &str) -> String {
+    let error = match text.parse::<Timestamp>() {
+        Ok(_) => ParseTimestampError::NotATime(shown(text)),
+        Err(error) => error,
+    };
+    error.to_string()
+}
+
 /// The message for a time that names no time zone, where none is declared.
 fn no_zone(text: &str) -> String {
     let text = shown(text);
-    let write = match crate::time::parse_date(&text) {
+    let write = match parse_date(&text) {
         Some(date) => format!("write a time with an offset, such as {date}T00:00:00Z"),
         None => "write an offset after it, such as Z or -05:00".to_owned(),
     };
@@ -262,17 +268,15 @@ impl ParsedTime {
     }
 }
 
-/// Parses an ISO 8601 date, or a date and a time without an offset: `2013-01-01 10:15:00.5`, with a
-/// space or a `T`, and with or without the seconds.
-fn parse_iso(text: &str) -> Option<ParsedTime> {
-    if let Some(date) = crate::time::parse_date(text) {
+/// Parses a date, or a date and a time without an offset: `2013-01-01 10:15:00.5`, with a blank or
+/// a `T`, and with or without the seconds. Each field has all its digits, as in RFC 3339.
+fn parse_local(text: &str) -> Option<ParsedTime> {
+    if let Some(date) = parse_date(text) {
         return Some(ParsedTime::Local(date.and_time(NaiveTime::MIN)));
     }
-    let date = crate::time::parse_date(text.get(..DATE_LENGTH)?)?;
+    let date = parse_date(text.get(..DATE_LENGTH)?)?;
     let time = text[DATE_LENGTH..].strip_prefix(['T', 't', ' '])?;
-    let parse = |format| NaiveTime::parse_from_str(time, format).ok();
-    let time = parse("%H:%M:%S%.f").or_else(|| parse("%H:%M"))?;
-    Some(ParsedTime::Local(date.and_time(time)))
+    Some(ParsedTime::Local(date.and_time(parse_time_of_day(time)?)))
 }
 
 /// How times are written in texts: a pattern such as `%d/%m/%Y %H:%M:%S`, in the notation of

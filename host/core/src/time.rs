@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, FixedOffset, NaiveTime, SecondsFormat, Utc};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -40,7 +40,7 @@ impl Timestamp {
     pub fn parse_argument(text: &str) -> Result<Self, ParseTimestampError> {
         match parse_date(text) {
             Some(date) => {
-                let midnight = date.and_time(chrono::NaiveTime::MIN).and_utc();
+                let midnight = date.and_time(NaiveTime::MIN).and_utc();
                 Ok(Self(midnight.timestamp_micros()))
             }
             None => text.parse(),
@@ -120,7 +120,7 @@ impl FromStr for Timestamp {
 
     /// Parses RFC 3339 with an offset, or microseconds since the Unix epoch with the suffix `us`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+        if let Some(time) = parse_rfc3339(text) {
             return match time.timestamp_subsec_nanos() {
                 1_000_000_000.. => Err(ParseTimestampError::LeapSecond(shown(text))),
                 nanos if nanos % 1_000 != 0 => Err(ParseTimestampError::TooFine(shown(text))),
@@ -151,6 +151,35 @@ pub(crate) fn parse_date(text: &str) -> Option<chrono::NaiveDate> {
     };
     let has_all_digits = text.len() == 10 && text.bytes().enumerate().all(is_right);
     has_all_digits.then(|| text.parse().ok())?
+}
+
+/// Parses a time of RFC 3339 with its offset. The parser of chrono takes a minus sign beyond ASCII
+/// as well, which the standard does not have.
+pub(crate) fn parse_rfc3339(text: &str) -> Option<DateTime<FixedOffset>> {
+    match text.is_ascii() {
+        true => DateTime::parse_from_rfc3339(text).ok(),
+        false => None,
+    }
+}
+
+/// Parses a time of the day such as `10:15:00`, `10:15:00.5` or `10:15`, with two digits in each
+/// field. The parser of chrono takes fewer of them and blanks before them, so that `1:5` could be
+/// five past one or ten to two.
+pub(crate) fn parse_time_of_day(text: &str) -> Option<NaiveTime> {
+    let is_digits = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());
+    let (whole, fraction) = match text.split_once('.') {
+        Some((whole, fraction)) => (whole, Some(fraction)),
+        None => (text, None),
+    };
+    let format = match (whole.len(), fraction) {
+        (8, Some("")) => return None,
+        (8, _) => "%H:%M:%S%.f",
+        (5, None) => "%H:%M",
+        _ => return None,
+    };
+    let mut fields = whole.split(':').chain(fraction);
+    let has_all_digits = whole.split(':').all(|field| field.len() == 2) && fields.all(is_digits);
+    has_all_digits.then(|| NaiveTime::parse_from_str(text, format).ok())?
 }
 
 impl Serialize for Timestamp {
@@ -314,6 +343,14 @@ mod tests {
             ("2016-12-31T18:59:60.5-05:00", "is a leap second"),
             ("+12013-01-01", "is not a time"),
             ("-", "is not a time"),
+            ("2013-01-01T1:5:0Z", "is not a time"),
+            ("2013-01-01T10:15Z", "is not a time"),
+            ("2013-01-01T10:15:00 Z", "is not a time"),
+            ("2013-01-01T10:15:00.Z", "is not a time"),
+            ("2013-01-01T10:15:00-5:00", "is not a time"),
+            ("2013-01-01T10:15:00-0500", "is not a time"),
+            ("2013-01-01T10:15:00\u{2212}05:00", "is not a time"),
+            (" 2013-01-01T10:15:00Z", "is not a time"),
             ("1357035300", "1357035300 is a number"),
             ("-1", "-1 is a number"),
             ("99999999999999999999", "is a number"),
@@ -324,6 +361,58 @@ mod tests {
         ] {
             let error = text.parse::<Timestamp>().unwrap_err().to_string();
             assert!(error.contains(wanted), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn times_of_the_day_have_two_digits_in_each_field() {
+        for (text, (hour, minute, second, nanos)) in [
+            ("00:00", (0, 0, 0, 0)),
+            ("10:15", (10, 15, 0, 0)),
+            ("10:15:09", (10, 15, 9, 0)),
+            ("23:59:59.5", (23, 59, 59, 500_000_000)),
+            ("10:15:09.123456789", (10, 15, 9, 123_456_789)),
+            // A leap second, which is refused by its name later.
+            ("23:59:60", (23, 59, 59, 1_000_000_000)),
+        ] {
+            let wanted = NaiveTime::from_hms_nano_opt(hour, minute, second, nanos);
+            assert_eq!(parse_time_of_day(text), wanted, "{text}");
+        }
+        for text in [
+            "",
+            "1",
+            "10",
+            "1:5",
+            "1:05",
+            "01:5",
+            "001:05",
+            "10:15:9",
+            "10:15:009",
+            " 1:05",
+            "1 :05",
+            "10: 5",
+            "10:15 ",
+            "10:15.5",
+            "10:15:09.",
+            "10:15:09.x",
+            "10:15:09,5",
+            "10:15:09.5.5",
+            "+1:05",
+            "-1:05",
+            "1:0:05",
+            "10:15:",
+            ":10:15",
+            "24:00",
+            "10:60",
+            "10:15:61",
+            "１0:15",
+            "10:15:00Z",
+            "10 15",
+            "10:15:0",
+            "1015",
+            "101500",
+        ] {
+            assert_eq!(parse_time_of_day(text), None, "{text}");
         }
     }
 

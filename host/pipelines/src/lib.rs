@@ -61,6 +61,8 @@ pub use run::{RequestedRun, RunRequest};
 pub use service::Pipelines;
 pub use source::inspect::{Inspected, inspect, typed_columns};
 pub use source::look::{FileRows, ReadRows};
-pub use source::{FirstRows, ProtectedFiles, SourceReader, missing_files, unread_files};
+pub use source::{
+    FirstRows, ProtectedFiles, SourceReader, check_listed, missing_files, unread_files,
+};
 pub use staging::{Created, WrittenTable, written_tables};
 pub use trigger::state::{ScheduleState, ScheduleStatus};

@@ -8,8 +8,9 @@
 //!    read then, because a new version of the group is made live under this lease (`staging.rs`).
 //! 2. *Plan.* The input is opened and digested (`job.rs`, `input.rs`), and compared with the
 //!    claim of the interval, which is the record of the last run over it. If that run succeeded
-//!    with the same inputs, there is nothing to do. If it did not finish, it is taken up again
-//!    with its own creation time. If its inputs were others, the generation rises. An interval
+//!    with the same inputs, there is nothing to do, unless the limit of rejected rows was lowered
+//!    since. If it did not finish, it is taken up again with its own creation time. If its inputs
+//!    were others, the generation rises. An interval
 //!    that overlaps another one with rows is refused (`plan.rs`). Then the claim is written
 //!    (`records.rs`).
 //! 3. *Transform.* Chunks are read, transformed by several workers and kept in order. Rows that

@@ -15,7 +15,7 @@ mod overwritten;
 mod partition;
 mod table_format;
 
-pub use missing::{missing_files, unread_files};
+pub use missing::{check_listed, missing_files, unread_files};
 pub use overwritten::ProtectedFiles;
 
 use std::collections::BTreeMap;

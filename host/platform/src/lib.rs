@@ -55,7 +55,8 @@ pub use wafer_pipelines::{
     BackfillReport, BackfillRequest, CompactReport, DecodeBatch, Delivery, DistributedRun,
     Division, DryRun, EventResult, HealReport, IngestReport, Inspected, LeftBehind, Materialized,
     PastEvent, Pipelines, ProtectedFiles, RedriveReport, RedriveRequest, RequestedRun, RunRequest,
-    ScheduleState, ScheduleStatus, SourceReader, TableStatus, inspect, typed_columns, unread_files,
+    ScheduleState, ScheduleStatus, SourceReader, TableStatus, check_listed, inspect, missing_files,
+    typed_columns, unread_files,
 };
 pub use wafer_registry::{ModelSummary, NewVersion, Origin, Registry, ViewOfRelease};
 pub use wafer_serving::{

@@ -42,7 +42,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 use wafer_core::{
-    ColumnBuilder, DataType, Digest, Field, Reading, Timestamp, cell_to_json, cut_to, value_bytes,
+    ColumnBuilder, DataType, Digest, Field, JsonCell, Reading, Timestamp, cell_to_json, cut_to,
+    value_bytes,
 };
 use wafer_platform::{
     Definitions, Delivery, EventResult, FoundMemory, GroupDef, IncomingEvent, IngestReport, MadeBy,
@@ -210,6 +211,7 @@ async fn online_features(
         return Err(Failure::invalid(message));
     }
     let wanted = wanted(&platform, &request)?;
+    check_names(&wanted, request.full_feature_names)?;
     let mut sets: BTreeMap<SetName, Set> = BTreeMap::new();
     let (charge, memory) = payload.found();
     let mut found = 0;
@@ -234,7 +236,7 @@ async fn online_features(
         sets,
     };
     for name in answer.entities.keys().cloned().collect::<Vec<_>>() {
-        answer.add(name.clone(), Origin::Entity(name))?;
+        answer.add(name.clone(), Origin::Entity(name));
     }
     for Wanted {
         set,
@@ -246,7 +248,15 @@ async fn online_features(
             let message = format!("`{}` has no feature `{feature}`", set.as_str());
             return Err(Failure::new(StatusCode::NOT_FOUND, "not_found", message));
         }
-        answer.add(answered, Origin::Feature(set, feature))?;
+        if answer.entities.contains_key(&answered) {
+            let message = format!(
+                "feature `{}:{feature}` has the name of a join key or request field of the request; \
+                 set full_feature_names",
+                set.as_str()
+            );
+            return Err(Failure::invalid(message));
+        }
+        answer.add(answered, Origin::Feature(set, feature));
     }
     if request.include_feature_view_version_metadata {
         let versions = answer.sets.iter();
@@ -299,6 +309,31 @@ fn wanted(platform: &Platform, request: &OnlineFeaturesRequest) -> Result<Vec<Wa
             "the request names both `features` and a `feature_service`",
         )),
     }
+}
+
+/// Checks that each feature has a name of its own in the answer, before any of them is looked up.
+/// Feast refuses such a request as well, with its `FeatureNameCollisionError`: its clients know the
+/// columns of an answer by their names.
+fn check_names(wanted: &[Wanted], are_full: bool) -> Result<(), Failure> {
+    let mut names: BTreeMap<&str, &Wanted> = BTreeMap::new();
+    for feature in wanted {
+        let Some(other) = names.insert(&feature.answered, feature) else {
+            continue;
+        };
+        let is_same = other.set == feature.set && other.feature == feature.feature;
+        let (set, name) = (feature.set.as_str(), &feature.feature);
+        let called = &feature.answered;
+        return Err(Failure::invalid(match (is_same, are_full) {
+            (true, _) => format!("feature `{set}:{name}` is named twice; name it once"),
+            (false, false) => {
+                format!("two features are called `{called}`; set full_feature_names")
+            }
+            (false, true) => format!(
+                "two features are called `{called}` by their full names; ask for them one by one"
+            ),
+        }));
+    }
+    Ok(())
 }
 
 impl Set {
@@ -361,19 +396,10 @@ impl Set {
 }
 
 impl FeastVectors {
-    /// Adds a column.
-    ///
-    /// # Errors
-    /// Returns an error when a column of this name exists already.
-    fn add(&mut self, name: String, origin: Origin) -> Result<(), Failure> {
-        if self.metadata.feature_names.contains(&name) {
-            return Err(Failure::invalid(format!(
-                "two features are called `{name}`; set full_feature_names"
-            )));
-        }
+    /// Adds a column, whose name no other one has.
+    fn add(&mut self, name: String, origin: Origin) {
         self.metadata.feature_names.push(name);
         self.columns.push(origin);
-        Ok(())
     }
 
     /// Returns the response: `{"metadata":{…},"results":[{…}],"status":true}`. If it is not short,
@@ -490,11 +516,10 @@ impl Column<'_> {
             Self::Entity(values) => serde_json::to_writer(text, &values[row]),
             Self::Feature { values, .. } => {
                 let is_time = DataType::Timestamp.to_arrow() == *values.data_type();
-                let value = match cell_to_json(values, row) {
-                    Json::String(time) if is_time => seconds(&time),
-                    value => value,
-                };
-                serde_json::to_writer(text, &value)
+                match is_time.then(|| cell_to_json(values, row)) {
+                    Some(Json::String(time)) => serde_json::to_writer(text, &seconds(&time)),
+                    _ => serde_json::to_writer(text, &JsonCell::new(values, row)),
+                }
             }
         }
     }
@@ -920,6 +945,56 @@ mod tests {
             let mut row = Map::from_iter([(EVENT_TIME.to_owned(), sent)]);
             normalize_times(&mut row, &BTreeSet::from([EVENT_TIME.to_owned()]));
             assert_eq!(row[EVENT_TIME], wanted);
+        }
+    }
+
+    #[test]
+    fn features_of_the_same_name_are_refused_by_it() {
+        let twice = "feature `profile:age` is named twice; name it once";
+        for (features, are_full, wanted) in [
+            (&["profile:age", "profile:city"][..], false, None),
+            (
+                &["profile:age", "profile:city", "profile:age"],
+                false,
+                Some(twice),
+            ),
+            (
+                &["profile:age", "profile:city", "profile:age"],
+                true,
+                Some(twice),
+            ),
+            (
+                &["profile:age", "pet:age"],
+                false,
+                Some("two features are called `age`; set full_feature_names"),
+            ),
+            (&["profile:age", "pet:age"], true, None),
+            (
+                &["a:b__c", "a__b:c"],
+                true,
+                Some("two features are called `a__b__c` by their full names"),
+            ),
+        ] {
+            let named = features.iter().map(|feature| {
+                let (set, feature) = feature.split_once(':').unwrap();
+                Wanted {
+                    set: SetName::Any(set.to_owned()),
+                    feature: feature.to_owned(),
+                    answered: match are_full {
+                        true => format!("{set}__{feature}"),
+                        false => feature.to_owned(),
+                    },
+                }
+            });
+            let named: Vec<Wanted> = named.collect();
+            let refused = check_names(&named, are_full)
+                .err()
+                .map(Failure::into_message);
+            match (&refused, wanted) {
+                (None, None) => {}
+                (Some(refused), Some(wanted)) if refused.contains(wanted) => {}
+                _ => panic!("{features:?}: {refused:?}, wanted {wanted:?}"),
+            }
         }
     }
 

@@ -5,6 +5,7 @@
 //! request.
 
 use std::convert::Infallible;
+use std::io::{self, Write};
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -22,7 +23,7 @@ use crate::error::Failure;
 use crate::extract::Path;
 use crate::intake::{LARGE, Payload, charged};
 use crate::limits::FoundCharge;
-use crate::whole::WholeAnswer;
+use crate::whole::{Length, WholeAnswer};
 
 /// The number of rows that are encoded together. The answer to a request with more rows is sent
 /// piece by piece.
@@ -71,10 +72,14 @@ fn answer(vectors: Vectors, charge: FoundCharge, payload: &Payload) -> Result<Re
     let media_type = [(CONTENT_TYPE, "application/json")];
     let held = vectors.bytes() as u64;
     if vectors.len() <= PIECE_ROWS && (vectors.len() <= 1 || held <= PIECE_BYTES as u64) {
+        let mut whole = WholeAnswer::new(payload.charge(0)?);
         if held > LARGE as u64 {
             charge.raise(held)?;
+            if vectors.len() == 1 {
+                encode_large(&vectors, &mut whole)?;
+                return Ok((media_type, whole.into_response()).into_response());
+            }
         }
-        let mut whole = WholeAnswer::new(payload.charge(0)?);
         let mut next = 0;
         loop {
             let (text, end) = piece(&vectors, next);
@@ -100,6 +105,32 @@ fn answer(vectors: Vectors, charge: FoundCharge, payload: &Payload) -> Result<Re
     });
     let body = Body::from_stream(stream::iter(pieces));
     Ok(charged((media_type, body).into_response(), charge))
+}
+
+/// Encodes the answer with a single row that is large. Its text is measured first, so that all of
+/// its memory is charged before it is taken, and none is taken twice while it grows.
+fn encode_large(vectors: &Vectors, whole: &mut WholeAnswer) -> Result<(), Failure> {
+    let mut length = Length::default();
+    encode_all(vectors, &mut length).expect("counting never fails");
+    whole.reserve(length.0)?;
+    match encode_all(vectors, whole) {
+        Ok(()) => Ok(()),
+        Err(error) => Err(whole
+            .take_refused()
+            .unwrap_or_else(|| Failure::busy(format!("the answer cannot be encoded: {error}")))),
+    }
+}
+
+/// Encodes the answer with all rows.
+fn encode_all(vectors: &Vectors, out: &mut impl Write) -> io::Result<()> {
+    out.write_all(b"{\"rows\":[")?;
+    for (number, row) in vectors.rows().enumerate() {
+        if number > 0 {
+            out.write_all(b",")?;
+        }
+        serde_json::to_writer(&mut *out, &row)?;
+    }
+    out.write_all(b"]}")
 }
 
 /// Encodes the rows from `start` on that are encoded together, with what comes before the first row

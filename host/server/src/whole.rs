@@ -38,6 +38,18 @@ impl WholeAnswer {
         self.refused.take()
     }
 
+    /// Makes room for so many bytes, and for no more of them.
+    ///
+    /// # Errors
+    /// Returns the errors of [`Charge::raise`].
+    pub(crate) fn reserve(&mut self, bytes: usize) -> Result<(), Failure> {
+        if bytes > LARGE {
+            self.charge.raise(bytes as u64)?;
+        }
+        self.bytes.reserve_exact(bytes);
+        Ok(())
+    }
+
     /// Appends bytes.
     ///
     /// # Errors
@@ -81,6 +93,21 @@ impl WholeAnswer {
     /// Returns the response, whose memory is charged until it was sent.
     pub(crate) fn into_response(self) -> Response {
         charged(self.bytes.into_response(), self.charge)
+    }
+}
+
+/// Counts the bytes of an answer, to measure it before it takes memory.
+#[derive(Debug, Default)]
+pub(crate) struct Length(pub(crate) usize);
+
+impl Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -128,6 +155,16 @@ mod tests {
         other.write_all(&[0; 600_000]).unwrap_err();
         let refused = other.take_refused().unwrap();
         assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+        let mut measured = WholeAnswer::new(budget.charge());
+        let refused = measured.reserve(600_000).unwrap_err();
+        assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+        measured.reserve(100_000).unwrap();
+        assert_eq!(budget.free(), MEMORY - 700_000);
+        // All of it has room already.
+        measured.write_all(&[0; 70_000]).unwrap();
+        measured.write_all(&[0; 30_000]).unwrap();
+        assert_eq!(budget.free(), MEMORY - 700_000);
+        drop(measured);
         // It would never fit.
         large.append_answer(&small).unwrap_err();
         assert_eq!(large.len(), 600_000);

@@ -7,7 +7,8 @@
 //!    is the only I/O of a request, and nothing is written. The bytes of each row are counted
 //!    before it is read, against what the request may take and what all requests have ([`found`]).
 //! 3. On a guest thread, the stored rows are unpacked into columns with a status for each value,
-//!    and each on-demand function is called once for all rows. When all sandboxes are busy, the
+//!    one after the other, and each of them is counted a second time before that. Then each
+//!    on-demand function is called once for all rows. When all sandboxes are busy, the
 //!    request waits in a bounded queue.
 //!
 //! The result has the rows in the order of the request.

@@ -60,6 +60,15 @@ impl FoundMemory {
         }
         (self.taken)(all)
     }
+
+    /// Takes so many bytes for this part of the request for a moment, some of them for copies that
+    /// do not count among the values that it may look up.
+    ///
+    /// # Errors
+    /// Returns the error of the function that is told of it.
+    fn take_with_copies(&self, bytes: u64) -> Result<()> {
+        (self.taken)(self.before.saturating_add(bytes))
+    }
 }
 
 impl fmt::Debug for FoundMemory {
@@ -109,6 +118,16 @@ impl FoundSize {
         self.memory.take(held, format_args!("{} rows", self.rows))
     }
 
+    /// Counts that a stored row is about to be unpacked, which is in memory a second time then.
+    ///
+    /// # Errors
+    /// Returns the error of the memory of all requests.
+    pub(crate) fn unpack(&self, stored: usize) -> Result<()> {
+        let held = self.bytes.saturating_add(self.stored);
+        self.memory
+            .take_with_copies(held.saturating_add(stored as u64))
+    }
+
     /// Counts that a stored row was unpacked, whose values take so many bytes and are dropped.
     pub(crate) fn unpacked(&mut self, stored: usize) {
         self.stored = self.stored.saturating_sub(stored as u64);
@@ -136,16 +155,17 @@ mod tests {
         });
         let mut first = FoundSize::new(memory.clone(), 300, 7);
         first.add(100).unwrap();
+        first.unpack(300).unwrap();
         first.unpacked(300);
         first.add(100).unwrap();
         let mut second = FoundSize::new(memory.after(first.bytes()), 0, 7);
         second.add(700).unwrap();
         assert_eq!(second.add(101).unwrap_err().kind(), Kind::Unavailable);
-        assert_eq!(*told.lock().unwrap(), [400, 200, 900, 1_001]);
+        assert_eq!(*told.lock().unwrap(), [400, 700, 200, 900, 1_001]);
         let error = second.add(MAX_FOUND_BYTES - 1_000).unwrap_err();
         assert_eq!(error.kind(), Kind::Invalid);
         let wanted = "the stored values for the 7 rows of the request take more than 32 MiB";
         assert!(error.to_string().starts_with(wanted), "{error}");
-        assert_eq!(told.lock().unwrap().len(), 4);
+        assert_eq!(told.lock().unwrap().len(), 5);
     }
 }

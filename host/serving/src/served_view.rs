@@ -353,7 +353,10 @@ fn add_lookup(
     for (row, count) in rows.iter_mut().zip(counts) {
         let status = entity_status(row.as_ref(), group.ttl, now);
         match (row.as_ref(), status) {
-            (Some(row), Status::Present) => lookup.decode(row, now, &mut builders)?,
+            (Some(row), Status::Present) => {
+                size.unpack(row.values.len())?;
+                lookup.decode(row, now, &mut builders)?;
+            }
             _ => builders.iter_mut().for_each(ColumnBuilder::append_null),
         }
         // Its values are in the columns now, and only its version is read from here on.

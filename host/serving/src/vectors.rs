@@ -7,7 +7,7 @@ use arrow_array::{ArrayRef, UInt32Array};
 use serde::ser::{SerializeMap as _, SerializeStruct as _};
 use serde::{Serialize, Serializer};
 use wafer_core::aggregate::ItemIdentity;
-use wafer_core::{Timestamp, cell_to_json, value_bytes};
+use wafer_core::{JsonCell, Timestamp, value_bytes};
 use wafer_store::{OnlineRow, Result};
 
 /// The status of one value of a feature vector.
@@ -227,7 +227,7 @@ impl<'a> Serialize for FeatureRow<'a> {
         let features = || vectors.features.iter();
         object.serialize_field(
             "features",
-            &Map(features().map(|f| (&*f.name, cell_to_json(&f.values, row)))),
+            &Map(features().map(|f| (&*f.name, JsonCell::new(&f.values, row)))),
         )?;
         object.serialize_field(
             "status",

@@ -52,7 +52,7 @@ fn is_zero(number: &u32) -> bool {
 pub const INPUTS_VERSION: u32 = 1;
 
 /// One execution of a pipeline over a data interval.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunRecord {
     /// The id of the run. Ids sort by the time of the claim.
     pub id: String,
@@ -75,6 +75,9 @@ pub struct RunRecord {
     /// whose digests leave out the `format` and the `skew` of the source.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub inputs_version: u32,
+    /// The fraction of its rows that the run might reject. Records of earlier versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_rejects: Option<f64>,
     /// How far the run read the table of another group, if that is its source.
     pub upstream: Option<Upstream>,
     /// The state of the run.
@@ -166,6 +169,7 @@ impl RunRecord {
             generation: 0,
             inputs,
             inputs_version: INPUTS_VERSION,
+            max_rejects: None,
             upstream: None,
             state: RunState::Running,
             created,
@@ -265,6 +269,20 @@ impl RunRecord {
 }
 
 impl RunRecord {
+    /// Returns whether the run, which succeeded, is known to do so again with the limit
+    /// `max_rejects` of rejected rows. Under a lower limit than its own, it may fail.
+    pub fn is_known_within(&self, max_rejects: f64) -> bool {
+        match self.max_rejects {
+            Some(limit) => max_rejects >= limit,
+            // The limit of the run is not known, but its rows are.
+            None => {
+                let kept = self.rows_written + self.rows_deleted;
+                let all = self.rows_rejected + kept;
+                self.rows_rejected as f64 <= max_rejects * all as f64
+            }
+        }
+    }
+
     /// Returns whether the run's rows can be added to what the group has online. They cannot if
     /// the run replaces rows, nor if it was started before, since it is then unknown which of its
     /// rows are online already.

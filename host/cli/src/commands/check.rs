@@ -9,19 +9,20 @@ use wafer_config::{Project, resolve};
 use wafer_core::{DataType, Field, escaped};
 use wafer_platform::{
     CHECK_ROWS, Definitions, Error, GoLive, Platform, ProjectFunction, Reject, SourceReader,
-    check_function, temporary_folder,
+    check_function, check_listed, missing_files, temporary_folder,
 };
 
 use super::Context;
-use super::apply::{columns_of_files, read_sources, warn_of_unread_files};
+use super::apply::{columns_of_files, warn};
 use crate::output::{say, table, thousands};
 use crate::{app, build};
 
 /// Check a project without writing anything.
 ///
 /// Reads wafer.toml, loads the components that were built, checks that the columns
-/// fit from source to view, and calls every function on the same rows at once, in
-/// parts and in another order: an output row may depend on its own input row only.
+/// fit from source to view, lists the files of all sources on this machine, and calls
+/// every function on the same rows at once, in parts and in another order: an output
+/// row may depend on its own input row only.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Check {
     /// Build the functions first
@@ -59,7 +60,7 @@ impl Check {
         let live = platform.context().definitions();
         let definitions = resolve(&project, functions, &columns, &live)?;
         platform.apply(definitions.clone(), GoLive::AtOnce).await?;
-        warn_of_unread_files(read_sources(&definitions, None)).await?;
+        look_for_files(definitions.clone()).await?;
 
         let mut checked = Vec::new();
         for name in definitions.functions.keys() {
@@ -71,6 +72,17 @@ impl Check {
             false => ExitCode::SUCCESS,
         })
     }
+}
+
+/// Lists the files of the sources, and warns of those that are not there and of those that are not
+/// read.
+///
+/// # Errors
+/// Returns the error of a source whose files cannot be listed.
+async fn look_for_files(definitions: Definitions) -> Result<()> {
+    let look = move || check_listed(&definitions).map(|()| missing_files(&definitions));
+    warn(&tokio::task::spawn_blocking(look).await??);
+    Ok(())
 }
 
 /// Opens the project with stores of its own in a folder, to which its definitions are applied.

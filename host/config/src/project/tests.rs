@@ -87,7 +87,26 @@ fn mistakes_are_reported_with_their_place() {
             "\"fiels\"",
             "unknown value `fiels`; did you mean `files`?",
         ),
-        ("\"5m\"", "\"5 parsecs\"", "`5 parsecs` is not a duration"),
+        (
+            "\"5m\"",
+            "\"5 parsecs\"",
+            "p/wafer.toml:11:9: sources.orders.delay: `5 parsecs` is not a duration",
+        ),
+        (
+            "\"5m\"",
+            "\"-1s\"",
+            "sources.orders.delay: `-1s` is less than zero, which no duration is",
+        ),
+        (
+            "\"5m\"",
+            "\"9999999999999d\"",
+            "sources.orders.delay: `9999999999999d` is more than 106751991d, the greatest duration",
+        ),
+        (
+            "\"5m\"",
+            "5",
+            "sources.orders.delay: invalid type: integer `5`, expected a string",
+        ),
         (
             "path = \"orders.csv\"",
             "",
@@ -126,7 +145,7 @@ fn mistakes_are_reported_with_their_place() {
         (
             "\"64 MiB\"",
             "\"64 MB\"",
-            "wafer.toml:15:10: `64 MB` is not a size",
+            "wafer.toml:15:10: functions.order_features.memory: `64 MB` is not a size",
         ),
         (
             "\"64 MiB\"",

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use arrow_array::TimestampMicrosecondArray;
+use proptest::prelude::*;
 
 use super::*;
 
@@ -122,9 +123,59 @@ fn times_without_a_zone_are_those_of_the_declared_zone_or_refused() {
         (Some("UTC"), "01.02.2024", Err("is not a time")),
         (Some("UTC"), "2024-01-01T", Err("is not a time")),
         (Some("UTC"), "2024-01-01x", Err("is not a time")),
+        // Each field has its two digits, with and without an offset.
+        (Some("UTC"), "2024-01-01 1:5", Err("is not a time")),
+        (Some("UTC"), "2024-01-01 01:5", Err("is not a time")),
+        (Some("UTC"), "2024-01-01 1:05:00", Err("is not a time")),
+        (Some("UTC"), "2024-01-01T01:05:0", Err("is not a time")),
+        (Some("UTC"), "2024-01-01  1:05", Err("is not a time")),
+        (Some("UTC"), "2024-01-01 01: 5", Err("is not a time")),
+        (Some("UTC"), "2024-01-01 01", Err("is not a time")),
+        (Some("UTC"), "2024-01-01 01:05.5", Err("is not a time")),
+        (Some("UTC"), "2024-01-01 01:05:00.", Err("is not a time")),
+        (Some("UTC"), "2024-01-01 01:05:00,5", Err("is not a time")),
+        (Some("UTC"), "2024-01-01 01:05 ", Err("is not a time")),
+        (Some("UTC"), "2024-01-01T1:05:00Z", Err("is not a time")),
+        (Some("UTC"), "2024-01-01T01:05Z", Err("is not a time")),
+        (
+            Some("UTC"),
+            "2024-01-01T01:05:00\u{2212}05:00",
+            Err("is not a time"),
+        ),
+        (Some("UTC"), "1704067200000000us", Err("is not a time")),
+        (None, "1704067200000000us", Err("is not a time")),
         (Some("UTC"), "1704067200", Err("is a number")),
     ] {
         check(&reading(None, zone), text, wanted);
+    }
+}
+
+proptest! {
+    #[test]
+    fn times_are_read_if_they_have_all_digits_and_nothing_else(
+        hour in 0..24_u32,
+        minute in 0..60_u32,
+        second in 0..60_u32,
+        widths in (1..4_usize, 1..4_usize, 1..4_usize),
+        offset in proptest::option::of(-839..=839_i32),
+        separator in "[Tt :]",
+    ) {
+        let (a, b, c) = widths;
+        let zone = offset.map_or_else(String::new, |offset| {
+            let sign = if offset < 0 { '-' } else { '+' };
+            format!("{sign}{:02}:{:02}", offset.abs() / 60, offset.abs() % 60)
+        });
+        let text =
+            format!("2024-02-29{separator}{hour:0a$}:{minute:0b$}:{second:0c$}{zone}");
+        let day = "2024-02-29".len();
+        let time = &text[day + 1..text.len() - zone.len()];
+        let is_wanted = separator != ":" && time == format!("{hour:02}:{minute:02}:{second:02}");
+        let found = reading(None, Some("UTC")).text_timestamp(&text).ok();
+        let seconds = i64::from(hour * 3_600 + minute * 60 + second);
+        let seconds = seconds - i64::from(offset.unwrap_or(0)) * 60;
+        // 2024-02-29T00:00:00Z
+        let wanted = Timestamp::from_micros((1_709_164_800 + seconds) * 1_000_000);
+        prop_assert_eq!(found, is_wanted.then_some(wanted), "{}", text);
     }
 }
 

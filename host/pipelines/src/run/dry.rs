@@ -1,9 +1,10 @@
 //! Dry runs: they read the source and call the function as a run does, and write nothing.
 //!
-//! A dry run goes the way of a run up to the commit: same input, same function, same checks. It
-//! takes no lease and no claim, so it can be made beside a run of the same pipeline. It always
-//! reads the whole input, as a first run over the interval would. Events that are in the outbox
-//! are not read, because they would have to be flushed to the tables first.
+//! A dry run goes the way of a run up to the commit: same input, same function, same checks, also
+//! against the intervals that were run before. It takes no lease and no claim, so it can be made
+//! beside a run of the same pipeline. It always reads the whole input, as a first run over the
+//! interval would. Events that are in the outbox are not read, because they would have to be
+//! flushed to the tables first.
 
 use std::sync::Arc;
 
@@ -52,7 +53,8 @@ impl Pipelines {
     ///
     /// # Errors
     /// Returns the errors of [`run`](Self::run) for a source or function that stops a run, such as
-    /// a file that cannot be read. A run that would fail because of its rows is reported.
+    /// a file that cannot be read, and for an interval that overlaps another one. A run that would
+    /// fail because of its rows is reported.
     pub async fn dry_run(
         &self,
         request: &RunRequest,
@@ -65,6 +67,8 @@ impl Pipelines {
             .job(&definitions, request, None, OnlineUpdate::Never)
             .await?;
         let interval = request.interval;
+        let claims = self.claims(&job.target.table.name).await?;
+        self.check_overlaps(&job, interval, &claims).await?;
         let planned = PlannedRun {
             record: RunRecord::new(
                 &job.name,

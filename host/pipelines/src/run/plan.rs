@@ -82,8 +82,11 @@ fn next_record(before: Option<&RunRecord>, fresh: RunRecord) -> RunRecord {
     };
     // The last run had the same inputs and did not finish. It is resumed: it keeps its id,
     // generation and creation time, and gets a new start time.
-    if before.inputs == fresh.inputs {
-        return before.clone().restart(fresh.started);
+    if before.inputs == fresh.inputs && before.state != RunState::Succeeded {
+        return RunRecord {
+            max_rejects: greater(before.max_rejects, fresh.max_rejects),
+            ..before.clone().restart(fresh.started)
+        };
     }
     // Attempts are counted until one succeeds, even if the inputs change in between.
     let attempts = match before.state {
@@ -96,6 +99,18 @@ fn next_record(before: Option<&RunRecord>, fresh: RunRecord) -> RunRecord {
         claim: before.claim,
         ..fresh
     }
+}
+
+/// Returns the limit of rejected rows of a run that is resumed. It may have been committed under
+/// its earlier limit, so it is known to keep to no lower one.
+fn greater(before: Option<f64>, now: Option<f64>) -> Option<f64> {
+    Some(before?.max(now?))
+}
+
+/// Returns whether a run is over and would end so again: it succeeded, under a limit of rejected
+/// rows that is no higher than that of the job. Under a lower limit, the same rows may fail a run.
+fn is_settled(run: &RunRecord, job: &Job) -> bool {
+    run.state == RunState::Succeeded && run.is_known_within(job.pipeline.max_rejects)
 }
 
 impl Pipelines {
@@ -119,7 +134,8 @@ impl Pipelines {
     }
 
     /// Plans the run over an interval: nothing if the inputs are those of the last run and it
-    /// succeeded, the same run again if it did not finish, else a run of a new generation.
+    /// succeeded under the present limit of rejected rows, the same run again if it did not finish,
+    /// else a run of a new generation.
     pub(crate) async fn plan_run(
         &self,
         job: &Job,
@@ -139,7 +155,7 @@ impl Pipelines {
         let inputs = job.inputs_over(interval, upstream);
         if let Some(done) = before
             && done.inputs == inputs
-            && done.state == RunState::Succeeded
+            && is_settled(done, job)
         {
             return Ok(PlannedRun {
                 record: done.clone(),
@@ -156,6 +172,7 @@ impl Pipelines {
                 Some(before) => before.is_combined,
                 None => job.combined.contains(&interval),
             },
+            max_rejects: Some(job.pipeline.max_rejects),
             ..RunRecord::new(&job.name, table, interval, inputs, now, started)
         };
         let record = next_record(before, fresh);
@@ -177,8 +194,11 @@ impl Pipelines {
         changes: &UpstreamChanges,
     ) -> Result<UpstreamRead> {
         let is_same = |run: &&RunRecord| run.inputs == job.inputs_over(run.interval, run.upstream);
+        // Rows that were added earlier are counted again under a lower limit of rejected rows.
+        let is_kept = |run: &&RunRecord| run.state != RunState::Succeeded || is_settled(run, job);
         let Some((run, read)) = before
             .filter(is_same)
+            .filter(is_kept)
             .and_then(|run| run.upstream.map(|read| (run, read)))
         else {
             return Ok(UpstreamRead::up_to_date(changes.full_read()));
@@ -292,6 +312,8 @@ mod tests {
             // The same run again.
             (Some(record(Failed, 3, b"same")), (3, 3, 7, 20)),
             (Some(record(Running, 3, b"same")), (3, 3, 7, 20)),
+            // It succeeded, under a higher limit of rejected rows.
+            (Some(record(Succeeded, 3, b"same")), (4, 1, 7, 30)),
             // The inputs changed.
             (Some(record(Succeeded, 3, b"other")), (4, 1, 7, 30)),
             (Some(record(Failed, 3, b"other")), (4, 3, 7, 30)),
@@ -310,6 +332,52 @@ mod tests {
             assert_eq!(found, wanted, "{before:?}");
             assert_eq!((run.state, run.started), (Running, at(31)), "{before:?}");
             assert_eq!(run.inputs, inputs, "{before:?}");
+        }
+    }
+
+    #[test]
+    fn limit_of_a_resumed_run_is_the_highest_that_it_had() {
+        use RunState::Failed;
+        for (before, now, wanted) in [
+            (Some(0.5), 0.1, Some(0.5)),
+            (Some(0.1), 0.5, Some(0.5)),
+            (None, 0.5, None),
+        ] {
+            let failed = RunRecord {
+                max_rejects: before,
+                ..record(Failed, 3, b"same")
+            };
+            let fresh = RunRecord {
+                max_rejects: Some(now),
+                ..record(Failed, 1, b"same")
+            };
+            let run = next_record(Some(&failed), fresh);
+            assert_eq!(run.max_rejects, wanted, "{before:?} {now}");
+        }
+    }
+
+    #[test]
+    fn run_is_known_to_succeed_again_unless_its_limit_was_lowered() {
+        use RunState::Succeeded;
+        // The limit of the run, its rejected and written rows, and the present limit.
+        for (limit, (rejected, written), now, wanted) in [
+            (Some(0.5), (3, 7), 0.5, true),
+            (Some(0.5), (3, 7), 0.9, true),
+            (Some(0.5), (3, 7), 0.1, false),
+            // Rows of no interval may count in a run over this one.
+            (Some(0.5), (0, 7), 0.1, false),
+            // Of an earlier version, whose limit is not known.
+            (None, (3, 7), 0.3, true),
+            (None, (3, 7), 0.2, false),
+            (None, (0, 0), 0.0, true),
+        ] {
+            let run = RunRecord {
+                max_rejects: limit,
+                rows_rejected: rejected,
+                rows_written: written,
+                ..record(Succeeded, 1, b"same")
+            };
+            assert_eq!(run.is_known_within(now), wanted, "{limit:?} {now}");
         }
     }
 

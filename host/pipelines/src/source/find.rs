@@ -6,9 +6,14 @@
 //! `day=2024-01-01`. Names that begin with `.` or `_` are those of hidden files and of the notes of
 //! other programs, such as `_SUCCESS`: only a pattern that begins like them finds them. Files of a
 //! table format are refused, because some of them hold rows that their table no longer has.
+//!
+//! Links are followed wherever they lead to, as file systems do by themselves: a partition may be
+//! on another disk. A folder that is in itself by a link is refused, because its files would have
+//! no end, and so is a path for which too many names would have to be looked at.
 
 use std::ffi::OsString;
-use std::fs::FileType;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,12 +25,18 @@ use super::files::block_on;
 use super::partition::{decoded, is_partition};
 use super::table_format::{ListedTables, check_remote};
 
-/// The largest number of folders, one in the other, that a pattern goes through. A link that leads
-/// back to a folder above it would have no end otherwise.
+/// The largest number of folders, one in the other, that a pattern goes through.
 const MAX_DEPTH: usize = 32;
 
 /// The largest number of files of a source.
 const MAX_FILES: usize = 1_000_000;
+
+/// The largest number of names that are looked at to find the files of a source. A link may lead to
+/// a folder with everything that a machine has.
+const MAX_NAMES: usize = 4 * MAX_FILES;
+
+/// The largest number of names that are looked at to warn of files that are not read.
+const MAX_SKIPPED_NAMES: usize = 100_000;
 
 /// Returns the files that a path stands for, in the order of their names.
 ///
@@ -55,7 +66,7 @@ pub(crate) fn matching_files(path: &Path) -> Result<Vec<PathBuf>> {
     let (_, pattern) = split_pattern(path);
     if pattern.is_empty() {
         // Nothing is there, or an empty folder.
-        kind_of(path)?;
+        look_at(path)?;
     }
     Err(none(&path.display().to_string()))
 }
@@ -63,23 +74,25 @@ pub(crate) fn matching_files(path: &Path) -> Result<Vec<PathBuf>> {
 /// Returns the files that a path stands for like [`matching_files`]: none, if there are none yet.
 ///
 /// # Errors
-/// Returns an error when a folder or a file cannot be looked at, or links lead in a circle.
+/// Returns an error when a folder or a file cannot be looked at, when links lead in a circle, and
+/// when there is too much to look at.
 pub(super) fn existing_files(path: &Path) -> Result<Vec<PathBuf>> {
     if path.is_file() {
         return Ok(vec![path.to_owned()]);
     }
     let (folder, pattern) = split_pattern(path);
     if pattern.is_empty() {
-        match kind_of(path) {
-            Ok(kind) if kind.is_dir() => {}
+        match look_at(path) {
+            Ok(found) if found.is_dir() => {}
             Ok(_) => return Ok(vec![path.to_owned()]),
             Err(e) if e.kind() == Kind::NotFound => return Ok(Vec::new()),
             Err(e) => return Err(e),
         }
     }
     let parts: Vec<&str> = pattern.iter().map(String::as_str).collect();
-    let mut files = Vec::new();
-    walk(here_if_empty(&folder), &parts, 0, &mut files)?;
+    let mut walk = Walk::default();
+    walk.start(here_if_empty(&folder), &parts)?;
+    let mut files = walk.files;
     sort_by_names(&mut files, |file: &PathBuf| {
         let names = file.components();
         names.map(|name| name.as_os_str().to_owned()).collect()
@@ -106,25 +119,66 @@ pub(super) fn would_find(path: &Path, file: &Path) -> bool {
 }
 
 /// Returns the first of the folders in a folder that are not read, because they are no partitions,
-/// in which a file is wanted. What cannot be looked at is passed over.
+/// in which a file is wanted. What cannot be looked at is passed over, and so are links in these
+/// folders, and what comes after many names: nobody reads these files, and this only warns of them.
 pub(super) fn skipped_folder(folder: &Path, is_wanted: &dyn Fn(&Path) -> bool) -> Option<PathBuf> {
-    let entries = std::fs::read_dir(folder).ok()?.flatten();
-    let mut folders: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
-    folders.retain(|entry| entry.is_dir());
-    folders.sort();
-    folders.into_iter().find_map(|entry| {
-        let name = entry.file_name()?.to_string_lossy();
-        if is_hidden(&name) {
-            return None;
+    let left = MAX_SKIPPED_NAMES;
+    Skipped { is_wanted, left }.first_in(folder, 0)
+}
+
+/// A search for files that are not read.
+struct Skipped<'a> {
+    is_wanted: &'a dyn Fn(&Path) -> bool,
+    /// The number of names that may still be looked at.
+    left: usize,
+}
+
+impl Skipped<'_> {
+    /// Returns the first folder in one that is read, in which there are wanted files.
+    fn first_in(&mut self, folder: &Path, depth: usize) -> Option<PathBuf> {
+        let entries = std::fs::read_dir(folder).ok()?.flatten();
+        let mut folders: Vec<PathBuf> = entries
+            .take(self.left)
+            .map(|entry| entry.path())
+            .filter(|entry| entry.is_dir())
+            .collect();
+        folders.sort();
+        folders.into_iter().find_map(|entry| {
+            let name = entry.file_name()?.to_string_lossy();
+            if is_hidden(&name) || depth > MAX_DEPTH {
+                return None;
+            }
+            if is_partition(&name) {
+                return self.first_in(&entry, depth + 1);
+            }
+            self.has_file(&entry, depth).then_some(entry)
+        })
+    }
+
+    /// Returns whether there is a wanted file in a folder or below it.
+    fn has_file(&mut self, folder: &Path, depth: usize) -> bool {
+        let Ok(entries) = std::fs::read_dir(folder) else {
+            return false;
+        };
+        for entry in entries.flatten() {
+            let Some(left) = self.left.checked_sub(1) else {
+                return false;
+            };
+            self.left = left;
+            let (path, kind) = (entry.path(), entry.file_type());
+            if is_hidden(&entry.file_name().to_string_lossy()) {
+                continue;
+            }
+            let is_found = match kind {
+                Ok(kind) if kind.is_dir() => depth < MAX_DEPTH && self.has_file(&path, depth + 1),
+                _ => path.is_file() && (self.is_wanted)(&path),
+            };
+            if is_found {
+                return true;
+            }
         }
-        if is_partition(&name) {
-            return skipped_folder(&entry, is_wanted);
-        }
-        let mut files = Vec::new();
-        walk(&entry, &["**", "*"], 0, &mut files).ok()?;
-        let is_skipped = files.iter().any(|file| is_wanted(file));
-        is_skipped.then_some(entry)
-    })
+        false
+    }
 }
 
 /// Sorts files by the names of their folders and their own, one name after the other: `a/x.csv`
@@ -140,9 +194,9 @@ fn sort_by_names<T>(files: &mut [T], names: impl Fn(&T) -> Vec<OsString>) {
 /// # Errors
 /// Returns [`Kind::NotFound`] when there is nothing, and [`Kind::Invalid`] when it cannot be looked
 /// at.
-fn kind_of(path: &Path) -> Result<FileType> {
+pub(super) fn look_at(path: &Path) -> Result<Metadata> {
     match std::fs::metadata(path) {
-        Ok(found) => Ok(found.file_type()),
+        Ok(found) => Ok(found),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             let message = format!("there is no file {}", path.display());
             Err(Error::new(Kind::NotFound, message))
@@ -169,50 +223,105 @@ pub(super) fn split_pattern(path: &Path) -> (PathBuf, Vec<String>) {
     (folder, pattern)
 }
 
-/// Collects the files below a folder that match a pattern. Without a pattern, these are the files
-/// in it and in its partitions.
-fn walk(folder: &Path, pattern: &[&str], depth: usize, files: &mut Vec<PathBuf>) -> Result<()> {
-    if depth > MAX_DEPTH {
-        return Err(Error::invalid(format!(
-            "{} is more than {MAX_DEPTH} folders below the path of the source; is there a link that \
-             leads back?",
-            folder.display()
-        )));
-    }
-    if let ["**", rest @ ..] = pattern {
-        walk(folder, rest, depth + 1, files)?;
-    }
-    let entries = match std::fs::read_dir(folder) {
-        // The folder before the first `*` may not exist yet; then there are no files.
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        other => other.map_err(|e| unreadable(folder, e))?,
-    };
-    for entry in entries {
-        let entry = entry.map_err(|e| unreadable(folder, e))?;
-        let (path, name) = (entry.path(), entry.file_name());
-        let name = name.to_string_lossy();
-        let matched = what_matches(pattern, &name);
-        if matched == Match::Nothing {
-            continue;
+/// A walk through folders, and what it has found.
+#[derive(Default)]
+struct Walk {
+    files: Vec<PathBuf>,
+    /// The number of names that were looked at.
+    names: usize,
+    /// The folders that the walk is in, one in the other, with their devices and numbers.
+    inside: Vec<((u64, u64), PathBuf)>,
+}
+
+impl Walk {
+    /// Collects the files below a folder that match a pattern. Without a pattern, these are the
+    /// files in it and in its partitions. The folder may not exist yet; then there are no files.
+    fn start(&mut self, folder: &Path, pattern: &[&str]) -> Result<()> {
+        match look_at(folder) {
+            Err(e) if e.kind() == Kind::NotFound => Ok(()),
+            found => self.enter(folder, &found?, pattern),
         }
-        let kind = match kind_of(&path) {
-            // A link that leads nowhere is no folder.
-            Err(e) if e.kind() == Kind::NotFound && matches!(matched, Match::Folder(_)) => continue,
-            // A file that is left out because it cannot be read would be rows that nobody misses.
-            kind => kind?,
+    }
+
+    /// Walks through a folder, unless the walk is in it already.
+    fn enter(&mut self, folder: &Path, found: &Metadata, pattern: &[&str]) -> Result<()> {
+        let number = (found.dev(), found.ino());
+        if let Some((_, above)) = self.inside.iter().find(|(one, _)| *one == number) {
+            return Err(Error::invalid(format!(
+                "{} leads back to {}, which it is in, so that its files have no end: remove the \
+                 link, or use a narrower path",
+                folder.display(),
+                above.display()
+            )));
+        }
+        if self.inside.len() > MAX_DEPTH {
+            return Err(Error::invalid(format!(
+                "{} is more than {MAX_DEPTH} folders below the path of the source; use a path that \
+                 begins further down",
+                folder.display()
+            )));
+        }
+        self.inside.push((number, folder.to_owned()));
+        self.walk(folder, pattern)?;
+        self.inside.pop();
+        Ok(())
+    }
+
+    fn walk(&mut self, folder: &Path, pattern: &[&str]) -> Result<()> {
+        if let ["**", rest @ ..] = pattern {
+            self.walk(folder, rest)?;
+        }
+        let entries = match std::fs::read_dir(folder) {
+            // It was removed since it was found.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            other => other.map_err(|e| unreadable(folder, e))?,
         };
-        match (matched, kind.is_dir()) {
-            (Match::File | Match::FileOrFolder(_), false) if kind.is_file() => files.push(path),
-            (Match::Folder(rest) | Match::FileOrFolder(rest), true) => {
-                walk(&path, rest, depth + 1, files)?;
+        for entry in entries {
+            let entry = entry.map_err(|e| unreadable(folder, e))?;
+            self.count(folder)?;
+            let (path, name) = (entry.path(), entry.file_name());
+            let name = name.to_string_lossy();
+            let matched = what_matches(pattern, &name);
+            if matched == Match::Nothing {
+                continue;
             }
-            _ => {}
+            let found = match look_at(&path) {
+                // A link that leads nowhere is no folder.
+                Err(e) if e.kind() == Kind::NotFound && matches!(matched, Match::Folder(_)) => {
+                    continue;
+                }
+                // A file that is left out because it cannot be read would be rows that nobody
+                // misses.
+                found => found?,
+            };
+            match (matched, found.is_dir()) {
+                (Match::File | Match::FileOrFolder(_), false) if found.is_file() => {
+                    self.files.push(path);
+                }
+                (Match::Folder(rest) | Match::FileOrFolder(rest), true) => {
+                    self.enter(&path, &found, rest)?;
+                }
+                _ => {}
+            }
+            if self.files.len() > MAX_FILES {
+                return Err(too_many(&folder.display().to_string()));
+            }
         }
-        if files.len() > MAX_FILES {
-            return Err(too_many(&folder.display().to_string()));
+        Ok(())
+    }
+
+    /// Counts a name in a folder.
+    fn count(&mut self, folder: &Path) -> Result<()> {
+        self.names += 1;
+        match self.names > MAX_NAMES {
+            true => Err(Error::invalid(format!(
+                "{}: more than {MAX_NAMES} names were looked at for the files of the source; use a \
+                 narrower path, or remove links to other folders",
+                folder.display()
+            ))),
+            false => Ok(()),
         }
     }
-    Ok(())
 }
 
 fn too_many(folder: &str) -> Error {
@@ -538,6 +647,102 @@ mod tests {
         ] {
             assert_eq!(found(&names, path), wanted, "{path}");
         }
+    }
+
+    #[test]
+    fn links_are_followed_and_never_in_a_circle() {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for file in ["in/a.csv", "in/sub/b.csv", "out/day=1/c.csv", "out/d.csv"] {
+            std::fs::create_dir_all(at(file).parent().unwrap()).unwrap();
+            std::fs::write(at(file), "").unwrap();
+        }
+        symlink(at("out/day=1"), at("in/day=1")).unwrap();
+        symlink(at("out/d.csv"), at("in/d.csv")).unwrap();
+        let names = |path: &str| -> std::result::Result<Vec<String>, String> {
+            let files = matching_files(&at(path)).map_err(|error| error.chain())?;
+            let relative = files
+                .iter()
+                .map(|file| file.strip_prefix(folder.path()).unwrap());
+            Ok(relative.map(|file| file.display().to_string()).collect())
+        };
+        let flat = ["in/a.csv", "in/d.csv", "in/day=1/c.csv"];
+        assert_eq!(names("in").unwrap(), flat);
+        let all = ["in/a.csv", "in/d.csv", "in/day=1/c.csv", "in/sub/b.csv"];
+        assert_eq!(names("in/**/*.csv").unwrap(), all);
+        for (link, to, path, wanted) in [
+            // A folder in itself, and in one further up.
+            (
+                "in/sub/back",
+                "in",
+                "in/**/*.csv",
+                "in/sub/back leads back to ",
+            ),
+            (
+                "in/sub/self",
+                "in/sub",
+                "in/*/*/*",
+                "in/sub/self leads back to ",
+            ),
+            ("in/day=2", "in", "in", "in/day=2 leads back to "),
+            // Links that lead to each other.
+            (
+                "in/e.csv",
+                "in/e.csv",
+                "in/*.csv",
+                "in/e.csv cannot be read: ",
+            ),
+            ("in/day=3", "in/day=3", "in", "in/day=3 cannot be read: "),
+            (
+                "in/loop",
+                "in/loop",
+                "in/**/*.csv",
+                "in/loop cannot be read: ",
+            ),
+            (
+                "circle",
+                "circle",
+                "circle/*.csv",
+                "circle cannot be read: ",
+            ),
+            ("circle", "circle", "circle", "circle cannot be read: "),
+        ] {
+            symlink(at(to), at(link)).unwrap();
+            let refused = names(path).unwrap_err();
+            assert!(refused.contains(wanted), "{path}: {refused}");
+            std::fs::remove_file(at(link)).unwrap();
+            assert_eq!(names("in").unwrap(), flat, "{link}");
+        }
+        // A folder beside it is in nothing twice.
+        symlink(at("in/sub"), at("in/twin")).unwrap();
+        assert_eq!(
+            names("in/**/b.csv").unwrap(),
+            ["in/sub/b.csv", "in/twin/b.csv"]
+        );
+    }
+
+    #[test]
+    fn files_that_are_not_read_are_looked_for_without_links() {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for file in ["in/day=1/a.csv", "in/old/deep/_b.csv", "out/c.csv"] {
+            std::fs::create_dir_all(at(file).parent().unwrap()).unwrap();
+            std::fs::write(at(file), "").unwrap();
+        }
+        symlink(at("out"), at("in/old/deep/out")).unwrap();
+        symlink(at("in"), at("in/old/back")).unwrap();
+        let is_csv = |file: &Path| file.extension().is_some_and(|ending| ending == "csv");
+        let skipped = || skipped_folder(&at("in"), &is_csv);
+        assert_eq!(skipped(), None);
+        std::fs::write(at("in/old/deep/b.csv"), "").unwrap();
+        assert_eq!(skipped(), Some(at("in/old")));
+        let mut tired = Skipped {
+            is_wanted: &is_csv,
+            left: 1,
+        };
+        assert!(!tired.has_file(&at("in/old"), 0));
     }
 
     #[test]

@@ -41,7 +41,10 @@ pub fn typed_columns(
     name: &str,
     remote: &Arc<dyn RemoteFiles>,
 ) -> Result<Vec<FoundColumn>> {
-    let files = source_files(location(source, name)?, source.format, remote)?;
+    let files = source_files(location(source, name)?, source.format, remote).map_err(|error| {
+        let message = format!("sources.{name}.path: its columns cannot be looked up");
+        Error::caused(error.kind(), message, error)
+    })?;
     let mut columns: Vec<FoundColumn> = Vec::new();
     for (index, file) in files.iter().enumerate() {
         if !file.format.has_types() {

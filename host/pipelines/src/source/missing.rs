@@ -5,24 +5,18 @@ use std::path::Path;
 
 use wafer_catalog::{Definitions, Format, Location, SourceDef, SourceKind};
 use wafer_files::TableFormat;
-use wafer_store::Kind;
+use wafer_store::{Error, Kind, Result};
 
-use crate::source::find::{matching_files, skipped_folder};
+use crate::source::find::{find_files, look_at, matching_files, skipped_folder};
 
 /// Returns a warning for each source with files on this machine that a pipeline reads and that
 /// has none, or whose Delta table is not there, or whose folder has folders with files that are
 /// not read. Files elsewhere are not looked for. This reads folders.
 pub fn missing_files(definitions: &Definitions) -> Vec<String> {
-    let read = definitions.pipelines.values();
-    let read: BTreeSet<&String> = read.map(|pipeline| &pipeline.source).collect();
     let mut warnings = Vec::new();
-    for name in read {
-        let Some(remarks) = definitions.sources.get(name).and_then(remarks_of) else {
-            continue;
-        };
-        let missing = remarks.missing;
-        let missing = missing.map(|what| format!("{what}; runs that read it fail until it exists"));
-        let found = missing.into_iter().chain(remarks.unread);
+    for (name, source, path) in read_here(definitions) {
+        let remarks = remarks_at(source, path);
+        let found = remarks.missing.into_iter().chain(remarks.unread);
         warnings.extend(found.map(|what| warning(name, &what)));
     }
     warnings
@@ -32,10 +26,33 @@ pub fn missing_files(definitions: &Definitions) -> Vec<String> {
 /// with files that are not read. This reads folders.
 pub fn unread_files(sources: &BTreeMap<String, SourceDef>) -> Vec<String> {
     let unread = sources.iter().filter_map(|(name, source)| {
-        let unread = remarks_of(source)?.unread?;
+        let unread = remarks_at(source, path_here(source)?).unread?;
         Some(warning(name, &unread))
     });
     unread.collect()
+}
+
+/// Checks that the files on this machine of all sources that pipelines read can be listed. A source
+/// may have none yet. This reads folders.
+///
+/// # Errors
+/// Returns the error of the first source whose files cannot be listed, with its name.
+pub fn check_listed(definitions: &Definitions) -> Result<()> {
+    for (name, source, path) in read_here(definitions) {
+        let listed = match &source.kind {
+            SourceKind::Delta { .. } => look_at(&path.join(TableFormat::Delta.mark())).map(drop),
+            SourceKind::Files | SourceKind::Table { .. } | SourceKind::Stream { .. } => {
+                find_files(path).map(drop)
+            }
+        };
+        if let Err(error) = listed
+            && error.kind() != Kind::NotFound
+        {
+            let message = format!("sources.{name}.path: its files cannot be listed");
+            return Err(Error::caused(error.kind(), message, error));
+        }
+    }
+    Ok(())
 }
 
 fn warning(source: &str, what: &str) -> String {
@@ -51,12 +68,23 @@ struct Remarks {
     unread: Option<String>,
 }
 
-/// Looks for the files of a source, or returns `None` if they are not on this machine.
-fn remarks_of(source: &SourceDef) -> Option<Remarks> {
-    let Some(Location::Here(path)) = &source.files else {
-        return None;
-    };
-    Some(remarks_at(source, path))
+/// Returns the sources with files on this machine that pipelines read.
+fn read_here(definitions: &Definitions) -> Vec<(&str, &SourceDef, &Path)> {
+    let read = definitions.pipelines.values();
+    let sources: BTreeSet<&String> = read.map(|pipeline| &pipeline.source).collect();
+    let here = sources.into_iter().filter_map(|name| {
+        let source = definitions.sources.get(name)?;
+        Some((name.as_str(), source, path_here(source)?))
+    });
+    here.collect()
+}
+
+/// Returns where the files of a source are, or `None` if they are not on this machine.
+fn path_here(source: &SourceDef) -> Option<&Path> {
+    match &source.files {
+        Some(Location::Here(path)) => Some(path),
+        Some(Location::Remote(_)) | None => None,
+    }
 }
 
 fn remarks_at(source: &SourceDef, path: &Path) -> Remarks {
@@ -70,11 +98,18 @@ fn remarks_at(source: &SourceDef, path: &Path) -> Remarks {
             // What cannot be listed is not looked through once more.
             let is_listed = error.as_ref().is_none_or(|e| e.kind() == Kind::NotFound);
             Remarks {
-                missing: error.map(|e| e.to_string()),
+                missing: error.map(|e| match is_listed {
+                    true => until_it_exists(&e.to_string()),
+                    false => format!("{}; runs that read it fail", e.chain()),
+                }),
                 unread: is_listed.then(|| skipped_files(path, source)).flatten(),
             }
         }
     }
+}
+
+fn until_it_exists(what: &str) -> String {
+    format!("{what}; runs that read it fail until it exists")
 }
 
 /// Returns which files in folders of a source's folder are not read although they have its format.
@@ -97,5 +132,8 @@ fn missing_table(folder: &Path) -> Option<String> {
     let mark = TableFormat::Delta.mark();
     let shown = folder.display();
     let is_there = folder.join(mark).is_dir();
-    (!is_there).then(|| format!("there is no Delta table {shown}: it has no folder `{mark}`"))
+    (!is_there).then(|| {
+        let what = format!("there is no Delta table {shown}: it has no folder `{mark}`");
+        until_it_exists(&what)
+    })
 }

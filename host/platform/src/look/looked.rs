@@ -7,7 +7,7 @@ use arrow_array::RecordBatch;
 use serde::ser::{SerializeMap as _, SerializeStruct as _};
 use serde::{Serialize, Serializer};
 use wafer_catalog::{Format, Reject};
-use wafer_core::{Field, cell_to_json};
+use wafer_core::{Field, JsonCell};
 use wafer_files::{OutputFile, cell_text};
 use wafer_store::Result;
 
@@ -139,7 +139,7 @@ impl Serialize for Row<'_> {
         let Self(looked, row) = self;
         let mut cells = serializer.serialize_map(Some(looked.fields.len()))?;
         for (field, column) in looked.fields.iter().zip(looked.rows.columns()) {
-            cells.serialize_entry(&field.name, &cell_to_json(column, *row))?;
+            cells.serialize_entry(&field.name, &JsonCell::new(column, *row))?;
         }
         cells.end()
     }
