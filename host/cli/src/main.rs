@@ -19,6 +19,7 @@ mod partitions;
 mod sdk;
 mod stock;
 
+use std::pin::Pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -65,7 +66,9 @@ fn start(arguments: commands::Arguments) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    let result = runtime.block_on(commands::run(arguments));
+    // As a trait object the commands are compiled once, and not for each way of blocking.
+    let command: Pin<Box<dyn Future<Output = _>>> = Box::pin(commands::run(arguments));
+    let result = runtime.block_on(command);
     // What still runs on other threads has no one to answer to: requests that were cut off when a
     // server was stopped, for example.
     runtime.shutdown_timeout(SHUTDOWN);

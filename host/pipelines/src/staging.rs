@@ -18,7 +18,7 @@
 //! - Events are committed only by definitions that were applied at most [`DEFINITIONS_AGE`] ago
 //!   (`events.rs`), and a commit is durable soon after it was asked for, or never
 //!   ([`commits_within`](wafer_store::OnlineStore::commits_within)).
-//! - What a staged table must be filled for is unknown ([`UNKNOWN_SPAN`]) until that time has
+//! - What a staged table must be filled for is unknown ([`UNKNOWN_SPAN`](wafer_catalog::UNKNOWN_SPAN)) until that time has
 //!   passed since it was staged, and everything that came in by then is in the tables. Only then
 //!   the old version is asked for its event times, by the first backfill ([`Pipelines::settle`]).
 //!   They include those of all events that were not written to both versions, and these events are
@@ -40,7 +40,7 @@ use std::time;
 use serde::{Deserialize, Serialize};
 use wafer_catalog::{
     Applied, DEFINITIONS_AGE, Definitions, Generation, GroupDef, Pointer, RunRecord, RunState,
-    TableDef, UNKNOWN_SPAN,
+    TableDef,
 };
 use wafer_core::rules::Interval;
 use wafer_core::{DataType, Duration};
@@ -136,7 +136,7 @@ impl Pipelines {
                 .map(|table| &table.name)
                 .filter(|table| version_of(table).is_some_and(|version| version != group.version));
             let others: Vec<&String> = others.collect();
-            if others.is_empty() || self.is_filled(&group.table()).await? {
+            if others.is_empty() || self.is_filled_last(&group.table(), &others).await? {
                 continue;
             }
             for table in others {
@@ -274,8 +274,24 @@ impl Pipelines {
         let Some(staged) = staged else {
             return Ok(false);
         };
+        Ok(self.filled_for(table).await? == Some(staged.number))
+    }
+
+    /// Returns whether a table was recorded as filled for a later generation than all others.
+    async fn is_filled_last(&self, table: &str, others: &[&String]) -> Result<bool> {
+        let last = self.filled_for(table).await?;
+        for other in others {
+            if self.filled_for(other).await? >= last {
+                return Ok(false);
+            }
+        }
+        Ok(last.is_some())
+    }
+
+    /// Returns the number of the generation that a table was last filled for.
+    async fn filled_for(&self, table: &str) -> Result<Option<u64>> {
         let recorded = self.context.object::<Filled>(&filled_name(table)).await?;
-        Ok(recorded.is_some_and(|(filled, _)| filled.generation == staged.number))
+        Ok(recorded.map(|(filled, _)| filled.generation))
     }
 
     /// Records that a table is filled for the staged generation, and makes the staged definitions
