@@ -51,6 +51,7 @@ mod media_type;
 mod occasional;
 mod refusal;
 mod serve;
+mod stopping;
 mod training;
 mod views;
 mod whole;
