@@ -61,7 +61,8 @@ impl Stopping {
                 Err(_) if next >= end => return None,
                 Err(_) => {
                     let left = end.saturating_duration_since(Instant::now()).as_secs();
-                    tracing::warn!("stopping waits for {}, for {left} s at most", waits_for());
+                    let what = waits_for();
+                    tracing::warn!("stopping waits for {what}, for {left} s at most");
                 }
             }
         }
