@@ -77,6 +77,7 @@ mod serving {
     mod request_log;
     mod shadows;
     mod skew;
+    mod stopping;
     mod switching;
 }
 

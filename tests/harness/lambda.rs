@@ -127,6 +127,17 @@ impl Lambda {
         assert!(status.success(), "{status}");
     }
 
+    /// Lets the environment know of its end, without waiting for the end of the program.
+    pub(crate) fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Returns whether the function has written a text to its standard output.
+    pub(crate) fn has_said(&self, text: &str) -> bool {
+        let lines = self.lines.lock().unwrap();
+        lines.iter().any(|line| line.contains(text))
+    }
+
     /// Stops the process, as Lambda freezes an environment between two invocations.
     pub(crate) fn freeze(&self) {
         self.signal(Signal::STOP);

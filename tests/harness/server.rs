@@ -39,6 +39,13 @@ impl Project {
         Server::start(&mut command)
     }
 
+    /// Starts a server with more environment variables.
+    pub(crate) fn serve_with(&self, variables: &[(&str, &str)]) -> Server {
+        let mut command = self.command(&["serve", "--listen", "127.0.0.1:0"]);
+        command.envs(variables.iter().copied());
+        Server::start(&mut command)
+    }
+
     /// Starts a server that keeps its temporary files in a folder.
     pub(crate) fn serve_with_temporary_files_in(&self, folder: &Path) -> Server {
         let mut command = self.command(&["serve", "--listen", "127.0.0.1:0"]);
@@ -180,12 +187,19 @@ impl Server {
         assert_eq!(self.post("/v1/clock", "application/json", body).0, 200);
     }
 
-    /// Stops the server in order, and waits until it has ended.
-    pub(crate) fn stop(mut self) {
+    /// Stops the server in order, and waits until it has ended, which must succeed.
+    pub(crate) fn stop(self) {
+        let (code, said) = self.stopped();
+        assert_eq!(code, Some(0), "{said}");
+    }
+
+    /// Stops the server in order, and waits until it has ended. Returns its exit code, and what it
+    /// has said.
+    pub(crate) fn stopped(mut self) -> (Option<i32>, String) {
         self.terminate();
         let status = self.child.wait().unwrap();
         let said = self.said.take().unwrap().join().unwrap();
-        assert!(status.success(), "{status}: {said}");
+        (status.code(), said)
     }
 
     /// Kills the server without notice, as a power cut would.

@@ -1,11 +1,14 @@
 //! Calls to DynamoDB: which errors are retried, for how long, and the messages for those that are
 //! not.
 
+use std::error::Error as _;
 use std::future::Future;
+use std::io;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::ConnectorError;
 use tokio::time::Instant;
 use wafer_store::{Error, Kind, Result};
 
@@ -23,6 +26,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(2);
 /// When a process is thawed, all connections that were idle may be gone
 /// ([`IDLE_TIMEOUT`](crate::account::IDLE_TIMEOUT)), and each attempt finds out about one of them.
 /// There are about as many as calls were made at a time: 32, by `run_concurrently` in `table.rs`.
+/// Whoever gets no connection waits, as each further attempt would ask a server that is down, or
+/// its name server, anew.
 const BROKEN_CONNECTIONS: u32 = 40;
 
 /// Codes of DynamoDB errors that may not recur when the call is retried.
@@ -208,11 +213,38 @@ pub(crate) fn longest_call(lasts: Duration) -> Duration {
 }
 
 /// Returns whether the connection of a call broke, which says nothing about how busy the table is.
+/// If there was none, because it was refused for example, the service may be down.
 fn is_broken<E>(error: &SdkError<E, HttpResponse>) -> bool {
-    match error {
-        SdkError::DispatchFailure(failure) => failure.is_io() || failure.as_other().is_some(),
-        _ => false,
+    let SdkError::DispatchFailure(failure) = error else {
+        return false;
+    };
+    let may_be_gone = failure.is_io() || failure.as_other().is_some();
+    may_be_gone && failure.as_connector_error().is_none_or(was_open)
+}
+
+/// Returns whether an error may be that of a connection that was open. An error of the HTTP client
+/// that has no error of I/O as its cause may: the connection was closed before the answer.
+fn was_open(error: &ConnectorError) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let failed = error.downcast_ref::<io::Error>();
+        if failed.is_some_and(|failed| !ends_connections(failed.kind())) {
+            return false;
+        }
+        cause = error.source();
     }
+    true
+}
+
+fn ends_connections(kind: io::ErrorKind) -> bool {
+    matches!(
+        kind,
+        io::ErrorKind::BrokenPipe
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::NotConnected
+            | io::ErrorKind::UnexpectedEof
+    )
 }
 
 fn is_retryable<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
@@ -335,7 +367,6 @@ mod tests {
     use std::cell::Cell;
 
     use aws_sdk_dynamodb::operation::get_item::GetItemError;
-    use aws_smithy_runtime_api::client::result::ConnectorError;
 
     use super::*;
     use crate::bulk::in_bulk;
@@ -381,7 +412,45 @@ mod tests {
     }
 
     const RESET: Failing = || SdkError::dispatch_failure(ConnectorError::io("reset".into()));
+    const REFUSED: Failing = || of_io(io::ErrorKind::ConnectionRefused);
     const LATE: Failing = || SdkError::timeout_error("no answer");
+
+    /// Returns the error of a connection that failed by an error of I/O.
+    fn of_io(kind: io::ErrorKind) -> SdkError<GetItemError, HttpResponse> {
+        SdkError::dispatch_failure(ConnectorError::io(io::Error::from(kind).into()))
+    }
+
+    #[test]
+    fn connection_that_was_open_is_told_from_one_that_was_not() {
+        for (kind, is_open) in [
+            (io::ErrorKind::ConnectionReset, true),
+            (io::ErrorKind::BrokenPipe, true),
+            (io::ErrorKind::UnexpectedEof, true),
+            (io::ErrorKind::ConnectionRefused, false),
+            (io::ErrorKind::HostUnreachable, false),
+            (io::ErrorKind::NetworkUnreachable, false),
+            (io::ErrorKind::AddrNotAvailable, false),
+            // A name that is not found.
+            (io::ErrorKind::Other, false),
+            // A certificate that is not accepted.
+            (io::ErrorKind::InvalidData, false),
+        ] {
+            assert_eq!(is_broken(&of_io(kind)), is_open, "{kind}");
+            assert!(is_retryable(&of_io(kind)), "{kind}");
+        }
+        assert!(is_broken(&RESET()) && !is_broken(&LATE()));
+    }
+
+    #[tokio::test]
+    async fn connection_that_is_refused_is_tried_again_after_a_wait_until_the_deadline() {
+        let failing = |attempt| (attempt <= 2).then_some(REFUSED);
+        let (answered, _) = called(Duration::from_secs(20), failing).await;
+        assert_eq!(answered.unwrap(), 3);
+        // With its waits, so few attempts fit into the patience, however fast the machine is.
+        let (answered, attempts) = called(Duration::from_millis(200), |_| Some(REFUSED)).await;
+        assert!(matches!(answered, Err(Failure::Failed(e)) if e.kind() == Kind::Unavailable));
+        assert!(attempts < BROKEN_CONNECTIONS / 2, "{attempts}");
+    }
 
     /// With waits, which double, so many attempts would take longer than the patience.
     #[tokio::test]
@@ -394,7 +463,7 @@ mod tests {
 
     #[tokio::test]
     async fn call_that_found_no_answer_in_its_time_is_attempted_again() {
-        for error in [RESET, LATE] {
+        for error in [RESET, REFUSED, LATE] {
             let failing = |attempt| (attempt == 1).then_some(error);
             let (answered, _) = called(Duration::ZERO, failing).await;
             assert_eq!(answered.unwrap(), 2);

@@ -29,7 +29,7 @@ use self::error::{is_missing, unless_missing};
 
 pub(crate) use self::download::Version;
 pub(crate) use self::error::{failed, not_allowed};
-pub(crate) use self::upload::{Content, Existing};
+pub(crate) use self::upload::{Content, Existing, WriteFailure, write_pauses};
 
 /// Size of the parts of large objects, and of the largest object that is written by one request.
 pub(crate) const PART_BYTES: u64 = 8 << 20;

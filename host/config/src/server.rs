@@ -39,7 +39,7 @@ pub struct ServerConfig {
     /// The time within which a client must have read an answer.
     #[serde(default, deserialize_with = "duration")]
     pub write_timeout: Option<Duration>,
-    /// The time that requests in progress have to finish when the server is stopped.
+    /// The time that a server which is stopped may take to end.
     #[serde(default, deserialize_with = "duration")]
     pub drain_timeout: Option<Duration>,
     /// The memory in bytes that all requests together may take.

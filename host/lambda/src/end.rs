@@ -12,6 +12,7 @@
 //! `lambda_runtime` can do the same (`spawn_graceful_shutdown_handler`), but panics if it cannot
 //! register its extension, and needs another crate for two requests.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::timeout;
 
 use crate::handler::Handler;
 
@@ -30,7 +32,10 @@ use crate::handler::Handler;
 const EXTENSION: &str = "wafer";
 /// The header that an extension is known by.
 const IDENTIFIER: &str = "lambda-extension-identifier";
-/// The most time for what is left. Lambda kills the program before.
+/// The time after which the log says what is still left, because Lambda is about to kill the
+/// program.
+const LATE: Duration = Duration::from_millis(400);
+/// The most time for what is left then. Lambda kills the program before.
 const MOST: Duration = Duration::from_secs(10);
 
 /// Prepares the program for the end of its environment. `api` is the address of Lambda's API. This
@@ -90,6 +95,15 @@ async fn send(api: &str, request: Request<String>) -> Result<Response<Incoming>>
 /// Does what is left when the signal comes, and ends the program.
 async fn finish_at(mut ended: Signal, handler: Arc<Handler>) {
     ended.recv().await;
-    let in_time = tokio::time::timeout(MOST, handler.finish()).await.is_ok();
+    let mut finishing = pin!(handler.finish());
+    let mut in_time = timeout(LATE, &mut finishing).await.is_ok();
+    if !in_time {
+        tracing::warn!(
+            "the environment ends, and the stores have not confirmed {} rows of the request log: \
+             unless they do at once, these rows are lost",
+            handler.unwritten_log_rows()
+        );
+        in_time = timeout(MOST, finishing).await.is_ok();
+    }
     std::process::exit(i32::from(!in_time));
 }

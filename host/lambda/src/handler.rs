@@ -157,11 +157,15 @@ impl Handler {
         }
     }
 
-    /// Does the background work that is left when the environment ends. Errors are only logged.
+    /// Does the background work that is left when the environment ends. Errors are only logged,
+    /// where they happen.
     pub(crate) async fn finish(&self) {
-        if let Err(error) = self.background.finish().await {
-            tracing::warn!("{}", error.chain());
-        }
+        let _ = self.background.finish().await;
+    }
+
+    /// Returns the number of rows of requests that are lost if the program ends now.
+    pub(crate) fn unwritten_log_rows(&self) -> u64 {
+        self.platform.serving().unwritten_log_rows()
     }
 
     /// Handles a batch of records, and returns which of them Lambda must deliver again.

@@ -18,8 +18,8 @@
 //! - Events are committed only by definitions that were applied at most [`DEFINITIONS_AGE`] ago
 //!   (`events.rs`), and a commit is durable soon after it was asked for, or never
 //!   ([`commits_within`](wafer_store::OnlineStore::commits_within)).
-//! - What a staged table must be filled for is unknown ([`UNKNOWN_SPAN`](wafer_catalog::UNKNOWN_SPAN)) until that time has
-//!   passed since it was staged, and everything that came in by then is in the tables. Only then
+//! - What a staged table must be filled for is unknown
+//!   ([`UNKNOWN_SPAN`](wafer_catalog::UNKNOWN_SPAN)) until that time has passed since it was staged, and everything that came in by then is in the tables. Only then
 //!   the old version is asked for its event times, by the first backfill ([`Pipelines::settle`]).
 //!   They include those of all events that were not written to both versions, and these events are
 //!   in the archive, if the source keeps one.

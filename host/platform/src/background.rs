@@ -118,16 +118,17 @@ impl Failures {
 
 impl Background {
     /// Creates all background tasks of a project. Opening the project counts as their last round,
-    /// because it reads the applied definitions.
+    /// because it reads the applied definitions. Those that have something to finish come first,
+    /// so that no other is waited for before.
     pub fn new(platform: Arc<Platform>) -> Self {
         let tasks: [Box<dyn BackgroundTask>; 8] = [
+            Box::new(request_log::WriteRequestLog),
+            Box::new(flush::FlushOutbox),
             Box::new(definitions::ReadDefinitions),
             Box::new(endpoints::ReadEndpoints),
             Box::new(clock::CheckClock),
             Box::new(due_rows::ApplyDueRows),
             Box::new(triggers::RunTriggers::default()),
-            Box::new(request_log::WriteRequestLog),
-            Box::new(flush::FlushOutbox),
             Box::new(abandoned::RemoveAbandoned),
         ];
         let now = platform.context().machine_now();
@@ -191,14 +192,15 @@ impl Background {
     /// ends.
     ///
     /// # Errors
-    /// Returns the first error of a task. The tasks after it are not finished.
+    /// Returns the first error of a task. The tasks after it are finished even so.
     pub async fn finish(&self) -> Result<()> {
+        let mut finished = Ok(());
         for tracked in &self.tasks {
             if tracked.task.moment().is_some() {
-                tracked.task.finish(&self.platform).await?;
+                finished = finished.and(tracked.finish(&self.platform).await);
             }
         }
-        Ok(())
+        finished
     }
 }
 
@@ -237,6 +239,15 @@ impl TrackedTask {
             tracing::info!("{what}, {failed} times in a row: that is over");
         }
     }
+
+    /// Finishes the task. An error is traced, because the caller may have another one already.
+    async fn finish(&self, platform: &Arc<Platform>) -> Result<()> {
+        let finished = self.task.finish(platform).await;
+        if let Err(error) = &finished {
+            tracing::warn!("{}: {}", self.task.failure(), error.chain());
+        }
+        finished
+    }
 }
 
 /// The running loops of a server's background tasks.
@@ -249,19 +260,19 @@ pub struct RunningBackground {
 }
 
 impl RunningBackground {
-    /// Stops the loops, each of which ends its round, and finishes the tasks.
+    /// Stops the loops, and finishes each task as soon as its own loop has ended its round. A round
+    /// may wait for a store that does not answer: whoever drops this future leaves it behind.
     ///
     /// # Errors
-    /// Returns the first error of a task. The tasks after it are not finished.
+    /// Returns the first error of a task. The tasks after it are finished even so.
     pub async fn stop(self) -> Result<()> {
         let _ = self.stopping.send(true);
-        for running in self.loops {
+        let mut finished = Ok(());
+        for (running, tracked) in self.loops.into_iter().zip(&self.tasks) {
             let _ = running.await;
+            finished = finished.and(tracked.finish(&self.platform).await);
         }
-        for tracked in self.tasks {
-            tracked.task.finish(&self.platform).await?;
-        }
-        Ok(())
+        finished
     }
 }
 

@@ -11,7 +11,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -34,6 +34,7 @@ use tower_service::Service as _;
 
 use crate::limits::{Pace, ServerLimits};
 use crate::occasional::Occasional;
+use crate::stopping::Stopping;
 
 /// The size of the buffers of a connection in bytes. A read may fill somewhat more.
 const BUFFER: usize = 64 << 10;
@@ -151,14 +152,14 @@ impl Client {
 }
 
 /// Answers the requests of all connections until `stop` completes, and then of those that have
-/// begun, for as long as the limits say.
+/// begun, for as long as the limits say. Returns how long the rest may take.
 pub(crate) async fn answer_connections(
     listener: TcpListener,
     router: Router,
     limits: &ServerLimits,
     stop: impl Future<Output = ()>,
-) {
-    let (stopping, stopped) = watch::channel(());
+) -> Stopping {
+    let (stop_connections, stopped) = watch::channel(());
     let (mut connections, mut refusals) = (JoinSet::new(), JoinSet::new());
     let mut stop = pin!(stop);
     loop {
@@ -191,21 +192,31 @@ pub(crate) async fn answer_connections(
             refusals.spawn(close_with(stream, REFUSAL));
         }
     }
+    let stopping = Stopping::begin(limits.drain_timeout);
     drop(listener);
-    drop(stopping);
-    drain(connections, limits.drain_timeout).await;
+    drop(stop_connections);
+    drain(connections, &stopping).await;
+    stopping
 }
 
 /// Waits for the requests in progress, and then closes what is left.
-async fn drain(mut connections: JoinSet<()>, limit: Duration) {
-    let all = async { while connections.join_next().await.is_some() {} };
-    if timeout(limit, all).await.is_err() {
+async fn drain(mut connections: JoinSet<()>, stopping: &Stopping) {
+    let open = AtomicUsize::new(connections.len());
+    let all = async {
+        while connections.join_next().await.is_some() {
+            open.fetch_sub(1, Ordering::Relaxed);
+        }
+    };
+    let waits_for = || format!("{} connections", open.load(Ordering::Relaxed));
+    let end = stopping.end_of_requests();
+    if stopping.wait(end, all, waits_for).await.is_none() {
         let count = connections.len();
         tracing::warn!(
-            "{count} connections had not finished within {limit:?} and were closed (setting \
-             `server.drain_timeout`)"
+            "{count} connections had not finished in time and were closed (setting \
+             `server.drain_timeout`, of which requests have four fifths)"
         );
-        connections.shutdown().await;
+        // One that is in the middle of a long computation cannot be closed now.
+        let _ = timeout(CLOSING_TIME, connections.shutdown()).await;
     }
 }
 

@@ -76,10 +76,9 @@ const CREATED_TIME: &str = "created";
 /// The greatest size of a value in an error, in bytes.
 const SHOWN: usize = 60;
 
-/// Returns the routes of Feast's feature server.
+/// Returns the routes of Feast's feature server that write.
 pub(crate) fn router() -> Router<Arc<Platform>> {
     Router::new()
-        .route("/get-online-features", post(online_features))
         .route("/write-to-online-store", post(write))
         .route("/push", post(push))
 }
@@ -199,7 +198,7 @@ enum Origin {
 }
 
 /// Answers `POST /get-online-features`.
-async fn online_features(
+pub(crate) async fn online_features(
     State(platform): State<Arc<Platform>>,
     payload: Payload,
 ) -> Result<Response, Failure> {

@@ -7,7 +7,9 @@
 //!    others take the whole budget, and what all bodies take is known.
 //! 3. The request waits until fewer others are worked on, one with a large body for a thread first.
 //!    Waiting costs nothing but the connection, the body and its charge, so that under any load the
-//!    server does as much as it can.
+//!    server does as much as it can. Where a request for features or predictions waits for nothing
+//!    but a processor, few of them are worked on ([`compute`]): what has been made of a request
+//!    would leave the caches of the processors while hundreds of others are worked on.
 //! 4. A handler with a small body runs on the threads that do I/O. One with a large body runs, from
 //!    decoding to encoding, on a thread of its own, so that others do not wait for it.
 //! 5. What a handler looks up, from 64 KiB on, and an answer of more than 64 KiB are charged to the
@@ -57,12 +59,18 @@ pub(crate) const LARGE: usize = 64 << 10;
 /// and the values of their headers.
 const TINY: usize = 4 << 10;
 
+/// How many requests that compute are worked on for each processor. It keeps the processors busy
+/// while some wait for each other.
+const COMPUTING_PER_PROCESSOR: usize = 4;
+
 /// The state that all requests of a server share.
 pub(crate) struct Intake {
     limits: ServerLimits,
     hosts: Hosts,
     /// The places of requests that are worked on.
     places: Places,
+    /// Of these, the places of requests that compute; `None` if there is no limit of their own.
+    computing: Option<Places>,
     /// The places of requests with large bodies on threads of their own.
     threads: Places,
     memory: Arc<Budget>,
@@ -85,14 +93,29 @@ impl Places {
     }
 }
 
+/// What a request holds while it is worked on.
+type HeldPlaces = (Option<OwnedSemaphorePermit>, OwnedSemaphorePermit);
+
 impl Intake {
-    pub(crate) fn new(options: ServerOptions) -> Arc<Self> {
+    /// Returns the intake of a server. `waits_for_store` says whether requests for features wait
+    /// for the answers of a store, and not for processors alone.
+    pub(crate) fn new(options: ServerOptions, waits_for_store: bool) -> Arc<Self> {
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let requests = options.limits.requests;
         let places = format!("{requests} requests are worked on (setting `server.requests`)");
         let apart = format!("{threads} requests with large bodies are worked on");
+        let computing = COMPUTING_PER_PROCESSOR * threads;
+        let has_limit = !waits_for_store && computing < requests;
+        let computing = has_limit.then(|| {
+            let taken_by = format!(
+                "{computing} requests for features and predictions are worked on, \
+                 {COMPUTING_PER_PROCESSOR} for each processor"
+            );
+            Places::new(computing, taken_by)
+        });
         Arc::new(Self {
             places: Places::new(requests, places),
+            computing,
             threads: Places::new(threads, apart),
             memory: Budget::new(options.limits.memory),
             disk: Budget::of_disk(options.limits.disk),
@@ -113,12 +136,17 @@ impl Intake {
     }
 
     /// Runs the handler of a request, with its body.
-    async fn take(&self, request: Request, next: Next) -> Result<Response, Failure> {
+    async fn take(
+        &self,
+        request: Request,
+        next: Next,
+        computes: bool,
+    ) -> Result<Response, Failure> {
         if is_probe(&request) {
             return Ok(next.run(request).await);
         }
         if request.method() != Method::POST {
-            let _place = self.place(&self.places, None).await?;
+            let _places = self.places(computes, self.end_of_queue()).await?;
             return counted(next.run(request).await, &self.memory);
         }
         let (parts, body) = request.into_parts();
@@ -127,24 +155,33 @@ impl Intake {
         let mut request = Request::from_parts(parts, Body::empty());
         request.extensions_mut().insert(payload);
         if is_large {
-            return self.run_apart(request, next, charge).await;
+            return self.run_apart(request, next, charge, computes).await;
         }
-        let _place = self.place(&self.places, None).await?;
+        let _places = self.places(computes, self.end_of_queue()).await?;
         let response = next.run(request).await;
         drop(charge);
         counted(response, &self.memory)
     }
 
-    /// Waits for a place, until a time or for as long as a request may wait.
+    /// Waits for the places of a request, until a time. Whoever waits to compute leaves the other
+    /// places to others.
+    async fn places(&self, computes: bool, until: Instant) -> Result<HeldPlaces, Failure> {
+        let computing = match self.computing.as_ref().filter(|_| computes) {
+            Some(computing) => Some(self.place(computing, until).await?),
+            None => None,
+        };
+        Ok((computing, self.place(&self.places, until).await?))
+    }
+
+    /// Waits for a place, until a time.
     async fn place(
         &self,
         places: &Places,
-        until: Option<Instant>,
+        until: Instant,
     ) -> Result<OwnedSemaphorePermit, Failure> {
         if let Ok(place) = Arc::clone(&places.free).try_acquire_owned() {
             return Ok(place);
         }
-        let until = until.unwrap_or_else(|| self.end_of_queue());
         match timeout_at(until, Arc::clone(&places.free).acquire_owned()).await {
             Ok(place) => Ok(place.expect("it is never closed")),
             Err(_) => Err(Failure::busy(format!(
@@ -177,14 +214,15 @@ impl Intake {
         request: Request,
         next: Next,
         charge: Charge,
+        computes: bool,
     ) -> Result<Response, Failure> {
         // Whoever waits for a thread leaves the places to requests with small bodies.
         let until = self.end_of_queue();
-        let thread = self.place(&self.threads, Some(until)).await?;
-        let place = self.place(&self.places, Some(until)).await?;
+        let thread = self.place(&self.threads, until).await?;
+        let places = self.places(computes, until).await?;
         let (runtime, memory) = (Handle::current(), Arc::clone(&self.memory));
         let handler = move || -> Result<Response, Failure> {
-            let _places = (thread, place);
+            let _places = (thread, places);
             let response = counted(runtime.block_on(next.run(request)), &memory)?;
             Ok(charged(response, charge))
         };
@@ -247,7 +285,7 @@ impl Intake {
         mut charge: Charge,
     ) -> Result<(Bytes, Charge), Failure> {
         let limit = (allowance(sent.len()) / 2).min(MAX_BODY_BYTES as u64);
-        let thread = self.place(&self.threads, None).await?;
+        let thread = self.place(&self.threads, self.end_of_queue()).await?;
         let decode = move || -> Result<(Bytes, Charge), Failure> {
             let _thread = thread;
             let mut decoded = Vec::new();
@@ -617,7 +655,19 @@ pub(crate) async fn work(
     next: Next,
 ) -> Response {
     let protocol = Protocol::of(&request);
-    let answered = intake.take(request, next).await;
+    let answered = intake.take(request, next, false).await;
+    answered.unwrap_or_else(|failure| protocol.response(failure))
+}
+
+/// A layer like [`work`], for requests that look features up and compute. Fewer of them are worked
+/// on at once if they need not wait for a store.
+pub(crate) async fn compute(
+    State(intake): State<Arc<Intake>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let protocol = Protocol::of(&request);
+    let answered = intake.take(request, next, true).await;
     answered.unwrap_or_else(|failure| protocol.response(failure))
 }
 
@@ -637,14 +687,15 @@ mod tests {
     use crate::connections::tests::connected;
 
     fn intake(memory: u64, queue_timeout: Duration) -> Arc<Intake> {
-        Intake::new(ServerOptions {
+        let options = ServerOptions {
             limits: ServerLimits {
                 memory,
                 queue_timeout,
                 ..ServerLimits::default()
             },
             hosts: Hosts::Any,
-        })
+        };
+        Intake::new(options, true)
     }
 
     /// Returns a router whose only route, `/`, is worked on by an intake.
@@ -817,14 +868,15 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn requests_without_a_body_need_a_place_and_probes_do_not() {
-        let intake = Intake::new(ServerOptions {
+        let options = ServerOptions {
             limits: ServerLimits {
                 requests: 1,
                 queue_timeout: Duration::ZERO,
                 ..ServerLimits::default()
             },
             hosts: Hosts::Any,
-        });
+        };
+        let intake = Intake::new(options, true);
         let (route, starts, may_end) = waiting();
         let router = Router::new()
             .route("/", route)
@@ -848,6 +900,47 @@ mod tests {
         may_end.store(true, Ordering::Release);
         assert_eq!(working.await.unwrap(), StatusCode::OK);
         assert_eq!(status("/v1/tables").await, StatusCode::OK);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn few_requests_compute_at_once_if_they_wait_for_processors_alone() {
+        for waits_for_store in [false, true] {
+            let options = ServerOptions {
+                limits: ServerLimits {
+                    requests: 1_000,
+                    queue_timeout: Duration::ZERO,
+                    ..ServerLimits::default()
+                },
+                hosts: Hosts::Any,
+            };
+            let intake = Intake::new(options, waits_for_store);
+            assert_eq!(intake.computing.is_none(), waits_for_store);
+            let (route, starts, may_end) = waiting();
+            let layer = from_fn_with_state(Arc::clone(&intake), compute);
+            let computing = Router::new().route("/", route).layer(layer);
+            let others = working(&intake, post(|| async {}));
+            let count = intake
+                .computing
+                .as_ref()
+                .map_or(100, |places| places.free.available_permits());
+            let begun: Vec<_> = (0..count)
+                .map(|_| {
+                    let router = computing.clone();
+                    tokio::spawn(async move { send(&router, 10).await.status() })
+                })
+                .collect();
+            tokio::task::block_in_place(|| (0..count).for_each(|_| starts.recv().unwrap()));
+            if intake.computing.is_some() {
+                let refused = StatusCode::SERVICE_UNAVAILABLE;
+                assert_eq!(send(&computing, 10).await.status(), refused);
+            }
+            assert_eq!(send(&others, 10).await.status(), StatusCode::OK);
+            may_end.store(true, Ordering::Release);
+            for answered in begun {
+                assert_eq!(answered.await.unwrap(), StatusCode::OK);
+            }
+            assert_eq!(send(&computing, 10).await.status(), StatusCode::OK);
+        }
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -51,6 +51,7 @@ mod media_type;
 mod occasional;
 mod refusal;
 mod serve;
+mod stopping;
 mod training;
 mod views;
 mod whole;
@@ -70,7 +71,7 @@ pub use connections::REFUSALS;
 pub use limits::ServerLimits;
 pub use serve::serve;
 
-use intake::{Intake, answered, guard, work};
+use intake::{Intake, answered, compute, guard, work};
 
 /// The greatest size of a request's body in bytes. Labels may be larger.
 pub const MAX_BODY_BYTES: usize = 64 << 20;
@@ -90,15 +91,20 @@ pub struct ServerOptions {
 
 /// Returns the router with all routes, which call `platform`.
 pub fn router(platform: Arc<Platform>, options: ServerOptions) -> Router {
-    let intake = Intake::new(options);
+    // A store that charges for calls is a service, whose answers are waited for.
+    let stores = &platform.context().components().stores;
+    let intake = Intake::new(options, stores.metered.is_charged());
+    let computing = Router::new()
+        .route("/v1/views/{view}/features", post(features::post))
+        .route("/get-online-features", post(feast::online_features))
+        .nest("/v2", inference::router())
+        .route("/v2/", get(inference::server))
+        .layer(from_fn_with_state(Arc::clone(&intake), compute));
     let working = Router::new()
         .route("/v1/views", get(views::list))
         .route("/v1/views/{view}", get(views::one))
-        .route("/v1/views/{view}/features", post(features::post))
         .route("/v1/sources/{source}/events", post(events::post))
         .merge(catalog::router().layer(Extension(Arc::clone(&intake))))
-        .nest("/v2", inference::router())
-        .route("/v2/", get(inference::server))
         .merge(feast::router())
         .route("/v1/clock", get(clock::get).post(clock::post))
         .layer(from_fn_with_state(Arc::clone(&intake), work));
@@ -107,6 +113,7 @@ pub fn router(platform: Arc<Platform>, options: ServerOptions) -> Router {
         .route("/v1/views/{view}/training-set", post(training::post))
         .layer(Extension(Arc::clone(&intake)));
     let guarded = Router::new()
+        .merge(computing)
         .merge(working)
         .merge(training)
         .route("/metrics", get(metrics))

@@ -44,7 +44,9 @@ pub struct ServerLimits {
     /// The time within which a client must have read an answer. It may take longer as long as it
     /// reads 64 KiB/s on average in every such time. Default 30 s.
     pub write_timeout: Duration,
-    /// The time that requests in progress have to finish when the server is stopped. Default 20 s.
+    /// The time that a server which is stopped may take to end: four fifths of it for the requests
+    /// in progress, and what is left for the rows that wait to be logged and the outbox. Default
+    /// 25 s, because Kubernetes kills after 30 s.
     pub drain_timeout: Duration,
     /// The memory in bytes that all requests together may take, of which each takes eight times
     /// its body, and its answer until that was sent. Default 1 GiB.
@@ -66,7 +68,7 @@ impl Default for ServerLimits {
             header_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
-            drain_timeout: Duration::from_secs(20),
+            drain_timeout: Duration::from_secs(25),
             memory: 1 << 30,
             disk: 16 << 30,
             disk_per_set: 4 << 30,

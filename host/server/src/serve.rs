@@ -17,11 +17,12 @@ use crate::{ServerOptions, router};
 ///
 /// The background work of the platform runs at the same time: it flushes the outbox, runs schedules
 /// and looks for changed definitions and endpoints. After `stop`, the requests in progress are
-/// finished as far as [`ServerLimits::drain_timeout`](crate::ServerLimits) allows, the outbox is
-/// flushed, and the function returns.
+/// finished, the rows that wait to be logged are written, the outbox is flushed, and the function
+/// returns, after [`ServerLimits::drain_timeout`](crate::ServerLimits) at the latest.
 ///
 /// # Errors
-/// Returns an error when the background work cannot be finished.
+/// Returns an error when the background work fails at the end, or rows that were to be logged are
+/// lost because it has not finished in time.
 pub async fn serve(
     platform: Arc<Platform>,
     listener: TcpListener,
@@ -31,9 +32,18 @@ pub async fn serve(
     let background = Background::new(Arc::clone(&platform)).start();
     let limits = options.limits.clone();
     // Requests that come without a connection, such as those of Lambda, need not name a host.
-    let router = router(platform, options).layer(from_fn(one_host));
-    answer_connections(listener, router, &limits, stop).await;
-    background.stop().await
+    let router = router(Arc::clone(&platform), options).layer(from_fn(one_host));
+    let stopping = answer_connections(listener, router, &limits, stop).await;
+    let rows = || platform.serving().unwritten_log_rows();
+    let waits_for = || {
+        let rows = rows();
+        format!("{rows} rows of the request log, the outbox and other background work")
+    };
+    let finished = stopping.wait(stopping.end(), background.stop(), waits_for);
+    match finished.await {
+        Some(finished) => finished,
+        None => stopping.given_up(rows()),
+    }
 }
 
 /// Answers `GET /readyz`: succeeds if the stores answer and have room for more.

@@ -29,7 +29,7 @@ use arrow_array::ArrayRef;
 use futures::StreamExt as _;
 use wafer_catalog::blocking;
 use wafer_core::{Duration, Timestamp};
-use wafer_store::{EventCommit, OutboxRow, Result, for_work};
+use wafer_store::{Error, EventCommit, Kind, OutboxRow, Result, for_work};
 
 use crate::call::InferCall;
 use crate::found::FoundMemory;
@@ -103,10 +103,29 @@ impl Serving {
     }
 
     /// Asks the shadows that wait, and writes all answers that wait to be logged.
-    pub async fn write_whole_log(&self) {
+    ///
+    /// # Errors
+    /// Returns [`Kind::Unavailable`] with the number of rows that could not be written, and that
+    /// are lost. The reasons are traced.
+    pub async fn write_whole_log(&self) -> Result<()> {
         let _alone = self.request_log.writing.lock().await;
-        self.ask_shadows().await;
-        self.write_waiting().await;
+        let failed = self.ask_shadows().await + self.write_waiting().await;
+        match failed {
+            0 => Ok(()),
+            rows => Err(Error::new(
+                Kind::Unavailable,
+                format!(
+                    "{rows} rows of the request log were not written, and are lost, for the reasons \
+                     above"
+                ),
+            )),
+        }
+    }
+
+    /// Returns the number of rows of requests that wait to be logged or are being written. If the
+    /// process ends, they are lost.
+    pub fn unwritten_log_rows(&self) -> u64 {
+        self.request_log.unwritten()
     }
 
     /// Returns the time at which a row that is logged now is written at the latest.
@@ -117,9 +136,10 @@ impl Serving {
         }
     }
 
-    /// Asks the shadows that wait, and queues their answers.
-    async fn ask_shadows(&self) {
-        let log = &self.request_log;
+    /// Asks the shadows that wait, and queues their answers. Returns the number of rows that could
+    /// not be written, if there were so many that they were written meanwhile.
+    async fn ask_shadows(&self) -> usize {
+        let (log, mut failed) = (&self.request_log, 0);
         // Those that are queued from now on are left for the next call.
         let mut waiting = log.shadows().len();
         while waiting > 0 {
@@ -129,26 +149,31 @@ impl Serving {
             let asked: Vec<Option<Answered>> =
                 asked.buffer_unordered(CONCURRENT_SHADOWS).collect().await;
             for answered in asked.into_iter().flatten() {
+                let rows = answered.rows.len();
                 log.push_answered(answered);
+                // They were counted when the shadow was queued, too.
+                log.end(rows);
             }
             let has_enough = log.answers().has_enough();
             if has_enough {
-                self.write_waiting().await;
+                failed += self.write_waiting().await;
             }
         }
+        failed
     }
 
-    /// Writes the answers that wait.
-    async fn write_waiting(&self) {
-        let log = &self.request_log;
+    /// Writes the answers that wait. Returns the number of rows that could not be written.
+    async fn write_waiting(&self) -> usize {
+        let (log, mut failed) = (&self.request_log, 0);
         // Answers that are queued from now on are left for the next call. Otherwise this call
         // would write them a few rows at a time, and wait for the disk each time.
         let mut waiting = log.answers().len();
         while waiting > 0 {
             let answers = log.answers().take(COMMIT_ROWS);
             waiting = waiting.saturating_sub(answers.len());
-            self.write_answers(answers).await;
+            failed += self.write_answers(answers).await;
         }
+        failed
     }
 
     /// Asks a shadow release. Returns its answer, or `None` if it failed, which is counted.
@@ -180,8 +205,9 @@ impl Serving {
         }
     }
 
-    /// Writes answers to the outbox, and counts their rows as written or failed.
-    async fn write_answers(&self, answers: Vec<Answered>) {
+    /// Writes answers to the outbox, and counts their rows as written or failed. Returns the number
+    /// of those that failed.
+    async fn write_answers(&self, answers: Vec<Answered>) -> usize {
         let mut counts: BTreeMap<String, usize> = BTreeMap::new();
         for answered in &answers {
             *counts.entry(answered.ready.endpoint.clone()).or_default() += answered.rows.len();
@@ -194,16 +220,17 @@ impl Serving {
             Ok(rows) => self.commit_log(rows).await,
             Err(error) => Err(error),
         };
-        let outcome = match written {
-            Ok(()) => "written",
+        let (outcome, failed) = match written {
+            Ok(()) => ("written", 0),
             Err(error) => {
                 tracing::error!("requests were not logged: {}", error.chain());
-                "failed"
+                ("failed", counts.values().sum())
             }
         };
         for (endpoint, rows) in counts {
             self.request_log.count(&endpoint, outcome, rows);
         }
+        failed
     }
 
     /// Commits rows to the outbox. A commit that fails is tried again under the same id, so the

@@ -11,8 +11,9 @@ use crate::harness::accounts::{
     PUSHED, SCORES, accounts, push_and_release, request, route_and_log,
 };
 use crate::harness::lambda::{Lambda, request_v2};
+use crate::harness::relay::{Faults, Relay};
 use crate::harness::request_log::logged_rows;
-use crate::harness::{Project, are_on_aws};
+use crate::harness::{Project, are_on_aws, endpoint, wait_for};
 
 /// The request log is written between two invocations, and shadow releases are asked then as well.
 #[test]
@@ -60,12 +61,17 @@ fn endpoints_answer_and_log_requests_and_pipelines_predict() {
 /// Makes a project whose endpoint logs all requests, and has a function answer three of them, with
 /// three logged rows each.
 fn three_requests(log_within: &str) -> (Project, Lambda) {
+    three_requests_with(log_within, &[])
+}
+
+/// The same, with more environment variables of the function.
+fn three_requests_with(log_within: &str, variables: &[(&str, &str)]) -> (Project, Lambda) {
     let project = accounts(PUSHED);
     push_and_release(&project, 2);
     let fixed = ["endpoints", "set", "line", "r1", "--shadow", "r2"];
     let logged = ["--log", "100", "--log-within", log_within];
     project.ok(&[&fixed[..], &logged].concat());
-    let lambda = Lambda::start(&project, &[]);
+    let lambda = Lambda::start(&project, variables);
     for number in 0..3 {
         let body = request(&[&format!("k{number:03}"), "nobody", "k200"]).to_string();
         let answer = lambda.ok(request_v2("POST", "/v2/models/line/infer", &body));
@@ -103,6 +109,23 @@ fn logged_rows_wait_for_each_other_and_are_written_when_the_environment_ends() {
     };
     assert_eq!((rows.len(), requests("log_request")), (18, 3));
     assert_eq!(requests("event_timestamp"), 3);
+}
+
+/// Lambda kills the program soon after it has let it know, so it must say in time what is lost.
+#[test]
+fn an_environment_that_ends_says_how_many_logged_rows_are_left_if_s3_is_gone() {
+    if !are_on_aws() {
+        return;
+    }
+    let s3 = Relay::new(&endpoint("S3"), Faults::default());
+    let (project, lambda) = three_requests_with("1h", &[("AWS_ENDPOINT_URL_S3", &s3.url)]);
+    drop(s3);
+    lambda.terminate();
+    wait_for("the number of rows", || {
+        lambda.has_said("have not confirmed 18 rows of the request log")
+    });
+    drop(lambda);
+    assert_eq!(commits(&project), 0);
 }
 
 /// An environment that is killed loses the rows that wait, and nothing else.

@@ -19,6 +19,10 @@
 //!
 //! Nor may a name be created again that has been removed since: that of a commit in the outbox is,
 //! as soon as its rows are in the tables. Whoever removes what it creates sets a [`Deadline`].
+//!
+//! A large object is created in parts, and exists from the completion of its upload on, which S3
+//! completes once at most. So an upload has the time that its parts take, each of which has a
+//! timeout and attempts of its own, and only another upload after it must be in time.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -28,17 +32,26 @@ use bytes::Bytes;
 use object_store::path::Path;
 use object_store::{Error, ObjectStore as _, PutMode, PutOptions, PutPayload, PutResult, Result};
 use wafer_core::{Clock, Timestamp};
+use wafer_store::Kind;
 
-use super::resilient::{ATTEMPTS, FIRST_PAUSE, RETRY_TIMEOUT, ResilientStore};
+use super::resilient::{
+    ATTEMPTS, FIRST_PAUSE, RETRY_TIMEOUT, ResilientStore, WRITTEN_IN_PARTS, library_error,
+};
 use super::{error_chain, is_transient, leaves_doubt};
 use crate::pauses::Pauses;
+use crate::s3::{Content, Existing, WriteFailure, write_pauses};
 
 /// The folder with the log of a Delta table.
 const LOG: &str = "_delta_log";
 
-/// Until when an attempt to create an object may be repeated, if it may have succeeded. It is told
-/// by a clock that goes on whatever happens to the process, and is passed in the extensions of the
-/// options of a write.
+/// How much longer than a repeated attempt to create an object the first one may take, which is the
+/// time of 100 MiB at 64 KiB/s. Whoever looks for commits counts on it: they are listed from an
+/// hour (`MAX_CLOCK_SKEW` in `online.rs`) before the oldest that is known.
+const FIRST_ATTEMPT: wafer_core::Duration = wafer_core::Duration::from_mins(27);
+
+/// Until when an attempt to create an object may be repeated, if it may have succeeded. As long as
+/// none may have, there are [`FIRST_ATTEMPT`] more. It is told by a clock that goes on whatever
+/// happens to the process, and is passed in the extensions of the options of a write.
 #[derive(Clone, Debug)]
 pub(crate) struct Deadline {
     clock: Arc<dyn Clock>,
@@ -57,15 +70,21 @@ impl Deadline {
         options
     }
 
-    fn left(&self) -> Duration {
-        let left = self.time.since(self.clock.now());
+    /// Returns how much time an attempt has. If it is `in_doubt`, one before may have succeeded.
+    fn left(&self, in_doubt: bool) -> Duration {
+        let time = match in_doubt {
+            true => self.time,
+            false => self.time.plus(FIRST_ATTEMPT),
+        };
+        let left = time.since(self.clock.now());
         Duration::from_micros(u64::try_from(left.as_micros()).unwrap_or(0))
     }
 }
 
-/// Waits for a write until the deadline, if there is one. The write is abandoned then.
-pub(super) async fn in_time<T>(
+/// Waits for an attempt until its deadline, if there is one. The attempt is abandoned then.
+async fn in_time<T>(
     deadline: Option<&Deadline>,
+    in_doubt: bool,
     write: impl Future<Output = Result<T>>,
 ) -> Result<T> {
     let Some(deadline) = deadline else {
@@ -75,7 +94,7 @@ pub(super) async fn in_time<T>(
         store: "S3",
         source: "it was not written in time".into(),
     };
-    let left = deadline.left();
+    let left = deadline.left(in_doubt);
     // A timeout of no time would begin the write.
     if left.is_zero() {
         return Err(late());
@@ -102,9 +121,7 @@ impl ResilientStore {
         loop {
             let (payload, options) = (payload.clone(), options.clone());
             let attempt = self.single.put_opts(location, payload.clone(), options);
-            // An attempt before which there was no object may take as long as it does.
-            let deadline = deadline.filter(|_| in_doubt);
-            let error = match in_time(deadline, attempt).await {
+            let error = match in_time(deadline, in_doubt, attempt).await {
                 Err(e @ Error::AlreadyExists { .. }) if is_in_progress(&e) => e,
                 Err(e @ Error::AlreadyExists { .. }) if in_doubt && !is_of_log(location) => {
                     let same = self.same(location, payload).await?;
@@ -118,6 +135,51 @@ impl ResilientStore {
             if begun.elapsed() > RETRY_TIMEOUT || !pauses.pause().await {
                 return Err(error);
             }
+        }
+    }
+
+    /// Creates a large object in parts. The upload is begun again if S3 says that it must be.
+    ///
+    /// # Errors
+    /// Returns the errors of [`create`](Self::create).
+    pub(super) async fn create_in_parts(
+        &self,
+        location: &Path,
+        payload: PutPayload,
+        deadline: Option<&Deadline>,
+    ) -> Result<PutResult> {
+        let about = self.about("write", location);
+        let bytes = Bytes::from(payload);
+        let content = Content::Memory(bytes.clone());
+        let (mut pauses, mut in_doubt) = (write_pauses(), false);
+        loop {
+            let upload = self
+                .client
+                .write_once(location, &content, Existing::Keep, &about);
+            let upload = async { Ok(upload.await) };
+            let failure = match in_time(deadline, in_doubt, upload).await? {
+                Ok(()) => return Ok(WRITTEN_IN_PARTS),
+                Err(failure) => failure,
+            };
+            if let WriteFailure::Interrupted(error) = &failure {
+                tracing::debug!(%location, error = %error.chain(), "it is created again");
+                in_doubt = true;
+                if pauses.pause().await {
+                    continue;
+                }
+            }
+            let error = failure.into_error();
+            if error.kind() != Kind::Conflict {
+                return Err(library_error(location, error));
+            }
+            let same = match in_doubt && !is_of_log(location) {
+                true => self.same(location, bytes.into()).await?,
+                false => None,
+            };
+            return same.ok_or_else(|| Error::AlreadyExists {
+                path: location.to_string(),
+                source: Box::new(error),
+            });
         }
     }
 

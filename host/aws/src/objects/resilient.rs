@@ -33,7 +33,7 @@ use object_store::{
 use tokio::sync::Semaphore;
 use wafer_store::Kind;
 
-use super::create::{Deadline, in_time};
+use super::create::Deadline;
 use super::is_transient;
 use super::upload::{ResilientUpload, UPLOADED_MEBIBYTES};
 use crate::account::{Account, IDLE_TIMEOUT, S3_CONNECT_TIMEOUT, bucket_endpoint};
@@ -68,7 +68,7 @@ pub(super) struct ResilientStore {
     /// Makes one attempt, on the same connections.
     pub(super) single: AmazonS3,
     /// Reads and writes large objects.
-    client: BucketClient,
+    pub(super) client: BucketClient,
     /// Mebibytes of parts that may be uploaded at the moment.
     line: Arc<Semaphore>,
     /// Whether the server looks at `If-None-Match` when an upload in parts is completed. S3 does:
@@ -140,7 +140,7 @@ impl ResilientStore {
     }
 
     /// Describes an action on an object, for error messages.
-    fn about(&self, action: &str, location: &Path) -> String {
+    pub(super) fn about(&self, action: &str, location: &Path) -> String {
         format!("{action} s3://{}/{location}", self.client.bucket())
     }
 
@@ -190,30 +190,24 @@ impl ResilientStore {
             .boxed()
     }
 
-    /// Writes an object in parts.
-    async fn put_in_parts(
-        &self,
-        location: &Path,
-        payload: PutPayload,
-        existing: Existing,
-    ) -> Result<PutResult> {
+    /// Writes an object in parts, in place of the one that has its name.
+    async fn replace_in_parts(&self, location: &Path, payload: PutPayload) -> Result<PutResult> {
         let about = self.about("write", location);
         let content = Content::Memory(payload.into());
-        let written = self.client.write(location, &content, existing, &about);
-        match written.await {
-            // Those who write tables and the outbox do not ask for the entity tag.
-            Ok(()) => Ok(PutResult {
-                e_tag: None,
-                version: None,
-            }),
-            Err(e) if e.kind() == Kind::Conflict => Err(object_store::Error::AlreadyExists {
-                path: location.to_string(),
-                source: Box::new(e),
-            }),
-            Err(e) => Err(library_error(location, e)),
-        }
+        let written = self
+            .client
+            .write(location, &content, Existing::Replace, &about);
+        written.await.map_err(|e| library_error(location, e))?;
+        Ok(WRITTEN_IN_PARTS)
     }
 }
+
+/// What is returned of an object that was written in parts. Those who write tables and the outbox
+/// do not ask for the entity tag.
+pub(super) const WRITTEN_IN_PARTS: PutResult = PutResult {
+    e_tag: None,
+    version: None,
+};
 
 /// Returns the range that is asked for, if it is known to be large.
 fn large_range(options: &GetOptions) -> Option<Range<u64>> {
@@ -226,7 +220,7 @@ fn large_range(options: &GetOptions) -> Option<Range<u64>> {
 }
 
 /// Returns an error of the AWS SDK as one of `object_store`.
-fn library_error(location: &Path, error: wafer_store::Error) -> object_store::Error {
+pub(super) fn library_error(location: &Path, error: wafer_store::Error) -> object_store::Error {
     let path = location.to_string();
     match error.kind() {
         Kind::NotFound => object_store::Error::NotFound {
@@ -278,13 +272,10 @@ impl ObjectStore for ResilientStore {
             && options.attributes.is_empty()
             && options.tags == TagSet::default();
         match options.mode {
-            PutMode::Overwrite if is_large => {
-                self.put_in_parts(location, payload, Existing::Replace)
-                    .await
-            }
+            PutMode::Overwrite if is_large => self.replace_in_parts(location, payload).await,
             PutMode::Create if is_large && self.creates_in_parts => {
-                let written = self.put_in_parts(location, payload, Existing::Keep);
-                in_time(options.extensions.get::<Deadline>(), written).await
+                let deadline = options.extensions.get::<Deadline>();
+                self.create_in_parts(location, payload, deadline).await
             }
             PutMode::Create => self.create(location, payload, options).await,
             PutMode::Overwrite | PutMode::Update(_) => {

@@ -332,6 +332,86 @@ async fn large_object_is_created_in_parts_unless_it_exists() {
     }
 }
 
+/// On a slow line, the parts of a commit take longer than a repeated attempt may.
+#[tokio::test]
+async fn upload_may_take_longer_than_its_deadline_and_is_not_begun_again_after_it() {
+    let at = Timestamp::from_micros;
+    let content = Bytes::from(large_content());
+    // The time when the first part was sent, whether S3 wants the upload to be begun again, how
+    // many completions it is asked for, and whether the object is created.
+    for (sent, is_interrupted, completions, is_created) in [
+        (0, false, 1, true),
+        (0, true, 2, true),
+        (90_000_000, false, 1, true),
+        (90_000_000, true, 1, false),
+    ] {
+        let clock = SettableClock::new(Arc::new(SystemClock::new()), at(0), 0.0);
+        let clock: Arc<dyn Clock> = Arc::new(clock);
+        let (passing, asked) = (Arc::clone(&clock), Arc::new(AtomicUsize::new(0)));
+        let count = Arc::clone(&asked);
+        let (store, _) = store(move |_, head| {
+            if head.starts_with("put ") {
+                passing.set(at(sent));
+            }
+            upload(head, || match count.fetch_add(1, Ordering::Relaxed) {
+                0 if is_interrupted => refusal(409, "ConditionalRequestConflict"),
+                _ => completed(),
+            })
+        });
+        let options = Deadline::new(clock, at(60_000_000)).into_options();
+        let location = key();
+        let created = store.put_opts(&location, content.clone().into(), options);
+        let created = created.await.is_ok();
+        assert_eq!(created, is_created, "{sent}, {is_interrupted}");
+        assert_eq!(asked.load(Ordering::Relaxed), completions);
+    }
+}
+
+/// Whoever looks for objects would not find one that is created so late.
+#[tokio::test]
+async fn creation_is_not_begun_long_after_its_deadline() {
+    let at = Timestamp::from_micros;
+    for content in [Bytes::from_static(CONTENT), large_content().into()] {
+        let (store, requests) = store(|_, head| upload(head, completed));
+        let clock = SettableClock::new(Arc::new(SystemClock::new()), at(3_600_000_000), 0.0);
+        let options = Deadline::new(Arc::new(clock), at(60_000_000)).into_options();
+        let created = store.put_opts(&key(), content.into(), options).await;
+        let error = created.unwrap_err().to_string();
+        assert!(error.contains("not written in time"), "{error}");
+        assert_eq!(requests.load(Ordering::Relaxed), 0);
+    }
+}
+
+/// The server has completed the upload, but its answer was lost, and the object exists.
+#[tokio::test]
+async fn creation_in_parts_whose_answer_is_lost_succeeds_if_the_content_is_the_same() {
+    let content = Bytes::from(large_content());
+    let log = Path::from("offline/t/_delta_log/00000000000000000001.json");
+    for (location, is_same, is_created) in [
+        (key(), true, true),
+        (key(), false, false),
+        // Somebody else may have written the same commit.
+        (log, true, false),
+    ] {
+        let (mut stored, completions) = (content.to_vec(), AtomicUsize::new(0));
+        stored[9] ^= u8::from(!is_same);
+        let (store, _) = store(move |_, head| match head.starts_with("get ") {
+            true => object(head, &stored, "1"),
+            false => upload(head, || match completions.fetch_add(1, Ordering::Relaxed) {
+                0 => refusal(404, "NoSuchUpload"),
+                _ => refusal(412, "PreconditionFailed"),
+            }),
+        });
+        let payload = content.clone().into();
+        let created = store.put_opts(&location, payload, PutMode::Create.into());
+        match created.await {
+            Ok(_) => assert!(is_created, "{location}"),
+            Err(Error::AlreadyExists { .. }) => assert!(!is_created, "{location}"),
+            Err(e) => panic!("{e}"),
+        }
+    }
+}
+
 #[tokio::test]
 async fn upload_that_is_gone_was_completed_if_the_object_is_there() {
     for size in [CONTENT.len(), 1] {

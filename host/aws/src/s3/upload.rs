@@ -96,13 +96,32 @@ impl Existing {
 }
 
 /// Why a write failed.
-enum Failure {
-    /// The write has to be begun again.
+#[derive(Debug)]
+pub(crate) enum WriteFailure {
+    /// The write has to be begun again. What S3 was asked before may have written the object.
     Interrupted(Error),
     Failed(Error),
 }
 
-impl From<Error> for Failure {
+impl WriteFailure {
+    /// Returns the error of a write that is not begun again.
+    pub(crate) fn into_error(self) -> Error {
+        match self {
+            Self::Failed(error) => error,
+            Self::Interrupted(error) => {
+                let message = format!("{error}: others write the same object; try again");
+                Error::caused(Kind::Unavailable, message, error)
+            }
+        }
+    }
+}
+
+/// Returns the pauses after which a write is begun again.
+pub(crate) const fn write_pauses() -> Pauses {
+    Pauses::new(ATTEMPTS, FIRST_PAUSE)
+}
+
+impl From<Error> for WriteFailure {
     fn from(error: Error) -> Self {
         Self::Failed(error)
     }
@@ -112,15 +131,15 @@ impl From<Error> for Failure {
 /// then wants a new upload of all parts:
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html>. An upload that
 /// is gone was completed by an attempt whose answer was lost, or was aborted by somebody else.
-fn failure<E>(action: &str, error: SdkError<E, HttpResponse>) -> Failure
+fn failure<E>(action: &str, error: SdkError<E, HttpResponse>) -> WriteFailure
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
     let is_interrupted = status(&error) == Some(409) || error.code() == Some("NoSuchUpload");
     let error = failed(action, error);
     match is_interrupted {
-        true => Failure::Interrupted(error),
-        false => Failure::Failed(error),
+        true => WriteFailure::Interrupted(error),
+        false => WriteFailure::Failed(error),
     }
 }
 
@@ -137,21 +156,35 @@ impl BucketClient {
         existing: Existing,
         action: &str,
     ) -> Result<()> {
-        let mut pauses = Pauses::new(ATTEMPTS, FIRST_PAUSE);
+        let mut pauses = write_pauses();
         loop {
-            let written = match content.is_large() {
-                true => self.write_in_parts(key, content, existing, action).await,
-                false => self.write_at_once(key, content, existing, action).await,
+            let Err(failure) = self.write_once(key, content, existing, action).await else {
+                return Ok(());
             };
-            let error = match written {
-                Ok(()) => return Ok(()),
-                Err(Failure::Failed(error)) => return Err(error),
-                Err(Failure::Interrupted(error)) => error,
-            };
-            if !pauses.pause().await {
-                let message = format!("{error}: others write the same object; try again");
-                return Err(Error::caused(Kind::Unavailable, message, error));
+            let may_help = matches!(failure, WriteFailure::Interrupted(_));
+            if !may_help || !pauses.pause().await {
+                return Err(failure.into_error());
             }
+        }
+    }
+
+    /// Writes an object like [`write`](Self::write), but does not begin again. Requests that
+    /// fail are attempted again nevertheless; all of them are about one upload, which S3 completes
+    /// once at most.
+    ///
+    /// # Errors
+    /// Returns [`WriteFailure::Interrupted`] when the write has to be begun again, and otherwise
+    /// the errors of [`write`](Self::write).
+    pub(crate) async fn write_once(
+        &self,
+        key: &Path,
+        content: &Content<'_>,
+        existing: Existing,
+        action: &str,
+    ) -> Result<(), WriteFailure> {
+        match content.is_large() {
+            true => self.write_in_parts(key, content, existing, action).await,
+            false => self.write_at_once(key, content, existing, action).await,
         }
     }
 
@@ -161,7 +194,7 @@ impl BucketClient {
         content: &Content<'_>,
         existing: Existing,
         action: &str,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), WriteFailure> {
         let bytes = content.slice(0..content.bytes()).await?;
         let request = self.client.put_object().bucket(&self.bucket);
         let request = request
@@ -179,7 +212,7 @@ impl BucketClient {
         content: &Content<'_>,
         existing: Existing,
         action: &str,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), WriteFailure> {
         let parts = parts(content.bytes()).ok_or_else(|| {
             let message = format!(
                 "cannot {action}: it is larger than {} GiB, which is the maximum",
@@ -225,7 +258,7 @@ impl Upload<'_> {
         content: &Content<'_>,
         parts: impl Iterator<Item = Range<u64>>,
         existing: Existing,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), WriteFailure> {
         let written = futures::stream::iter((1..).zip(parts))
             .map(|(number, range)| self.write_part(number, content, range))
             .buffered(CONCURRENT_PARTS);
@@ -237,7 +270,7 @@ impl Upload<'_> {
         number: i32,
         content: &Content<'_>,
         range: Range<u64>,
-    ) -> Result<CompletedPart, Failure> {
+    ) -> Result<CompletedPart, WriteFailure> {
         let bytes = content.slice(range).await?;
         let request = self.to.client.upload_part().bucket(&self.to.bucket);
         let request = request
@@ -255,7 +288,11 @@ impl Upload<'_> {
             .build())
     }
 
-    async fn complete(&self, parts: Vec<CompletedPart>, existing: Existing) -> Result<(), Failure> {
+    async fn complete(
+        &self,
+        parts: Vec<CompletedPart>,
+        existing: Existing,
+    ) -> Result<(), WriteFailure> {
         let parts = CompletedMultipartUpload::builder().set_parts(Some(parts));
         let request = self.to.client.complete_multipart_upload();
         let request = request

@@ -29,8 +29,9 @@ const OTHER_FILES: usize = 512 + REFUSALS;
 /// `hosts` in [server] of wafer.toml list, and not from pages of other sites. There is no
 /// other access control: whoever can reach the server may read and write everything.
 ///
-/// The first SIGTERM or SIGINT lets requests in progress finish; the second ends the
-/// server at once. Nothing that was acknowledged is lost by either.
+/// The first SIGTERM or SIGINT lets requests in progress finish, and what waits to be
+/// logged be written, for `drain_timeout` in [server] of wafer.toml at most; the second
+/// ends the server at once. Nothing that was acknowledged is lost by either.
 ///
 /// With --clock the server replays history: its clock starts at START and runs SPEED
 /// times as fast as the machine's (0 means that it stands still), and POST /v1/clock
@@ -68,7 +69,7 @@ impl Serve {
         let options = options(&project.server, self.host);
         let listener = listen(self.listen).with_context(|| not_listening(self.listen))?;
         // Signals are handled before the address is printed, because whoever reads it may send one.
-        let stop = stop_signal()?;
+        let stop = stop_signal(options.limits.drain_timeout)?;
         if !self.listen.ip().to_canonical().is_loopback() {
             say(
                 "warning: other machines can reach this server, and whoever reaches it may read and \
@@ -178,14 +179,18 @@ impl StopSignals {
 }
 
 /// Returns a future that completes at the first SIGINT or SIGTERM. The second one ends the process.
-fn stop_signal() -> Result<impl Future<Output = ()>> {
+/// `limit` is the time that the server may take after the first one.
+fn stop_signal(limit: Duration) -> Result<impl Future<Output = ()>> {
     let mut signals = StopSignals {
         interrupt: signal(SignalKind::interrupt())?,
         terminate: signal(SignalKind::terminate())?,
     };
     Ok(async move {
         signals.next().await;
-        say("stopping, once the requests in progress are finished");
+        say(format!(
+            "stopping within {limit:?}, once the requests in progress are finished and what waits is \
+             written; a second signal ends the server at once"
+        ));
         tokio::spawn(async move {
             let number = signals.next().await;
             say("stopped at once");

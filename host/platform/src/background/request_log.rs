@@ -34,7 +34,6 @@ impl BackgroundTask for WriteRequestLog {
     /// Writes the rows that are not due, too. Tasks are finished in their order, so the flush comes
     /// after this.
     async fn finish(&self, platform: &Arc<Platform>) -> Result<()> {
-        platform.serving().write_whole_log().await;
-        Ok(())
+        platform.serving().write_whole_log().await
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use wafer_core::Timestamp;
@@ -85,6 +86,8 @@ pub(crate) struct RequestLog {
     shadows: Mutex<Queue<Shadow>>,
     /// Held while entries are taken from the queues and written.
     pub(crate) writing: tokio::sync::Mutex<()>,
+    /// The number of rows of the entries that wait or are being written.
+    unwritten: AtomicU64,
     /// The number of rows by endpoint and outcome.
     counts: Mutex<BTreeMap<(String, &'static str), u64>>,
 }
@@ -185,6 +188,7 @@ impl RequestLog {
     /// Queues an answer to be logged, or drops and counts its rows if the queue is full.
     pub(crate) fn push_answered(&self, answered: Answered) {
         let (size, due) = (answered.size(), answered.due);
+        self.begin(answered.rows.len());
         let pushed = self.answers().push(answered, size, due);
         if let Err(Answered { ready, rows, .. }) = pushed {
             self.count(&ready.endpoint, "dropped", rows.len());
@@ -194,6 +198,7 @@ impl RequestLog {
     /// Queues a shadow to be asked, or drops and counts its rows if the queue is full.
     pub(crate) fn push_shadow(&self, shadow: Shadow) {
         let (size, due) = (shadow.size(), shadow.due);
+        self.begin(shadow.rows.len());
         let pushed = self.shadows().push(shadow, size, due);
         if let Err(Shadow { ready, rows, .. }) = pushed {
             self.count(&ready.endpoint, "dropped", rows.len());
@@ -210,8 +215,24 @@ impl RequestLog {
         self.shadows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts rows by endpoint and outcome.
+    /// Returns the number of rows that wait or are being written.
+    pub(crate) fn unwritten(&self) -> u64 {
+        self.unwritten.load(Ordering::Relaxed)
+    }
+
+    /// Counts rows as unwritten, before others can take them from a queue.
+    fn begin(&self, rows: usize) {
+        self.unwritten.fetch_add(rows as u64, Ordering::Relaxed);
+    }
+
+    /// Counts rows as unwritten no longer.
+    pub(crate) fn end(&self, rows: usize) {
+        self.unwritten.fetch_sub(rows as u64, Ordering::Relaxed);
+    }
+
+    /// Counts rows that were unwritten by endpoint and outcome.
     pub(crate) fn count(&self, endpoint: &str, outcome: &'static str, rows: usize) {
+        self.end(rows);
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         *counts.entry((endpoint.to_owned(), outcome)).or_default() += rows as u64;
     }
