@@ -25,6 +25,12 @@ impl<'a> Queue<'a> {
         })
     }
 
+    /// Returns whether the queue is a FIFO queue, whose name ends like no other:
+    /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-queue-message-identifiers.html>
+    pub(crate) fn is_fifo(self) -> bool {
+        self.name.ends_with(".fifo")
+    }
+
     /// Returns the ARN of another queue of the same account and region.
     pub(crate) fn beside(self, name: &str) -> String {
         format!("{}{name}", self.beginning)
@@ -41,6 +47,7 @@ mod tests {
         let found = (queue.region, queue.account, queue.name);
         assert_eq!(found, ("cn-north-1", "1", "q.fifo"));
         assert_eq!(queue.beside("p"), "arn:aws-cn:sqs:cn-north-1:1:p");
+        assert!(queue.is_fifo() && !Queue::of("arn:aws:sqs:r:1:fifo").unwrap().is_fifo());
         for arn in [
             "arn:aws:kinesis:r:1:stream/s",
             "q",

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 use wafer_core::{Digest, IncomingEvent, check_json_text, joined_identity};
 
+use crate::queue::Queue;
 use crate::s3::form_decoded;
 
 /// A batch of records.
@@ -32,6 +33,7 @@ pub struct Record {
     // Fields of SQS.
     message_id: Option<String>,
     body: Option<String>,
+    attributes: Option<Attributes>,
     // Fields of Kinesis.
     kinesis: Option<Kinesis>,
     // Fields of DynamoDB Streams; Kinesis has the last one as well.
@@ -41,6 +43,12 @@ pub struct Record {
     event_id: Option<String>,
     // Fields of S3.
     s3: Option<Stored>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Attributes {
+    message_group_id: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -106,6 +114,17 @@ impl Record {
             _ => self.message_id.clone(),
         };
         found.unwrap_or_default()
+    }
+
+    /// Returns the group of a message of a FIFO queue, within which messages keep their order.
+    /// Returns `None` for any other record: messages of other queues may be of a group, too, but
+    /// have no order.
+    pub fn fifo_group(&self) -> Option<&str> {
+        let is_fifo = Queue::of(&self.event_source_arn)?.is_fifo();
+        let attributes = self.attributes.as_ref();
+        let group = attributes.and_then(|attributes| attributes.message_group_id.as_deref());
+        // SQS takes no message without a group.
+        is_fifo.then(|| group.unwrap_or_default())
     }
 
     /// Returns the objects of a notification of S3, which comes directly or through a queue. The
@@ -312,6 +331,26 @@ mod tests {
         assert_eq!(sqs.identifier(), "m");
         assert!(sqs.event().unwrap().payload.is_err());
         assert!(sqs.notification().is_none());
+    }
+
+    #[test]
+    fn only_messages_of_fifo_queues_have_groups_with_an_order() {
+        for (arn, attributes, wanted) in [
+            (
+                "arn:aws:sqs:r:1:q.fifo",
+                json!({"MessageGroupId": "g"}),
+                Some("g"),
+            ),
+            ("arn:aws:sqs:r:1:q.fifo", json!({}), Some("")),
+            ("arn:aws:sqs:r:1:q.fifo", Json::Null, Some("")),
+            ("arn:aws:sqs:r:1:q", json!({"MessageGroupId": "g"}), None),
+            ("arn:aws:kinesis:r:1:stream/q.fifo", Json::Null, None),
+        ] {
+            let record = record(json!({
+                "eventSource": "aws:sqs", "eventSourceARN": arn, "attributes": attributes,
+            }));
+            assert_eq!(record.fifo_group(), wanted, "{arn}");
+        }
     }
 
     #[test]

@@ -5,10 +5,11 @@
 //! A *batch of records* comes from a queue or stream, which `WAFER_EVENT_SOURCES` maps to a source,
 //! or is a notification of S3. Records of a source are decoded ([`wafer_aws::records`]) and
 //! ingested. Those that cannot be decoded are reported as failed one by one, so that Lambda
-//! delivers only them again. If the whole batch is delivered again, its records have the same
-//! identities, and each counts once. A notification that a commit was written to the outbox flushes
-//! the outbox, whose age is told then (`metrics.rs`). If the commit is still being written, or if
-//! others are flushing, the notification is reported as failed, and Lambda delivers it again.
+//! delivers only them again, and of a FIFO queue those behind them in their group. If the whole
+//! batch is delivered again, its records have the same identities, and each counts once. A
+//! notification that a commit was written to the outbox flushes the outbox, whose age is told then
+//! (`metrics.rs`). If the commit is still being written, or if others are flushing, the
+//! notification is reported as failed, and Lambda delivers it again.
 //!
 //! A *task* (`task.rs`) is sent by a schedule, a state machine or an operator.
 //!
@@ -29,7 +30,7 @@ use tower_service::Service as _;
 use url::Url;
 use wafer_aws::EventSources;
 use wafer_aws::records::{Batch, Record, Stored};
-use wafer_platform::{Background, Delivery, Moment, Platform};
+use wafer_platform::{Background, Delivery, IncomingEvent, Moment, Platform};
 use wafer_server::{Hosts, ServerLimits, ServerOptions, router};
 
 use crate::failure::Failure;
@@ -218,28 +219,14 @@ impl Handler {
         Ok(json!({"batchItemFailures": failed.collect::<Vec<_>>()}))
     }
 
-    /// Ingests the records of a source as events, and adds those that cannot be decoded to
-    /// `failed`.
+    /// Ingests the records of a source as events, and adds those that must come again to `failed`.
     async fn ingest_records(
         &self,
         source: &str,
         records: &[&Record],
         failed: &mut BTreeSet<String>,
     ) -> Result<(), Failure> {
-        let mut events = Vec::with_capacity(records.len());
-        for record in records {
-            let Some(event) = record.event() else {
-                continue;
-            };
-            if let Err(reason) = &event.payload {
-                // Delivering it again does not help, but after that the record goes to the
-                // dead-letter queue, where it is not lost. The other records are not held up.
-                tracing::warn!("record {} of `{source}` {reason}", record.identifier());
-                failed.insert(record.identifier());
-                continue;
-            }
-            events.push(event);
-        }
+        let events = events_of(source, records, failed);
         if events.is_empty() {
             return Ok(());
         }
@@ -287,9 +274,67 @@ impl Handler {
     }
 }
 
+/// Decodes the records of a source as events, and adds those that must come again to `failed`:
+/// those that cannot be decoded, and of a FIFO queue those behind them in their group. Lambda
+/// deletes what is not reported, so that the group would lose its order:
+/// <https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html>
+fn events_of(
+    source: &str,
+    records: &[&Record],
+    failed: &mut BTreeSet<String>,
+) -> Vec<IncomingEvent> {
+    let mut events = Vec::with_capacity(records.len());
+    let mut held_up: BTreeSet<&str> = BTreeSet::new();
+    for record in records {
+        let group = record.fifo_group();
+        if group.is_some_and(|group| held_up.contains(group)) {
+            failed.insert(record.identifier());
+            continue;
+        }
+        let Some(event) = record.event() else {
+            continue;
+        };
+        if let Err(reason) = &event.payload {
+            // Delivering it again does not help, but after that the record goes to the dead-letter
+            // queue, where it is not lost. Records of no group are not held up.
+            tracing::warn!("record {} of `{source}` {reason}", record.identifier());
+            failed.insert(record.identifier());
+            held_up.extend(group);
+            continue;
+        }
+        events.push(event);
+    }
+    events
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn messages_behind_a_failed_one_of_their_fifo_group_come_again() {
+        for (queue, wanted, taken) in [("q.fifo", &["2", "4"][..], 3), ("q", &["2"][..], 4)] {
+            let message = |id: &str, group: &str, body: &str| {
+                json!({
+                    "messageId": id, "body": body, "attributes": {"MessageGroupId": group},
+                    "eventSource": "aws:sqs", "eventSourceARN": format!("arn:aws:sqs:r:1:{queue}"),
+                })
+            };
+            let batch = json!({"Records": [
+                message("1", "a", r#"{"n": 1}"#),
+                message("2", "a", "{oops"),
+                message("3", "b", r#"{"n": 3}"#),
+                message("4", "a", r#"{"n": 4}"#),
+                message("5", "b", r#"{"n": 5}"#),
+            ]});
+            let batch: Batch = serde_json::from_value(batch).unwrap();
+            let records: Vec<&Record> = batch.records.iter().collect();
+            let mut failed = BTreeSet::new();
+            let events = events_of("s", &records, &mut failed);
+            let failed: Vec<&str> = failed.iter().map(String::as_str).collect();
+            assert_eq!((failed, events.len()), (wanted.to_vec(), taken), "{queue}");
+        }
+    }
 
     #[test]
     fn invocations_are_recognised_by_their_fields() {

@@ -16,7 +16,8 @@ fn a_function_answers_requests_and_ingests_events_of_every_trigger() {
         return;
     }
     let project = ledger("").applied_with("entries.ndjson", "");
-    let sources = format!("{QUEUE}=entries;{STREAM}=entries;{CHANGES}=entries");
+    let fifo = format!("{QUEUE}.fifo");
+    let sources = format!("{QUEUE}=entries;{fifo}=entries;{STREAM}=entries;{CHANGES}=entries");
     let lambda = Lambda::start(&project, &[("WAFER_EVENT_SOURCES", &sources)]);
     // Requests come from both kinds of gateways, and may fail.
     let path = "/v1/sources/entries/events";
@@ -51,6 +52,23 @@ fn a_function_answers_requests_and_ingests_events_of_every_trigger() {
     // Another message with the same content is another event.
     lambda.ok(json!({"Records": [message("m4", &event("b", 1))]}));
     assert_eq!(count(&lambda, "b"), 3);
+    // A FIFO queue also delivers again what is behind them in their groups.
+    let of_group = |id: &str, group: &str, body: &str| {
+        let mut message = message(id, body);
+        message["eventSourceARN"] = json!(fifo);
+        message["attributes"]["MessageGroupId"] = json!(group);
+        message
+    };
+    let answer = lambda.ok(json!({"Records": [
+        of_group("g1", "x", &event("f", 1)),
+        of_group("g2", "x", "{oops"),
+        of_group("g3", "y", &event("f", 2)),
+        of_group("g4", "x", &event("f", 3)),
+    ]}));
+    let failures =
+        json!({"batchItemFailures": [{"itemIdentifier": "g2"}, {"itemIdentifier": "g4"}]});
+    assert_eq!(answer, failures);
+    assert_eq!(count(&lambda, "f"), 2);
     let answer = lambda.ok(json!({"Records": [
         of_kinesis(1, &BASE64.encode(event("c", 1))),
         of_kinesis(2, "!"),
@@ -83,7 +101,7 @@ fn a_function_answers_requests_and_ingests_events_of_every_trigger() {
     };
     let answer = lambda.ok(of_s3("n1", &stored));
     assert_eq!(answer, json!({"batchItemFailures": []}));
-    assert_eq!(project.offline_rows("sums_v1").len(), 8);
+    assert_eq!(project.offline_rows("sums_v1").len(), 10);
     wait_for("the age of the outbox", || lambda.outbox_ages() == [0.0]);
     // Notifications about other objects, and the test event of S3, are ignored.
     let mut other = stored;
