@@ -9,7 +9,8 @@
 //!    Waiting costs nothing but the connection, the body and its charge, so that under any load the
 //!    server does as much as it can. Where a request for features or predictions waits for nothing
 //!    but a processor, few of them are worked on ([`compute`]): what has been made of a request
-//!    would leave the caches of the processors while hundreds of others are worked on.
+//!    would leave the caches of the processors while hundreds of others are worked on, and a burst
+//!    of slow ones would wait for sandboxes without a bound in time.
 //! 4. A handler with a small body runs on the threads that do I/O. One with a large body runs, from
 //!    decoding to encoding, on a thread of its own, so that others do not wait for it.
 //! 5. What a handler looks up, from 64 KiB on, and an answer of more than 64 KiB are charged to the
@@ -69,7 +70,8 @@ pub(crate) struct Intake {
     hosts: Hosts,
     /// The places of requests that are worked on.
     places: Places,
-    /// Of these, the places of requests that compute; `None` if there is no limit of their own.
+    /// Of these, the places of requests that compute, apart from those with large bodies, of which
+    /// `threads` has few; `None` if there is no limit of their own.
     computing: Option<Places>,
     /// The places of requests with large bodies on threads of their own.
     threads: Places,
@@ -146,7 +148,8 @@ impl Intake {
             return Ok(next.run(request).await);
         }
         if request.method() != Method::POST {
-            let _places = self.places(computes, self.end_of_queue()).await?;
+            // It asks for a description, and computes nothing.
+            let _place = self.place(&self.places, self.end_of_queue()).await?;
             return counted(next.run(request).await, &self.memory);
         }
         let (parts, body) = request.into_parts();
@@ -155,17 +158,18 @@ impl Intake {
         let mut request = Request::from_parts(parts, Body::empty());
         request.extensions_mut().insert(payload);
         if is_large {
-            return self.run_apart(request, next, charge, computes).await;
+            return self.run_apart(request, next, charge).await;
         }
-        let _places = self.places(computes, self.end_of_queue()).await?;
+        let _places = self.places(computes).await?;
         let response = next.run(request).await;
         drop(charge);
         counted(response, &self.memory)
     }
 
-    /// Waits for the places of a request, until a time. Whoever waits to compute leaves the other
-    /// places to others.
-    async fn places(&self, computes: bool, until: Instant) -> Result<HeldPlaces, Failure> {
+    /// Waits for the places of a request. Whoever waits to compute leaves the other places to
+    /// others.
+    async fn places(&self, computes: bool) -> Result<HeldPlaces, Failure> {
+        let until = self.end_of_queue();
         let computing = match self.computing.as_ref().filter(|_| computes) {
             Some(computing) => Some(self.place(computing, until).await?),
             None => None,
@@ -214,15 +218,14 @@ impl Intake {
         request: Request,
         next: Next,
         charge: Charge,
-        computes: bool,
     ) -> Result<Response, Failure> {
         // Whoever waits for a thread leaves the places to requests with small bodies.
         let until = self.end_of_queue();
         let thread = self.place(&self.threads, until).await?;
-        let places = self.places(computes, until).await?;
+        let place = self.place(&self.places, until).await?;
         let (runtime, memory) = (Handle::current(), Arc::clone(&self.memory));
         let handler = move || -> Result<Response, Failure> {
-            let _places = (thread, places);
+            let _places = (thread, place);
             let response = counted(runtime.block_on(next.run(request)), &memory)?;
             Ok(charged(response, charge))
         };
@@ -917,24 +920,30 @@ mod tests {
             assert_eq!(intake.computing.is_none(), waits_for_store);
             let (route, starts, may_end) = waiting();
             let layer = from_fn_with_state(Arc::clone(&intake), compute);
+            let route = route.get(|| async {});
             let computing = Router::new().route("/", route).layer(layer);
             let others = working(&intake, post(|| async {}));
             let count = intake
                 .computing
                 .as_ref()
                 .map_or(100, |places| places.free.available_permits());
-            let begun: Vec<_> = (0..count)
-                .map(|_| {
-                    let router = computing.clone();
-                    tokio::spawn(async move { send(&router, 10).await.status() })
-                })
-                .collect();
+            let begin = |body_bytes: usize| {
+                let router = computing.clone();
+                tokio::spawn(async move { send(&router, body_bytes).await.status() })
+            };
+            let mut begun: Vec<_> = (0..count).map(|_| begin(10)).collect();
             tokio::task::block_in_place(|| (0..count).for_each(|_| starts.recv().unwrap()));
             if intake.computing.is_some() {
                 let refused = StatusCode::SERVICE_UNAVAILABLE;
                 assert_eq!(send(&computing, 10).await.status(), refused);
             }
             assert_eq!(send(&others, 10).await.status(), StatusCode::OK);
+            let described = axum::http::Request::get("/").body(Body::empty()).unwrap();
+            let described = computing.clone().call(described).await.unwrap();
+            assert_eq!(described.status(), StatusCode::OK);
+            // It has a thread of its own, which others with large bodies need.
+            begun.push(begin(LARGE + 1));
+            tokio::task::block_in_place(|| starts.recv().unwrap());
             may_end.store(true, Ordering::Release);
             for answered in begun {
                 assert_eq!(answered.await.unwrap(), StatusCode::OK);
