@@ -46,6 +46,9 @@ const MAX_COMMIT_WRITES: usize = 5_000;
 /// Maximum time that a commit of a run is expected to take. An invocation of Lambda takes no
 /// longer.
 const MAX_EXPECTED: Duration = Duration::from_mins(15);
+/// Maximum time within which a commit of events is written. Whoever fills a new version of a group
+/// waits for that long.
+const EVENTS_WITHIN: Duration = Duration::from_secs(20);
 /// Maximum number of parts of one item.
 const MAX_PARTS: usize = 16;
 /// How much longer the parts of an item live than the item, in seconds. DynamoDB deletes expired
@@ -162,6 +165,11 @@ impl Dynamo {
         };
         let end = name.begun.plus(self.write_within());
         let deadline = Deadline::new(Arc::clone(&self.machine_clock), end);
+        let deadline = match is_of_run(&commit.events) {
+            true => deadline,
+            // Others wait for events, and no longer than for that time.
+            false => deadline.with_first(name.begun.plus(self.events_within())),
+        };
         self.outbox.write(&name, &commit, deadline).await?;
         let (record, owners) = self.claim(&name, &commit).await?;
         // After an error, the next process that finds the commit finishes it.
@@ -185,9 +193,14 @@ impl Dynamo {
         Ok(record.won.iter().zip(older).map(outcome).collect())
     }
 
-    /// Returns the time within which the object of a commit is written, or never will be. Before
+    /// Returns the time within which the object of a commit of events is written, or never will be.
+    pub(crate) fn events_within(&self) -> Duration {
+        EVENTS_WITHIN.max(self.write_within())
+    }
+
+    /// Returns the time within which an attempt to write the object of a commit is repeated. Before
     /// the grace period is over, nobody else finishes and removes the commit.
-    pub(crate) fn write_within(&self) -> Duration {
+    fn write_within(&self) -> Duration {
         Duration::from_micros(self.grace.as_micros() / 3 * 2)
     }
 

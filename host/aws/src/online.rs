@@ -437,7 +437,7 @@ impl OnlineStore for Dynamo {
     }
 
     fn commits_within(&self) -> wafer_core::Duration {
-        self.write_within()
+        self.events_within()
     }
 
     async fn replace_group(&self, group: &str, content: GroupContent) -> Result<()> {

@@ -190,10 +190,11 @@ impl Outbox {
         deadline: Deadline,
     ) -> Result<()> {
         let content = Bytes::from(rmp_serde::to_vec(commit).expect("plain data"));
-        let (path, options, mut attempts) = (path(name), deadline.into_options(), 0);
+        let again = deadline.clone().in_doubt().into_options();
+        let (path, mut options, mut attempts) = (path(name), deadline.into_options(), 0);
         loop {
-            let (content, options) = (content.clone().into(), options.clone());
-            match self.objects.put_opts(&path, content, options).await {
+            let content = content.clone().into();
+            match self.objects.put_opts(&path, content, options.clone()).await {
                 Ok(_) => return Ok(()),
                 // Names are unique, so an earlier attempt of this call is the cause: either it
                 // succeeded and its response was lost, or S3 is still processing it (409 Conflict).
@@ -201,6 +202,8 @@ impl Outbox {
                     if self.exists(name).await? {
                         return Ok(());
                     }
+                    // If it succeeded, the commit was removed since.
+                    options.clone_from(&again);
                     attempts += 1;
                     if attempts == WRITE_ATTEMPTS {
                         return Err(self.failed("write to", e));

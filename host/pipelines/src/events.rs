@@ -55,8 +55,9 @@ use crate::service::Pipelines;
 use crate::transform::Transform;
 
 /// The size of the encoded rows of commits, in bytes, from which on no further ones are encoded and
-/// committed together with them.
-const COMMIT_BYTES: u64 = 8 << 20;
+/// committed together with them. A store has little time for a commit (`commits_within`), also on a
+/// slow line.
+const COMMIT_BYTES: u64 = 4 << 20;
 
 /// The number of online rows from which on no further events are committed together with theirs. No
 /// store divides so few into several commits, of which the later ones would begin later.

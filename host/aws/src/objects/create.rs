@@ -22,7 +22,9 @@
 //!
 //! A large object is created in parts, and exists from the completion of its upload on, which S3
 //! completes once at most. So an upload has the time that its parts take, each of which has a
-//! timeout and attempts of its own, and only another upload after it must be in time.
+//! timeout and attempts of its own, and only another upload after it must be in time. That holds
+//! where nobody waits for the object: others wait for commits of events
+//! ([`Deadline::with_first`]).
 
 use std::future::Future;
 use std::sync::Arc;
@@ -50,17 +52,39 @@ const LOG: &str = "_delta_log";
 const FIRST_ATTEMPT: wafer_core::Duration = wafer_core::Duration::from_mins(27);
 
 /// Until when an attempt to create an object may be repeated, if it may have succeeded. As long as
-/// none may have, there are [`FIRST_ATTEMPT`] more. It is told by a clock that goes on whatever
-/// happens to the process, and is passed in the extensions of the options of a write.
+/// none may have, there are [`FIRST_ATTEMPT`] more, unless [`with_first`](Self::with_first) says
+/// otherwise. It is told by a clock that goes on whatever happens to the process, and is passed in
+/// the extensions of the options of a write.
 #[derive(Clone, Debug)]
 pub(crate) struct Deadline {
     clock: Arc<dyn Clock>,
     time: Timestamp,
+    /// Until when an attempt may take before which none may have succeeded.
+    first: Timestamp,
 }
 
 impl Deadline {
     pub(crate) fn new(clock: Arc<dyn Clock>, time: Timestamp) -> Self {
-        Self { clock, time }
+        Self {
+            clock,
+            time,
+            first: time.plus(FIRST_ATTEMPT),
+        }
+    }
+
+    /// Returns the same deadline with another one for the first attempt, which is not earlier.
+    pub(crate) fn with_first(self, first: Timestamp) -> Self {
+        Self {
+            first: first.max(self.time),
+            ..self
+        }
+    }
+
+    /// Returns the same deadline where an attempt before may have succeeded, so that there is no
+    /// first one.
+    pub(crate) fn in_doubt(self) -> Self {
+        let time = self.time;
+        self.with_first(time)
     }
 
     /// Returns options of a write that creates an object by this deadline.
@@ -74,7 +98,7 @@ impl Deadline {
     fn left(&self, in_doubt: bool) -> Duration {
         let time = match in_doubt {
             true => self.time,
-            false => self.time.plus(FIRST_ATTEMPT),
+            false => self.first,
         };
         let left = time.since(self.clock.now());
         Duration::from_micros(u64::try_from(left.as_micros()).unwrap_or(0))
@@ -92,7 +116,8 @@ async fn in_time<T>(
     };
     let late = || Error::Generic {
         store: "S3",
-        source: "it was not written in time".into(),
+        source: "it was not written in time; if the line to S3 is slow, push fewer events at once"
+            .into(),
     };
     let left = deadline.left(in_doubt);
     // A timeout of no time would begin the write.

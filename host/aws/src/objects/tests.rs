@@ -367,18 +367,41 @@ async fn upload_may_take_longer_than_its_deadline_and_is_not_begun_again_after_i
     }
 }
 
-/// Whoever looks for objects would not find one that is created so late.
+/// Whoever looks for objects would not find one that is created so late, and whoever waits for
+/// those of events waits no longer than until their deadline.
 #[tokio::test]
-async fn creation_is_not_begun_long_after_its_deadline() {
+async fn creation_is_not_begun_after_the_deadline_of_first_attempts() {
     let at = Timestamp::from_micros;
     for content in [Bytes::from_static(CONTENT), large_content().into()] {
-        let (store, requests) = store(|_, head| upload(head, completed));
-        let clock = SettableClock::new(Arc::new(SystemClock::new()), at(3_600_000_000), 0.0);
-        let options = Deadline::new(Arc::new(clock), at(60_000_000)).into_options();
-        let created = store.put_opts(&key(), content.into(), options).await;
-        let error = created.unwrap_err().to_string();
-        assert!(error.contains("not written in time"), "{error}");
-        assert_eq!(requests.load(Ordering::Relaxed), 0);
+        // The time, the deadline of the first attempt unless it is the usual one, and whether the
+        // object is created.
+        for (now, first, wanted) in [
+            (3_600_000_000, None, false),
+            (60_000_000, None, true),
+            (60_000_000, Some(0), false),
+            (0, Some(0), true),
+            (120_000_000, Some(120_000_000), false),
+            (60_000_000, Some(120_000_000), true),
+        ] {
+            let (store, requests) = store(|_, head| upload(head, completed));
+            let clock = SettableClock::new(Arc::new(SystemClock::new()), at(now), 0.0);
+            let deadline = Deadline::new(Arc::new(clock), at(60_000_000));
+            let deadline = match first {
+                Some(first) => deadline.with_first(at(first)),
+                None => deadline,
+            };
+            let payload = content.clone().into();
+            let created = store.put_opts(&key(), payload, deadline.into_options());
+            match created.await {
+                Ok(_) => assert!(wanted, "{now}, {first:?}"),
+                Err(error) => {
+                    let error = error.to_string();
+                    assert!(error.contains("not written in time"), "{error}");
+                    let asked = requests.load(Ordering::Relaxed);
+                    assert_eq!((wanted, asked), (false, 0), "{now}, {first:?}");
+                }
+            }
+        }
     }
 }
 
