@@ -19,10 +19,11 @@
 //!   (`events.rs`), and a commit is durable soon after it was asked for, or never
 //!   ([`commits_within`](wafer_store::OnlineStore::commits_within)).
 //! - What a staged table must be filled for is unknown
-//!   ([`UNKNOWN_SPAN`](wafer_catalog::UNKNOWN_SPAN)) until that time has passed since it was staged, and everything that came in by then is in the tables. Only then
-//!   the old version is asked for its event times, by the first backfill ([`Pipelines::settle`]).
-//!   They include those of all events that were not written to both versions, and these events are
-//!   in the archive, if the source keeps one.
+//!   ([`UNKNOWN_SPAN`](wafer_catalog::UNKNOWN_SPAN)) until that time has passed since it was
+//!   staged, and everything that came in by then is in the tables. Only then the old version is
+//!   asked for its event times, by the first backfill ([`Pipelines::settle`]). They include those
+//!   of all events that were not written to both versions, and these events are in the archive, if
+//!   the source keeps one.
 //! - An interval counts as filled only if it was filled from the inputs that a backfill finds now
 //!   ([`Pipelines::first_missing`]): not if raw events, files or the function are others since, and
 //!   not if the version was staged before, and was left out while events came in.
@@ -33,7 +34,6 @@
 //!   by each backfill.
 
 use std::collections::BTreeMap;
-
 use std::sync::Arc;
 use std::time;
 

@@ -3,7 +3,7 @@
 use tempfile::TempDir;
 use wafer_catalog::{
     Components, Context, FIVE_MINUTES, HALF_OF_THE_ROWS, Location, MadeBy, PassedColumn,
-    PipelineDef, SEVEN_DAYS, SourceDef, SourceKind, VersionName,
+    PipelineDef, SEVEN_DAYS, SourceDef, SourceKind, UNKNOWN_SPAN, VersionName,
 };
 use wafer_core::{Clock, Field, IncomingEvent, SettableClock, SystemClock, Timestamp};
 use wafer_runtime::{Guests, Runtime, RuntimeConfig};
