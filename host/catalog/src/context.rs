@@ -381,9 +381,23 @@ impl Context {
     /// every process writes events to it soon after it was staged.
     ///
     /// # Errors
-    /// Returns the errors of [`refresh`](Self::refresh). Such work cannot be done while what is
-    /// applied now cannot be read.
+    /// Returns [`Kind::Unavailable`] when what is applied now cannot be read, and the errors of the
+    /// stores.
     pub async fn lately_applied(&self) -> Result<LatelyApplied> {
+        let looked = self.looked_lately().await;
+        looked.map_err(|error| match error.kind() {
+            // Nothing is wrong with what is to be done. It can be done later, or by a process that
+            // knows these definitions.
+            Kind::Corrupt | Kind::Invalid => {
+                let message = "no events are taken in while the definitions that are applied now \
+                               cannot be read; push them again later";
+                Error::caused(Kind::Unavailable, message, error)
+            }
+            _ => error,
+        })
+    }
+
+    async fn looked_lately(&self) -> Result<LatelyApplied> {
         if let Some(recent) = self.recent_look()? {
             return Ok(recent);
         }
@@ -406,8 +420,8 @@ impl Context {
     /// Returns them with the time of the last look.
     ///
     /// # Errors
-    /// Returns [`Kind::Unavailable`] when others are applied or staged by now, and the errors of
-    /// the stores.
+    /// Returns [`Kind::Unavailable`] when others are applied or staged by now, or what is cannot be
+    /// read, and the errors of the stores.
     pub async fn still_applied(&self, before: LatelyApplied) -> Result<LatelyApplied> {
         if is_within(DEFINITIONS_AGE, before.looked, self.machine_now()) {
             return Ok(before);
