@@ -25,8 +25,9 @@
 //!   of all events that were not written to both versions, and these events are in the archive, if
 //!   the source keeps one.
 //! - An interval counts as filled only if it was filled from the inputs that a backfill finds now
-//!   ([`Pipelines::first_missing`]): not if raw events, files or the function are others since, and
-//!   not if the version was staged before, and was left out while events came in.
+//!   ([`Pipelines::first_missing`]): not if raw events, files or the function are others since, not
+//!   if fewer rows may be rejected since, and not if the version was staged before, and was left out
+//!   while events came in.
 //! - A table counts as filled only for the staged generation that it was filled for.
 //! - Runs write the live version alone. They are kept out by the lease of the pipeline, which a
 //!   backfill holds until the new version is live, and whoever gets that lease reads the pointer
@@ -39,8 +40,7 @@ use std::time;
 
 use serde::{Deserialize, Serialize};
 use wafer_catalog::{
-    Applied, DEFINITIONS_AGE, Definitions, Generation, GroupDef, Pointer, RunRecord, RunState,
-    TableDef,
+    Applied, DEFINITIONS_AGE, Definitions, Generation, GroupDef, Pointer, RunRecord, TableDef,
 };
 use wafer_core::rules::Interval;
 use wafer_core::{DataType, Duration};
@@ -234,15 +234,14 @@ impl Pipelines {
     }
 
     /// Returns the first span of event times that a staged table has yet to be filled for. Only
-    /// intervals count that were filled from the inputs that `job` reads, which is the last one of
-    /// the backfill that holds the lease of the pipeline.
+    /// intervals count that a run would not be made over again: that were filled from the inputs
+    /// that `job` reads, which is the last one of the backfill that holds the lease of the pipeline.
     pub(crate) async fn first_missing(&self, job: &Job) -> Result<Option<Interval>> {
         let Some(span) = self.span_to_fill(job).await? else {
             return Ok(None);
         };
         let is_present = |run: &RunRecord| {
-            let inputs = job.inputs_over(run.interval, run.upstream);
-            run.state == RunState::Succeeded && run.inputs == inputs
+            job.is_settled(run) && run.inputs == job.inputs_over(run.interval, run.upstream)
         };
         let claims = self.claims(&job.target.table.name).await?;
         let claims = claims.iter().map(|run| job.with_present_inputs(run));
