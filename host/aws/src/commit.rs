@@ -185,8 +185,9 @@ impl Dynamo {
         Ok(record.won.iter().zip(older).map(outcome).collect())
     }
 
-    /// Returns the time within which the object of a commit is written, or never will be. Before
-    /// the grace period is over, nobody else finishes and removes the commit.
+    /// Returns the time within which the object of a commit is written, or never will be, unless
+    /// its first attempt takes longer on a slow line (`objects/create.rs`). Before the grace period
+    /// is over, nobody else finishes and removes the commit.
     pub(crate) fn write_within(&self) -> Duration {
         Duration::from_micros(self.grace.as_micros() / 3 * 2)
     }
