@@ -28,8 +28,8 @@
 //!   filled the version; what comes even later is missing.
 //! - An interval counts as filled only if it was filled from the inputs that a backfill finds now
 //!   ([`Pipelines::first_missing`]): not if raw events, files or the function are others since, not
-//!   if fewer rows may be rejected since, and not if the version was staged before, and was left out
-//!   while events came in.
+//!   if fewer rows may be rejected since, and not if the version was staged before, and was left
+//!   out while events came in.
 //! - A table counts as filled only for the staged generation that it was filled for.
 //! - Runs write the live version alone. They are kept out by the lease of the pipeline, which a
 //!   backfill holds until the new version is live, and whoever gets that lease reads the pointer
@@ -263,7 +263,7 @@ impl Pipelines {
 
     /// Returns the first span of event times that a staged table has yet to be filled for. Only
     /// intervals count that a run would not be made over again: that were filled from the inputs
-    /// that `job` reads, which is the last one of the backfill that holds the lease of the pipeline.
+    /// that `job` reads. It is the last job of the backfill that holds the lease of the pipeline.
     pub(crate) async fn first_missing(&self, job: &Job) -> Result<Option<Interval>> {
         let Some(span) = self.span_to_fill(job).await? else {
             return Ok(None);
