@@ -210,6 +210,40 @@ fn a_lowered_limit_of_rejected_rows_counts_for_all_rows_of_a_chained_run() {
 }
 
 #[test]
+fn a_lowered_limit_of_rejected_rows_counts_for_what_fills_a_staged_version() {
+    let project = Pass {
+        group: "expectations = [{ column = \"v\", max = 100 }]",
+        ..Pass::default()
+    };
+    let project = project.project().applied_with("in.csv", &rows(4, none));
+    project.ok(&["run", "g"]);
+    project.replace("[groups.g]", "[groups.g]\nversion = 2");
+    project.ok(&["apply"]);
+    project.write("in.csv", rows(4, none).replace("2.5\n", "200.5\n"));
+    let (first, middle, last) = ("2024-01-01", "2024-01-03", "2024-01-05");
+    let arguments = |from: &'static str, to: &'static str| {
+        let command = ["backfill", "g", "--interval", "2d"];
+        [&command[..], &["--from", from, "--to", to]].concat()
+    };
+    let report = project.json(&arguments(first, middle));
+    assert_eq!(report["rows_rejected"], 1, "{report}");
+    // One of two rows was rejected, which is too many by now.
+    set_limit(&project, "g", "", "0.1");
+    let report = project.json(&arguments(middle, last));
+    assert_eq!(report["became_live"], false, "{report}");
+    assert_eq!(
+        report["missing"],
+        json!({"from": "2024-01-01T00:00:00Z", "to": "2024-01-03T00:00:00Z"}),
+        "{report}"
+    );
+    let said = project.fails(&arguments(first, middle));
+    assert!(said.contains("1 of 2 rows were rejected"), "{said}");
+    set_limit(&project, "g", "0.1", "0.5");
+    let report = project.json(&arguments(first, middle));
+    assert_eq!(report["became_live"], true, "{report}");
+}
+
+#[test]
 fn a_dry_run_over_an_interval_that_overlaps_another_one_fails_as_the_run_does() {
     let project = pass(COLUMNS, "in.csv");
     project.write("in.csv", rows(3, none));

@@ -67,8 +67,8 @@ pub struct Context {
 #[derive(Debug, Default)]
 pub(crate) struct LeaseNumbers(pub(crate) AtomicU64);
 
-/// The time after which a generation that could not be read is tried again, although the pointer
-/// did not move.
+/// How long a generation that could not be read is not read again, unless the pointer moves. It may
+/// be large, and many tasks may ask for it.
 const RETRY_PAUSE: Duration = Duration::from_secs(10);
 
 /// What was read last of what is applied.
@@ -102,8 +102,19 @@ struct Unreadable {
     version: u64,
     kind: Kind,
     message: String,
-    /// When they are tried again.
-    next: Timestamp,
+    /// When that was found out, by the machine's clock.
+    noted: Timestamp,
+}
+
+impl Unreadable {
+    fn error(&self) -> Error {
+        Error::new(self.kind, self.message.clone())
+    }
+}
+
+/// Returns whether something was less than `span` ago. A clock that was set back does not tell.
+fn is_within(span: Duration, since: Timestamp, now: Timestamp) -> bool {
+    (Duration::ZERO..span).contains(&now.since(since))
 }
 
 impl Known {
@@ -150,10 +161,29 @@ impl Known {
 
     /// Returns the error of a pointer that could not be read a short while ago.
     fn check_readable(&self, version: u64, now: Timestamp) -> Result<()> {
-        let known = self.unreadable.as_ref();
-        match known.filter(|known| known.version == version && now < known.next) {
-            None => Ok(()),
-            Some(Unreadable { kind, message, .. }) => Err(Error::new(*kind, message.clone())),
+        let is_paused = |unreadable: &&Unreadable| {
+            unreadable.version == version && is_within(RETRY_PAUSE, unreadable.noted, now)
+        };
+        let paused = self.unreadable.as_ref().filter(is_paused);
+        paused.map_or(Ok(()), |unreadable| Err(unreadable.error()))
+    }
+
+    /// Returns what the last look found, or why nothing could be read then, if that was less than
+    /// [`DEFINITIONS_AGE`] ago.
+    fn recent_look(&self, now: Timestamp) -> Result<Option<LatelyApplied>> {
+        let is_recent = |since| is_within(DEFINITIONS_AGE, since, now);
+        if is_recent(self.looked) {
+            return Ok(Some(self.last_look()));
+        }
+        let unreadable = self.unreadable.as_ref();
+        let recent = unreadable.filter(|unreadable| is_recent(unreadable.noted));
+        recent.map_or(Ok(None), |unreadable| Err(unreadable.error()))
+    }
+
+    fn last_look(&self) -> LatelyApplied {
+        LatelyApplied {
+            applied: Arc::clone(&self.applied),
+            looked: self.looked,
         }
     }
 
@@ -167,7 +197,7 @@ impl Known {
             version,
             kind: error.kind(),
             message: error.chain(),
-            next: now.plus(RETRY_PAUSE),
+            noted: now,
         });
     }
 }
@@ -261,6 +291,9 @@ impl Context {
     /// Reads the pointer, and the applied definitions if another process has applied others since.
     /// Returns whether they changed. It is for work that depends on the present definitions.
     ///
+    /// Definitions that cannot be read are tried again after ten seconds, or when the pointer
+    /// moves, whoever asks for them. Until then, the error is the same.
+    ///
     /// # Errors
     /// Returns the errors of the stores.
     pub async fn refresh(&self) -> Result<bool> {
@@ -275,8 +308,8 @@ impl Context {
     /// is found by the next one. An earlier version than the last one is either such a read, or the
     /// store was restored from a backup: the read with strong consistency that follows tells.
     ///
-    /// What was known before stays if the look fails. Definitions that cannot be read are tried
-    /// again after ten seconds, or when the pointer moves.
+    /// What was known before stays if the look fails. What cannot be read is tried again as by
+    /// [`refresh`](Self::refresh).
     ///
     /// # Errors
     /// Returns [`Kind::Corrupt`] when what is applied now is damaged, [`Kind::Invalid`] when a
@@ -293,37 +326,52 @@ impl Context {
         if self.known().is_of(&pointer, version) {
             return Ok(false);
         }
+        // The look with strong consistency would say the same.
         self.known().check_readable(version, self.machine_now())?;
-        let read = self.read_applied().await;
-        if let Err(error) = &read {
-            let now = self.machine_now();
-            let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-            known.note_unreadable(version, error, now);
-        }
-        read
+        self.read_applied().await
     }
 
     pub(crate) async fn read_applied(&self) -> Result<bool> {
-        self.read_applied_by(OnDamage::Fail).await
+        let _reading = self.reading.lock().await;
+        self.look(OnDamage::Fail).await
     }
 
-    async fn read_applied_by(&self, on_damage: OnDamage) -> Result<bool> {
-        let _reading = self.reading.lock().await;
+    /// Looks at the pointer with strong consistency, and reads what it names. The caller must hold
+    /// `reading`.
+    async fn look(&self, on_damage: OnDamage) -> Result<bool> {
         let (before, looked) = (self.applied(), self.machine_now());
         let stores = &self.components.stores;
-        let read = generations::read(stores, &self.project, &before, on_damage).await?;
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        if read.version == 0 && known.version > 0 {
-            let message = format!(
-                "the pointer to the applied definitions, object `{}/{}` in {}, was there before and is gone: \
-                 restore the metadata store from a backup",
-                self.project,
-                generations::POINTER,
-                stores.metadata
-            );
-            return Err(Error::new(Kind::Corrupt, message));
+        let found = generations::read_pointer(stores.metadata.as_ref(), &self.project).await?;
+        let (pointer, version) = (&found.0, found.1);
+        self.check_names_definitions(pointer)?;
+        if on_damage == OnDamage::Fail {
+            self.known().check_readable(version, looked)?;
         }
-        Ok(known.learn(read, looked))
+        let read = generations::read_named(stores, &self.project, found, &before, on_damage).await;
+        let now = self.machine_now();
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        match read {
+            Ok(read) => Ok(known.learn(read, looked)),
+            Err(error) => {
+                known.note_unreadable(version, &error, now);
+                Err(error)
+            }
+        }
+    }
+
+    /// Checks that a pointer names definitions, if one did before.
+    fn check_names_definitions(&self, pointer: &Pointer) -> Result<()> {
+        if pointer.live.number > 0 || self.applied().pointer.live.number == 0 {
+            return Ok(());
+        }
+        let message = format!(
+            "the pointer to the applied definitions, object `{}/{}` in {}, was there before and is gone, or \
+             names none any more: restore the metadata store from a backup",
+            self.project,
+            generations::POINTER,
+            self.components.stores.metadata
+        );
+        Err(Error::new(Kind::Corrupt, message))
     }
 
     /// Returns the applied definitions, and reads the pointer first if the last look at it was
@@ -333,14 +381,38 @@ impl Context {
     /// every process writes events to it soon after it was staged.
     ///
     /// # Errors
-    /// Returns the errors of the stores.
+    /// Returns [`Kind::Unavailable`] when what is applied now cannot be read, and the errors of the
+    /// stores.
     pub async fn lately_applied(&self) -> Result<LatelyApplied> {
-        let last = self.last_look();
-        if self.is_recent(&last) {
-            return Ok(last);
+        let looked = self.looked_lately().await;
+        looked.map_err(|error| match error.kind() {
+            // Nothing is wrong with what is to be done. It can be done later, or by a process that
+            // knows these definitions.
+            Kind::Corrupt | Kind::Invalid => {
+                let message = "no events are taken in while the definitions that are applied now \
+                               cannot be read; push them again later";
+                Error::caused(Kind::Unavailable, message, error)
+            }
+            _ => error,
+        })
+    }
+
+    async fn looked_lately(&self) -> Result<LatelyApplied> {
+        if let Some(recent) = self.recent_look()? {
+            return Ok(recent);
         }
-        self.read_applied().await?;
-        Ok(self.last_look())
+        let _reading = self.reading.lock().await;
+        // Another task may have looked while this one waited.
+        if let Some(recent) = self.recent_look()? {
+            return Ok(recent);
+        }
+        self.look(OnDamage::Fail).await?;
+        Ok(self.known().last_look())
+    }
+
+    fn recent_look(&self) -> Result<Option<LatelyApplied>> {
+        let now = self.machine_now();
+        self.known().recent_look(now)
     }
 
     /// Checks right before something is committed that the definitions that it was made by are
@@ -348,40 +420,24 @@ impl Context {
     /// Returns them with the time of the last look.
     ///
     /// # Errors
-    /// Returns [`Kind::Unavailable`] when others are applied or staged by now, and the errors of
-    /// the stores.
+    /// Returns [`Kind::Unavailable`] when others are applied or staged by now, or what is cannot be
+    /// read, and the errors of the stores.
     pub async fn still_applied(&self, before: LatelyApplied) -> Result<LatelyApplied> {
-        if self.is_recent(&before) {
+        if is_within(DEFINITIONS_AGE, before.looked, self.machine_now()) {
             return Ok(before);
         }
         let present = self.lately_applied().await?;
-        let numbers = |lately: &LatelyApplied| {
+        // A number alone may be given again after the metadata store was restored from a backup.
+        let generations = |lately: &LatelyApplied| {
             let pointer = &lately.applied.pointer;
-            (
-                pointer.live.number,
-                pointer.staged.map(|staged| staged.number),
-            )
+            (pointer.live, pointer.staged)
         };
-        if numbers(&before) == numbers(&present) {
+        if generations(&before) == generations(&present) {
             return Ok(present);
         }
         let message = "other definitions were applied while the events were taken in; push them \
                        again: those that are durable already do not count twice";
         Err(Error::new(Kind::Unavailable, message))
-    }
-
-    fn last_look(&self) -> LatelyApplied {
-        let known = self.known();
-        LatelyApplied {
-            applied: Arc::clone(&known.applied),
-            looked: known.looked,
-        }
-    }
-
-    fn is_recent(&self, lately: &LatelyApplied) -> bool {
-        let age = self.machine_now().since(lately.looked);
-        // A clock that was set back does not tell how long ago the look was.
-        (Duration::ZERO..DEFINITIONS_AGE).contains(&age)
     }
 
     /// Writes the artifacts of applied generations that are damaged or missing, as far as these
@@ -401,7 +457,8 @@ impl Context {
         let mended: Vec<_> = damaged.filter(|g| g.artifact == Some(digest)).collect();
         if !mended.is_empty() {
             artifact::write(self.components.stores.artifacts.as_ref(), wanted).await?;
-            self.read_applied_by(OnDamage::Note).await?;
+            let _reading = self.reading.lock().await;
+            self.look(OnDamage::Note).await?;
         }
         Ok(mended)
     }

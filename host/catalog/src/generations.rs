@@ -290,9 +290,23 @@ pub(crate) async fn read(
     known: &Applied,
     on_damage: OnDamage,
 ) -> Result<Applied> {
-    let metadata = stores.metadata.as_ref();
+    let found = read_pointer(stores.metadata.as_ref(), project).await?;
+    read_named(stores, project, found, known, on_damage).await
+}
+
+/// Reads the definitions that a pointer names, which was `found` with the version of its object.
+///
+/// # Errors
+/// Returns the errors of [`read`].
+pub(crate) async fn read_named(
+    stores: &Stores,
+    project: &str,
+    mut found: (Pointer, u64),
+    known: &Applied,
+    on_damage: OnDamage,
+) -> Result<Applied> {
     loop {
-        let (pointer, version) = read_pointer(metadata, project).await?;
+        let (pointer, version) = found;
         let mut damaged = Vec::new();
         let live = read_generation(stores, project, pointer.live, known).await;
         let live = on_damage.readable(pointer.live, live, &mut damaged)?;
@@ -310,9 +324,13 @@ pub(crate) async fn read(
             version,
             damaged,
         };
+        if !applied.is_in_objects() {
+            return Ok(applied);
+        }
         // Artifacts stay. Objects are removed when the pointer moves: what was read of them while
         // it moved may be incomplete, so it is read again.
-        if !applied.is_in_objects() || read_pointer(metadata, project).await?.1 == version {
+        found = read_pointer(stores.metadata.as_ref(), project).await?;
+        if found.1 == version {
             return Ok(applied);
         }
     }

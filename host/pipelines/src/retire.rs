@@ -11,6 +11,7 @@ use wafer_catalog::TableDef;
 use wafer_store::{EarlyWrite, Error, Expect, GroupContent, Kind, OutboxRow, Result};
 
 use crate::service::Pipelines;
+use crate::staging::filled_name;
 
 impl Pipelines {
     /// Removes a table: its rows online, its offline table with all versions, and its definition. A
@@ -46,9 +47,7 @@ impl Pipelines {
             self.remove_online(name).await?;
         }
         stores.offline.remove(name).await?;
-        self.context
-            .remove_object(&format!("filled/{name}"))
-            .await?;
+        self.context.remove_object(&filled_name(name)).await?;
         self.context.remove_object(&format!("table/{name}")).await
     }
 

@@ -23,10 +23,13 @@
 //!   staged, and everything that came in by then is in the tables. Only then the old version is
 //!   asked for its event times, by the first backfill ([`Pipelines::settle`]). They include those
 //!   of all events that were not written to both versions, and these events are in the archive, if
-//!   the source keeps one.
+//!   the source keeps one. A commit may be durable later if its process was suspended meanwhile. So
+//!   a backfill looks at the archive once more when it has filled the version; what comes even later
+//!   is missing.
 //! - An interval counts as filled only if it was filled from the inputs that a backfill finds now
-//!   ([`Pipelines::first_missing`]): not if raw events, files or the function are others since, and
-//!   not if the version was staged before, and was left out while events came in.
+//!   ([`Pipelines::first_missing`]): not if raw events, files or the function are others since, not
+//!   if fewer rows may be rejected since, and not if the version was staged before, and was left
+//!   out while events came in.
 //! - A table counts as filled only for the staged generation that it was filled for.
 //! - Runs write the live version alone. They are kept out by the lease of the pipeline, which a
 //!   backfill holds until the new version is live, and whoever gets that lease reads the pointer
@@ -34,14 +37,12 @@
 //!   by each backfill.
 
 use std::collections::BTreeMap;
-
 use std::sync::Arc;
 use std::time;
 
 use serde::{Deserialize, Serialize};
 use wafer_catalog::{
-    Applied, DEFINITIONS_AGE, Definitions, Generation, GroupDef, Pointer, RunRecord, RunState,
-    TableDef,
+    Applied, DEFINITIONS_AGE, Definitions, Generation, GroupDef, Pointer, RunRecord, TableDef,
 };
 use wafer_core::rules::Interval;
 use wafer_core::{DataType, Duration};
@@ -50,11 +51,12 @@ use wafer_store::{AsOf, Error, Expect, Kind, Result};
 use crate::run::job::Job;
 use crate::service::Pipelines;
 
-/// What is recorded of a staged table that is filled.
+/// What is recorded of a table that is filled.
 #[derive(Debug, Serialize, Deserialize)]
 struct Filled {
-    /// The number of the staged generation that it was filled for. Earlier versions of Wafer did
-    /// not record it: such a table is filled again.
+    /// The number of the generation that it was filled for when that was staged, or that was made
+    /// live with it at once. Earlier versions of Wafer did not record it: such a table is filled
+    /// again.
     #[serde(default)]
     generation: u64,
 }
@@ -122,7 +124,8 @@ impl Pipelines {
 
     /// Returns the tables of versions of groups that may be live, and whose rows would no longer be
     /// served, if it is not known which versions are live: those with rows of other versions than
-    /// the wanted ones, unless the wanted one is recorded as filled.
+    /// the wanted ones, unless the wanted one is recorded as filled after all of them. The outbox
+    /// must have been flushed.
     ///
     /// # Errors
     /// Returns the errors of the stores.
@@ -130,23 +133,47 @@ impl Pipelines {
         let known = self.tables.known_tables().await?;
         let mut tables = Vec::new();
         for group in wanted.groups.values() {
-            let prefix = format!("{}_v", group.name);
-            let version_of = |table: &str| table.strip_prefix(&prefix)?.parse::<u32>().ok();
-            let others = known
-                .iter()
-                .map(|table| &table.name)
-                .filter(|table| version_of(table).is_some_and(|version| version != group.version));
-            let others: Vec<&String> = others.collect();
+            let others = other_versions(&known, group);
             if others.is_empty() || self.is_filled_last(&group.table(), &others).await? {
                 continue;
             }
             for table in others {
                 if !self.was_removed(table).await? && self.has_rows(table).await? {
-                    tables.push(table.clone());
+                    tables.push(table.to_owned());
                 }
             }
         }
         Ok(tables)
+    }
+
+    /// Records that versions of groups were made live at once, as if they were filled, so that
+    /// versions that were filled earlier do not count as live any more
+    /// ([`may_be_live`](Self::may_be_live)).
+    ///
+    /// # Errors
+    /// Returns the errors of the metadata store.
+    pub async fn record_live(&self, definitions: &Definitions, live: Generation) -> Result<()> {
+        let known = self.tables.known_tables().await?;
+        for group in definitions.groups.values() {
+            if !other_versions(&known, group).is_empty() {
+                self.put_filled(&group.table(), live).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets which tables of staged definitions are filled. It is for definitions that are
+    /// dropped: their tables miss what comes in from then on.
+    ///
+    /// # Errors
+    /// Returns the errors of the metadata store.
+    pub async fn forget_filled(&self, staged: &Definitions) -> Result<()> {
+        let live = self.context.definitions();
+        for (_, group) in replaced(&live, staged) {
+            let name = filled_name(&group.table());
+            self.context.remove_object(&name).await?;
+        }
+        Ok(())
     }
 
     async fn has_rows(&self, table: &str) -> Result<bool> {
@@ -235,15 +262,14 @@ impl Pipelines {
     }
 
     /// Returns the first span of event times that a staged table has yet to be filled for. Only
-    /// intervals count that were filled from the inputs that `job` reads, which is the last one of
-    /// the backfill that holds the lease of the pipeline.
+    /// intervals count that a run would not be made over again: that were filled from the inputs
+    /// that `job` reads. It is the last job of the backfill that holds the lease of the pipeline.
     pub(crate) async fn first_missing(&self, job: &Job) -> Result<Option<Interval>> {
         let Some(span) = self.span_to_fill(job).await? else {
             return Ok(None);
         };
         let is_present = |run: &RunRecord| {
-            let inputs = job.inputs_over(run.interval, run.upstream);
-            run.state == RunState::Succeeded && run.inputs == inputs
+            job.is_settled(run) && run.inputs == job.inputs_over(run.interval, run.upstream)
         };
         let claims = self.claims(&job.target.table.name).await?;
         let claims = claims.iter().map(|run| job.with_present_inputs(run));
@@ -279,7 +305,7 @@ impl Pipelines {
     }
 
     /// Returns whether a table was recorded as filled for a later generation than all others.
-    async fn is_filled_last(&self, table: &str, others: &[&String]) -> Result<bool> {
+    async fn is_filled_last(&self, table: &str, others: &[&str]) -> Result<bool> {
         let last = self.filled_for(table).await?;
         for other in others {
             if self.filled_for(other).await? >= last {
@@ -295,16 +321,20 @@ impl Pipelines {
         Ok(recorded.map(|(filled, _)| filled.generation))
     }
 
+    async fn put_filled(&self, table: &str, generation: Generation) -> Result<()> {
+        let filled = Filled {
+            generation: generation.number,
+        };
+        let name = filled_name(table);
+        let put = self.context.put_object(&name, &filled, Expect::Anything);
+        put.await.map(drop)
+    }
+
     /// Records that a table is filled for the staged generation, and makes the staged definitions
     /// live when all staged tables are. Returns whether they became live; they do not if others
     /// were applied meanwhile.
     pub(crate) async fn record_filled(&self, table: &str, staged: Generation) -> Result<bool> {
-        let filled = Filled {
-            generation: staged.number,
-        };
-        self.context
-            .put_object(&filled_name(table), &filled, Expect::Anything)
-            .await?;
+        self.put_filled(table, staged).await?;
         self.context.refresh().await?;
         let applied = self.context.applied();
         let (Some(definitions), Some(generation)) = (&applied.staged, applied.pointer.staged)
@@ -335,6 +365,15 @@ fn replaced<'a>(
         .collect()
 }
 
+/// Returns the tables of other versions of a group, of the tables that are known.
+fn other_versions<'a>(known: &'a [TableDef], group: &GroupDef) -> Vec<&'a str> {
+    let prefix = format!("{}_v", group.name);
+    let version_of = |table: &str| table.strip_prefix(&prefix)?.parse::<u32>().ok();
+    let is_other = |table: &&str| version_of(table).is_some_and(|found| found != group.version);
+    let tables = known.iter().map(|table| table.name.as_str());
+    tables.filter(is_other).collect()
+}
+
 /// Returns whether events are written to a group.
 fn is_written_by_events(definitions: &Definitions, group: &str) -> bool {
     let mut pipelines = definitions.pipelines.values();
@@ -343,8 +382,8 @@ fn is_written_by_events(definitions: &Definitions, group: &str) -> bool {
     })
 }
 
-/// Returns the name of the object that records that a staged table is filled.
-fn filled_name(table: &str) -> String {
+/// Returns the name of the object that records that a table is filled.
+pub(crate) fn filled_name(table: &str) -> String {
     format!("filled/{table}")
 }
 

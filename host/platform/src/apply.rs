@@ -98,11 +98,12 @@ impl Platform {
     /// Returns the errors of [`plan`](Self::plan) and of the stores, and [`Kind::Conflict`] when
     /// another process applies definitions at the same time.
     pub async fn apply(&self, wanted: Definitions, go_live: GoLive) -> Result<Plan> {
-        let mut warnings = self.mend(&wanted, go_live).await?;
-        if self.pipelines.replaces_versions(&wanted) {
+        let replaces = self.pipelines.replaces_versions(&wanted) || self.damaged_live().is_some();
+        if replaces {
             // All rows of an old version may still be in the outbox.
             self.tables.flush_finished().await?;
         }
+        let mut warnings = self.mend(&wanted, go_live).await?;
         let mut plan = self.plan(&wanted).await?;
         warnings.append(&mut plan.warnings);
         plan.warnings = warnings;
@@ -120,24 +121,15 @@ impl Platform {
             plan.staged = to_fill;
             return Ok(plan);
         }
+        if let Some(dropped) = applied.staged.as_ref().filter(|staged| ***staged != wanted) {
+            self.pipelines.forget_filled(dropped).await?;
+        }
         let generation = self.context.write_generation(&wanted).await?;
-        let pointer = if to_fill.is_empty() {
-            Pointer {
-                live: generation,
-                ..Pointer::default()
-            }
-        } else {
-            Pointer {
-                live: applied.pointer.live,
-                staged: Some(generation),
-                spans: to_fill
-                    .iter()
-                    .map(|table| (table.clone(), UNKNOWN_SPAN))
-                    .collect(),
-                ..Pointer::default()
-            }
-        };
+        let pointer = pointer_to(generation, applied.pointer.live, &to_fill);
         self.context.point(pointer, &applied).await?;
+        if replaces && to_fill.is_empty() {
+            self.pipelines.record_live(&wanted, generation).await?;
+        }
         plan.staged = to_fill;
         Ok(plan)
     }
@@ -249,6 +241,23 @@ impl Platform {
             });
         }
         Ok(warnings)
+    }
+}
+
+/// Returns the pointer by which a generation is live, or staged if tables have to be filled first.
+fn pointer_to(generation: Generation, live: Generation, to_fill: &[String]) -> Pointer {
+    if to_fill.is_empty() {
+        return Pointer {
+            live: generation,
+            ..Pointer::default()
+        };
+    }
+    let spans = to_fill.iter().map(|table| (table.clone(), UNKNOWN_SPAN));
+    Pointer {
+        live,
+        staged: Some(generation),
+        spans: spans.collect(),
+        ..Pointer::default()
     }
 }
 

@@ -16,7 +16,7 @@ mod request_log;
 mod triggers;
 
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time;
 
 use async_trait::async_trait;
@@ -80,16 +80,17 @@ pub struct Background {
     tasks: Vec<Arc<TrackedTask>>,
 }
 
-/// A task and the time of its last round.
+/// A task, and how its rounds went.
 #[derive(Debug)]
 struct TrackedTask {
     task: Box<dyn BackgroundTask>,
     /// The time when the task was last run before an invocation, by the machine's clock.
     last: Mutex<Timestamp>,
+    /// The last rounds, if they failed.
     failures: Mutex<Failures>,
 }
 
-/// The rounds of a task that failed one after the other.
+/// The rounds of a task, or its attempts to run a pipeline, that failed one after the other.
 #[derive(Debug, Default)]
 struct Failures {
     /// The number of these rounds.
@@ -113,6 +114,23 @@ impl Failures {
     /// Begins anew after a round that did not fail. Returns how many had failed before.
     fn succeeded(&mut self) -> u64 {
         std::mem::take(self).count
+    }
+
+    /// Reports that `what` failed, unless that was reported a short while ago.
+    fn report(&mut self, what: &str, reason: &str, now: Timestamp) {
+        match self.failed(now) {
+            None => {}
+            Some(1) => tracing::warn!("{what}: {reason}"),
+            Some(count) => tracing::warn!("{what}, {count} times by now: {reason}"),
+        }
+    }
+
+    /// Reports that `what` no longer fails, if it did before.
+    fn report_end(&mut self, what: &str) {
+        match self.succeeded() {
+            0 => {}
+            count => tracing::info!("{what}, {count} times in a row: that is over"),
+        }
     }
 }
 
@@ -220,24 +238,16 @@ impl TrackedTask {
     /// Reports a failed round, unless one was reported a short while ago.
     fn note_failure(&self, reason: &str, platform: &Platform) {
         let now = platform.context().machine_now();
-        let failures = self.failures.lock();
-        let failed = failures.unwrap_or_else(PoisonError::into_inner).failed(now);
-        let what = self.task.failure();
-        match failed {
-            None => {}
-            Some(1) => tracing::warn!("{what}: {reason}"),
-            Some(count) => tracing::warn!("{what}, {count} times by now: {reason}"),
-        }
+        self.failures().report(self.task.failure(), reason, now);
     }
 
     /// Reports that rounds no longer fail, if the last one did.
     fn note_success(&self) {
-        let failures = self.failures.lock();
-        let failed = failures.unwrap_or_else(PoisonError::into_inner).succeeded();
-        if failed > 0 {
-            let what = self.task.failure();
-            tracing::info!("{what}, {failed} times in a row: that is over");
-        }
+        self.failures().report_end(self.task.failure());
+    }
+
+    fn failures(&self) -> MutexGuard<'_, Failures> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Finishes the task. An error is traced, because the caller may have another one already.

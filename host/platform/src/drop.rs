@@ -74,6 +74,26 @@ impl Platform {
     /// Returns [`Kind::NotFound`] for an unknown table, and [`Kind::Conflict`] when a table is in
     /// use; the message says by what.
     pub async fn drop_tables(&self, names: &[String]) -> Result<Vec<DroppedTable>> {
+        if self.unused(names).await?.is_empty() {
+            return Ok(Vec::new());
+        }
+        // A process that has not learned yet that they are not used any more may write them. While
+        // this is waited for, somebody may use them again.
+        self.pipelines.settle_events().await?;
+        let mut dropped = Vec::new();
+        for table in self.unused(names).await? {
+            self.pipelines.remove_table(&table.table).await?;
+            dropped.push(DroppedTable {
+                table: table.table,
+                rows: table.rows,
+            });
+        }
+        Ok(dropped)
+    }
+
+    /// Returns the tables that names stand for, in their order, after a check that nothing uses
+    /// them.
+    async fn unused(&self, names: &[String]) -> Result<Vec<TableUse>> {
         let known = self.table_uses().await?;
         let mut wanted: BTreeMap<&str, &TableUse> = BTreeMap::new();
         for name in names {
@@ -89,19 +109,7 @@ impl Platform {
             let message = format!("nothing was dropped: {}", used.join("; "));
             return Err(Error::new(Kind::Conflict, message));
         }
-        if !wanted.is_empty() {
-            // A process that has not learned yet that they are not used any more may write them.
-            self.pipelines.settle_events().await?;
-        }
-        let mut dropped = Vec::new();
-        for table in wanted.values() {
-            self.pipelines.remove_table(&table.table).await?;
-            dropped.push(DroppedTable {
-                table: table.table.clone(),
-                rows: table.rows,
-            });
-        }
-        Ok(dropped)
+        Ok(wanted.into_values().cloned().collect())
     }
 
     async fn uses(&self) -> Result<Uses> {

@@ -226,7 +226,8 @@ pub trait OnlineStore: Debug + Display + Send + Sync + 'static {
     ) -> Result<Vec<EventOutcome>>;
 
     /// Returns the time after which a commit of events that was asked for is durable, or never will
-    /// be. Whoever has to read all events that were taken in before a moment waits for that long.
+    /// be, unless its process was suspended. Whoever has to read the events that were taken in
+    /// before a moment waits for that long.
     fn commits_within(&self) -> Duration {
         Duration::from_secs(2)
     }

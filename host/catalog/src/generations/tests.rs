@@ -370,6 +370,89 @@ async fn a_process_keeps_its_definitions_while_new_ones_cannot_be_read() {
     assert!(!context.poll().await.unwrap());
 }
 
+/// Definitions may be large, and every push asks for them.
+#[tokio::test]
+async fn definitions_that_cannot_be_read_are_not_read_again_for_each_push() {
+    let project = Project::new();
+    project.make_live(1, &view("a")).await;
+    let clock: Arc<SetClock> = Arc::default();
+    let context = Context::open("p", components(&project, &clock)).await;
+    let context = context.unwrap();
+    project.make_live(2, &view("b")).await;
+    let live = project.read().await.unwrap().pointer.live;
+    let path = project.artifact_path(live);
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::write(&path, "x").unwrap();
+    // The last look is recent enough.
+    assert_eq!(
+        *context.lately_applied().await.unwrap().applied.live,
+        view("a")
+    );
+    clock.0.store(1_000_000, Ordering::Relaxed);
+    let check = |error: &Error| {
+        assert_eq!(error.kind(), Kind::Unavailable);
+        let said = error.chain();
+        for part in ["push them again", "generation 2 of the definitions"] {
+            assert!(said.contains(part), "{said}");
+        }
+    };
+    check(&context.lately_applied().await.unwrap_err());
+
+    // It is whole by now, which is found out after the pause.
+    std::fs::write(&path, whole).unwrap();
+    for second in [1, 5, 10] {
+        clock.0.store(second * 1_000_000, Ordering::Relaxed);
+        check(&context.lately_applied().await.unwrap_err());
+        assert_eq!(context.refresh().await.unwrap_err().kind(), Kind::Corrupt);
+        assert_eq!(context.poll().await.unwrap_err().kind(), Kind::Corrupt);
+    }
+    // A pointer that has moved is followed at once.
+    project.make_live(3, &view("c")).await;
+    assert_eq!(
+        *context.lately_applied().await.unwrap().applied.live,
+        view("c")
+    );
+}
+
+#[tokio::test]
+async fn tasks_that_ask_at_the_same_time_make_one_look() {
+    let project = Project::new();
+    project.make_live(1, &view("a")).await;
+    let counting = Arc::new(CountingStore {
+        inner: Arc::clone(&project.stores.metadata),
+        reads: AtomicU64::new(0),
+    });
+    let clock: Arc<SetClock> = Arc::default();
+    let mut parts = components(&project, &clock);
+    parts.stores.metadata = Arc::<CountingStore>::clone(&counting);
+    let context = Context::open("p", parts).await.unwrap();
+    clock.0.store(1_000_000, Ordering::Relaxed);
+    let before = counting.reads.load(Ordering::Relaxed);
+    let ask = || context.lately_applied();
+    let (first, second, third) = tokio::join!(ask(), ask(), ask());
+    for lately in [first, second, third] {
+        assert_eq!(*lately.unwrap().applied.live, view("a"));
+    }
+    assert_eq!(counting.reads.load(Ordering::Relaxed) - before, 1);
+}
+
+/// After the metadata store was restored from a backup, numbers of generations are given again.
+#[tokio::test]
+async fn other_definitions_of_the_same_number_are_not_still_applied() {
+    let project = Project::new();
+    project.make_live(1, &view("a")).await;
+    let clock: Arc<SetClock> = Arc::default();
+    let context = Context::open("p", components(&project, &clock)).await;
+    let context = context.unwrap();
+    let before = context.lately_applied().await.unwrap();
+    clock.0.store(1_000_000, Ordering::Relaxed);
+    let same = context.still_applied(before).await.unwrap();
+    project.make_live(1, &view("b")).await;
+    clock.0.store(2_000_000, Ordering::Relaxed);
+    let error = context.still_applied(same).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Unavailable);
+}
+
 /// A metadata store that was restored from a backup has an earlier pointer, which counts then.
 #[tokio::test]
 async fn a_pointer_that_goes_back_is_followed_and_a_lost_one_is_not() {
@@ -390,7 +473,20 @@ async fn a_pointer_that_goes_back_is_followed_and_a_lost_one_is_not() {
     let lost = context.poll().await.unwrap_err();
     assert_eq!(lost.kind(), Kind::Corrupt);
     assert!(lost.to_string().contains("`p/applied`"), "{lost}");
+    // A change of endpoints, which writes a pointer that names nothing, does not end that.
+    project
+        .put(
+            "p/applied",
+            &json!({"live": 0, "staged": null, "endpoints": 1}),
+        )
+        .await;
+    let empty = context.poll().await.unwrap_err();
+    assert_eq!(empty.to_string(), lost.to_string());
     assert_eq!(*context.definitions(), view("c"));
+    metadata
+        .delete("p/applied", Expect::Anything)
+        .await
+        .unwrap();
 
     // The version of the object begins at 1 again.
     let put = metadata.put("p/applied", backup.value, Expect::Absent);
@@ -570,6 +666,40 @@ impl MetadataStore for KeepingStore {
 
     async fn list(&self, prefix: &str) -> Result<Vec<(String, Versioned)>> {
         self.0.list(prefix).await
+    }
+}
+
+/// A store that counts reads of objects, during which other tasks go on.
+#[derive(Debug)]
+struct CountingStore {
+    inner: Arc<dyn MetadataStore>,
+    reads: AtomicU64,
+}
+
+impl std::fmt::Display for CountingStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("counting")
+    }
+}
+
+#[async_trait]
+impl MetadataStore for CountingStore {
+    async fn get(&self, name: &str) -> Result<Option<Versioned>> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        tokio::task::yield_now().await;
+        self.inner.get(name).await
+    }
+
+    async fn put(&self, name: &str, value: Bytes, expect: Expect) -> Result<u64> {
+        self.inner.put(name, value, expect).await
+    }
+
+    async fn delete(&self, name: &str, expect: Expect) -> Result<()> {
+        self.inner.delete(name, expect).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<(String, Versioned)>> {
+        self.inner.list(prefix).await
     }
 }
 

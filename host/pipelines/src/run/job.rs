@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use wafer_catalog::{
-    Definitions, GroupDef, INPUTS_VERSION, MadeBy, PipelineDef, RunRecord, SourceDef, Ticks,
-    Upstream, get,
+    Definitions, GroupDef, INPUTS_VERSION, MadeBy, PipelineDef, RunRecord, RunState, SourceDef,
+    Ticks, Upstream, get,
 };
 use wafer_core::rules::{
     Interval, available_from_event, available_from_file, available_from_schedule,
@@ -194,6 +194,13 @@ impl Job {
             inputs_version: INPUTS_VERSION,
             ..run.clone()
         }
+    }
+
+    /// Returns whether a run with the inputs of the job would end again as it did: it succeeded,
+    /// under a limit of rejected rows that is no higher than that of the job. Under a lower limit,
+    /// the same rows may fail a run.
+    pub(crate) fn is_settled(&self, run: &RunRecord) -> bool {
+        run.state == RunState::Succeeded && run.is_known_within(self.pipeline.max_rejects)
     }
 
     /// Returns the available time of a row: after a scheduled run, or by the source's delay, but

@@ -107,12 +107,6 @@ fn greater(before: Option<f64>, now: Option<f64>) -> Option<f64> {
     Some(before?.max(now?))
 }
 
-/// Returns whether a run is over and would end so again: it succeeded, under a limit of rejected
-/// rows that is no higher than that of the job. Under a lower limit, the same rows may fail a run.
-fn is_settled(run: &RunRecord, job: &Job) -> bool {
-    run.state == RunState::Succeeded && run.is_known_within(job.pipeline.max_rejects)
-}
-
 impl Pipelines {
     /// Plans the runs of some intervals. All of them are checked before any of them is claimed.
     pub(super) async fn plan_runs(
@@ -155,7 +149,7 @@ impl Pipelines {
         let inputs = job.inputs_over(interval, upstream);
         if let Some(done) = before
             && done.inputs == inputs
-            && is_settled(done, job)
+            && job.is_settled(done)
         {
             return Ok(PlannedRun {
                 record: done.clone(),
@@ -195,7 +189,7 @@ impl Pipelines {
     ) -> Result<UpstreamRead> {
         let is_same = |run: &&RunRecord| run.inputs == job.inputs_over(run.interval, run.upstream);
         // Rows that were added earlier are counted again under a lower limit of rejected rows.
-        let is_kept = |run: &&RunRecord| run.state != RunState::Succeeded || is_settled(run, job);
+        let is_kept = |run: &&RunRecord| run.state != RunState::Succeeded || job.is_settled(run);
         let Some((run, read)) = before
             .filter(is_same)
             .filter(is_kept)

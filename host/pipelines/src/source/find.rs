@@ -119,8 +119,9 @@ pub(super) fn would_find(path: &Path, file: &Path) -> bool {
 }
 
 /// Returns the first of the folders in a folder that are not read, because they are no partitions,
-/// in which a file is wanted. What cannot be looked at is passed over, and so are links in these
-/// folders, and what comes after many names: nobody reads these files, and this only warns of them.
+/// in which a file is wanted. What cannot be looked at is passed over, and so are links from these
+/// to other folders, and what comes after many names: nobody reads these files, and this only warns
+/// of them.
 pub(super) fn skipped_folder(folder: &Path, is_wanted: &dyn Fn(&Path) -> bool) -> Option<PathBuf> {
     let left = MAX_SKIPPED_NAMES;
     Skipped { is_wanted, left }.first_in(folder, 0)
@@ -138,7 +139,7 @@ impl Skipped<'_> {
     fn first_in(&mut self, folder: &Path, depth: usize) -> Option<PathBuf> {
         let entries = std::fs::read_dir(folder).ok()?.flatten();
         let mut folders: Vec<PathBuf> = entries
-            .take(self.left)
+            .take_while(|_| self.may_look())
             .map(|entry| entry.path())
             .filter(|entry| entry.is_dir())
             .collect();
@@ -155,16 +156,22 @@ impl Skipped<'_> {
         })
     }
 
+    /// Counts a name, and returns whether it may still be looked at.
+    fn may_look(&mut self) -> bool {
+        let left = self.left.checked_sub(1);
+        self.left = left.unwrap_or(0);
+        left.is_some()
+    }
+
     /// Returns whether there is a wanted file in a folder or below it.
     fn has_file(&mut self, folder: &Path, depth: usize) -> bool {
         let Ok(entries) = std::fs::read_dir(folder) else {
             return false;
         };
         for entry in entries.flatten() {
-            let Some(left) = self.left.checked_sub(1) else {
+            if !self.may_look() {
                 return false;
-            };
-            self.left = left;
+            }
             let (path, kind) = (entry.path(), entry.file_type());
             if is_hidden(&entry.file_name().to_string_lossy()) {
                 continue;
@@ -743,6 +750,12 @@ mod tests {
             left: 1,
         };
         assert!(!tired.has_file(&at("in/old"), 0));
+        // The names `day=1`, `old` and `a.csv` count as well.
+        for (left, wanted) in [(3, None), (20, Some(at("in/old")))] {
+            let is_wanted = &is_csv;
+            let found = Skipped { is_wanted, left }.first_in(&at("in"), 0);
+            assert_eq!(found, wanted, "{left}");
+        }
     }
 
     #[test]

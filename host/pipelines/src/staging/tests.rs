@@ -3,7 +3,7 @@
 use tempfile::TempDir;
 use wafer_catalog::{
     Components, Context, FIVE_MINUTES, HALF_OF_THE_ROWS, Location, MadeBy, PassedColumn,
-    PipelineDef, SEVEN_DAYS, SourceDef, SourceKind, VersionName,
+    PipelineDef, SEVEN_DAYS, SourceDef, SourceKind, UNKNOWN_SPAN, VersionName,
 };
 use wafer_core::{Clock, Field, IncomingEvent, SettableClock, SystemClock, Timestamp};
 use wafer_runtime::{Guests, Runtime, RuntimeConfig};
@@ -278,6 +278,42 @@ async fn table_is_filled_only_for_the_generation_that_is_staged() {
     assert!(!first.record_filled("g_v2", staged).await.unwrap());
     let staged = first.context.applied().pointer.staged.unwrap();
     assert!(first.record_filled("g_v2", staged).await.unwrap());
+}
+
+/// If it is lost which versions are live, what is recorded as filled tells, as far as it can.
+#[tokio::test(flavor = "multi_thread")]
+async fn version_counts_as_live_if_it_was_filled_or_made_live_after_all_others() {
+    let project = Project::new();
+    let process = project.open("one").await;
+    let may_be_live = async |wanted: u32| {
+        let wanted = definitions(wanted);
+        process.may_be_live(&wanted).await.unwrap()
+    };
+    make_live(&process, 1).await;
+    ingest(&process, "2020-01-01").await;
+    assert_eq!(rows(&process, 1).await, 1);
+    stage(&process, 2).await;
+    assert_eq!(may_be_live(2).await, ["g_v1"]);
+    record_spans(&process).await;
+    let report = backfill(&process, "2020-01-01", "2020-01-02").await;
+    assert!(report.became_live, "{report:?}");
+    assert_eq!(may_be_live(1).await, ["g_v2"]);
+    assert!(may_be_live(2).await.is_empty());
+
+    // The old version is made live again, without being filled.
+    make_live(&process, 1).await;
+    let live = process.context.applied().pointer.live;
+    process.record_live(&definitions(1), live).await.unwrap();
+    assert_eq!(may_be_live(2).await, ["g_v1"]);
+    assert!(may_be_live(1).await.is_empty());
+
+    // The new one is filled again, and dropped before it is live.
+    stage(&process, 2).await;
+    let staged = process.context.applied().pointer.staged.unwrap();
+    process.put_filled("g_v2", staged).await.unwrap();
+    assert!(may_be_live(2).await.is_empty());
+    process.forget_filled(&definitions(2)).await.unwrap();
+    assert_eq!(may_be_live(2).await, ["g_v1"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -31,9 +31,14 @@ impl Pipelines {
         lease.during(self.run_applied(pipeline)).await
     }
 
-    /// Runs what is due by the triggers that a pipeline has by the applied definitions.
+    /// Runs what is due by the triggers that a pipeline has by the applied definitions. Nothing is
+    /// if they no longer have the pipeline.
     async fn run_applied(&self, pipeline: &str) -> Result<Option<RunRecord>> {
-        let mut triggers = triggers(&self.context.definitions(), pipeline)?;
+        let definitions = self.context.definitions();
+        if !definitions.pipelines.contains_key(pipeline) {
+            return Ok(None);
+        }
+        let mut triggers = triggers(&definitions, pipeline)?;
         self.run_triggers(&mut triggers).await
     }
 

@@ -1,20 +1,23 @@
 //! The task that starts the runs that are due by the triggers of pipelines, such as schedules. A
 //! pipeline has at most one such run at a time in a process.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use wafer_core::Timestamp;
 use wafer_store::Result;
 
-use super::BackgroundTask;
+use super::{BackgroundTask, Failures};
 use crate::Platform;
 
 #[derive(Debug, Default)]
 pub(super) struct RunTriggers {
     /// Names of the pipelines that are being run.
     running: Arc<Mutex<HashSet<String>>>,
+    /// The pipelines that could not be run when that was last tried.
+    failing: Arc<Mutex<HashMap<String, Failures>>>,
 }
 
 #[async_trait]
@@ -37,15 +40,16 @@ impl BackgroundTask for RunTriggers {
             }
             drop(running);
             let (platform, running) = (Arc::clone(platform), Arc::clone(&self.running));
+            let failing = Arc::clone(&self.failing);
             tokio::spawn(async move {
                 let (name, own) = (pipeline.clone(), Arc::clone(&platform));
                 // The run is a Tokio task of its own, so that the pipeline can run again even after
                 // a panic.
                 let run = tokio::spawn(async move { own.pipelines().run_due(&name).await });
                 match run.await {
-                    Ok(Ok(_)) => {}
-                    Ok(Err(error)) => {
-                        tracing::warn!("pipeline `{pipeline}` was not run: {}", error.chain());
+                    Ok(run) => {
+                        let now = platform.context().machine_now();
+                        report(&failing, &pipeline, &run.map(drop), now);
                     }
                     Err(failure) => tracing::error!("running `{pipeline}` failed: {failure}"),
                 }
@@ -54,5 +58,27 @@ impl BackgroundTask for RunTriggers {
             });
         }
         Ok(())
+    }
+}
+
+/// Reports whether a pipeline could be run, among those that could not be.
+fn report(
+    failing: &Mutex<HashMap<String, Failures>>,
+    pipeline: &str,
+    run: &Result<()>,
+    now: Timestamp,
+) {
+    let what = format!("pipeline `{pipeline}` was not run");
+    let mut failing = failing.lock().unwrap_or_else(PoisonError::into_inner);
+    match run {
+        Err(error) => {
+            let failures = failing.entry(pipeline.to_owned()).or_default();
+            failures.report(&what, &error.chain(), now);
+        }
+        Ok(()) => {
+            if let Some(mut failures) = failing.remove(pipeline) {
+                failures.report_end(&what);
+            }
+        }
     }
 }
