@@ -391,7 +391,8 @@ async fn creation_is_not_begun_after_the_deadline_of_first_attempts() {
                 None => deadline,
             };
             let payload = content.clone().into();
-            let created = store.put_opts(&key(), payload, deadline.into_options());
+            let key = key();
+            let created = store.put_opts(&key, payload, deadline.into_options());
             match created.await {
                 Ok(_) => assert!(wanted, "{now}, {first:?}"),
                 Err(error) => {
