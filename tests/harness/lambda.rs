@@ -26,6 +26,11 @@ pub(crate) fn bootstrap() -> PathBuf {
     path
 }
 
+/// Returns the memory of the function in MiB. A machine that takes the program's place has as much.
+fn memory() -> String {
+    std::env::var("WAFER_TEST_MEMORY").unwrap_or_else(|_| "512".to_owned())
+}
+
 /// A function with its Runtime API. It is killed when this is dropped.
 pub(crate) struct Lambda {
     pub(crate) child: Child,
@@ -60,7 +65,7 @@ impl Lambda {
         let mut child = Command::new(bootstrap())
             .env("AWS_LAMBDA_RUNTIME_API", address)
             .env("AWS_LAMBDA_FUNCTION_NAME", "wafer")
-            .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "512")
+            .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", memory())
             .env("AWS_LAMBDA_FUNCTION_VERSION", "1")
             .env("AWS_LAMBDA_LOG_STREAM_NAME", "log")
             .env("AWS_LAMBDA_LOG_GROUP_NAME", "log")
@@ -99,6 +104,12 @@ impl Lambda {
         });
         let ages = documents.map(|document| document["OutboxAge"].as_f64().unwrap());
         ages.collect()
+    }
+
+    /// Returns whether the function has logged a line with this text by now.
+    pub(crate) fn has_logged(&self, text: &str) -> bool {
+        let lines = self.lines.lock().unwrap();
+        lines.iter().any(|line| line.contains(text))
     }
 
     /// Invokes the function, and returns the kind of the answer, `response` or `error`, and the
