@@ -119,8 +119,10 @@ impl Lambda {
         self.answer()
     }
 
+    /// Waits for an answer. An emulated machine that takes the program's place starts in half a
+    /// minute, and takes longer where other programs need the processors.
     fn answer(&self) -> (String, Json) {
-        self.answers.recv_timeout(Duration::from_secs(60)).unwrap()
+        self.answers.recv_timeout(Duration::from_secs(300)).unwrap()
     }
 
     /// Invokes the function, which must succeed, and returns the answer.

@@ -9,7 +9,7 @@
 set -eu
 machine=$WAFER_MACHINE
 own=$(mktemp -d)
-env | grep -E '^(AWS|WAFER|TMPDIR)' |
+env | grep -E '^(AWS|WAFER)_' |
     sed -e "s/127\.0\.0\.1/10.0.2.2/g" -e "s/'/'\\\\''/g" -e "s/=\(.*\)/='\1'/" -e 's/^/export /' \
         >"$own/environment"
 (cd "$own" && echo environment | busybox cpio -o -H newc 2>/dev/null) >"$own/archive"
