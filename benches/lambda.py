@@ -1,13 +1,19 @@
-"""lambda.py WAFER BOOTSTRAP: what the program for AWS Lambda costs, with the flights project.
+"""lambda.py WAFER BOOTSTRAP [STARTS]: what the program for AWS Lambda costs, with the flights project.
 
 Starts it again and again against a Runtime API of its own and the servers of `cargo xtask aws` (whose environment it
 needs): from the start of the process to its first question for work (init) and to its first answer to a request for
-features, then requests one after the other, and the memory that it holds. Prints medians, minima and maxima.
+features, then requests one after the other, what they take of the processor, and the memory that it holds. Prints
+medians, minima and maxima.
+
+BOOTSTRAP may be a command. `benches/without_scan.py PROGRAM` runs the program as if on Lambda's kernels, and
+`infra/local/machine/bootstrap.sh` on one of them, in an emulated machine.
 """
 
 import json
 import os
 import pathlib
+import shlex
+import socket
 import statistics
 import subprocess
 import sys
@@ -19,7 +25,7 @@ import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from queue import Queue
 
-STARTS, REQUESTS = 20, 2_000
+REQUESTS = 2_000
 FLIGHTS = pathlib.Path(__file__).parent.parent / "functions/flights"
 VIEW = "arrival_delay"
 ROW = {
@@ -130,29 +136,39 @@ def stores():
     return {"WAFER_STORE_ONLINE": f"dynamodb://{name}", "WAFER_STORE_OBJECTS": f"s3://{name}/flights"}
 
 
-def memory(pid):
-    status = pathlib.Path(f"/proc/{pid}/status").read_text()
-    return int(status.split("VmRSS:")[1].split()[0]) / 1024
+def usage(pid):
+    """What a program has used: resident memory now and at most, in MiB, and time on the processor, in milliseconds."""
+    if port := os.environ.get("WAFER_MACHINE_USAGE"):
+        with socket.create_connection(("127.0.0.1", int(port))) as machine, machine.makefile() as answer:
+            resident, most, time_used = map(int, answer.read().split())
+    else:
+        process = pathlib.Path(f"/proc/{pid}")
+        status = (process / "status").read_text()
+        resident, most = (int(status.split(name)[1].split()[0]) for name in ("VmRSS:", "VmHWM:"))
+        threads = (process / "task").glob("*/schedstat")
+        time_used = sum(int(thread.read_text().split()[0]) for thread in threads)
+    return resident / 1024, most / 1024, time_used / 1e6
 
 
 def text(values, unit):
     return f"{statistics.median(values):.1f} {unit} ({min(values):.1f} to {max(values):.1f})"
 
 
-def main(wafer, bootstrap):
+def main(wafer, bootstrap, starts="20"):
+    starts, bootstrap = int(starts), shlex.split(bootstrap)
     where = stores()
     run = lambda *arguments: subprocess.run([wafer, "-C", FLIGHTS, *arguments], env=os.environ | where, check=True)
     run("apply", "--no-build")
     for pipeline in ("airport", "airport_weather", "plane_outcome"):
         run("run", pipeline)
     inits, firsts, held = [], [], []
-    for start in range(STARTS):
+    for start in range(starts):
         api = RuntimeApi()
         with tempfile.TemporaryDirectory() as copies:
             own = {
                 "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{api.server_port}",
                 "AWS_LAMBDA_FUNCTION_NAME": "wafer",
-                "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1769",
+                "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "1769"),
                 "AWS_LAMBDA_FUNCTION_VERSION": "1",
                 "AWS_LAMBDA_LOG_STREAM_NAME": "log",
                 "AWS_LAMBDA_LOG_GROUP_NAME": "log",
@@ -161,7 +177,7 @@ def main(wafer, bootstrap):
                 "WAFER_LOG": "error",
             }
             began = time.perf_counter()
-            process = subprocess.Popen([bootstrap], env=os.environ | where | own)
+            process = subprocess.Popen(bootstrap, env=os.environ | where | own)
             inits.append((api.asked.get() - began) * 1000)
             asked = time.perf_counter()
             api.events.put(request())
@@ -169,21 +185,23 @@ def main(wafer, bootstrap):
             firsts.append((ended - asked) * 1000)
             answer = json.loads(body)
             assert answer["statusCode"] == 200, answer
-            held.append(memory(process.pid))
-            if start == STARTS - 1:
-                times = []
+            held.append(usage(process.pid)[0])
+            if start == starts - 1:
+                times, before = [], usage(process.pid)
                 for _ in range(REQUESTS):
                     asked = time.perf_counter()
                     api.events.put(request())
                     ended, _ = api.answers.get()
                     times.append((ended - asked) * 1000)
                 times.sort()
+                after = usage(process.pid)
                 print(f"{REQUESTS} requests: p50 {times[REQUESTS // 2]:.2f} ms, p99 {times[REQUESTS * 99 // 100]:.2f} ms")
-                print(f"memory after them: {memory(process.pid):.0f} MiB")
+                print(f"processor time of each: {(after[2] - before[2]) / REQUESTS * 1000:.0f} µs")
+                print(f"memory after them: {after[0]:.0f} MiB, {after[1]:.0f} MiB at most")
             process.kill()
             process.wait()
         api.shutdown()
-    print(f"program: {os.path.getsize(bootstrap):,} bytes")
+    print(f"program: {os.path.getsize(bootstrap[-1]):,} bytes")
     print(f"from start to ready: {text(inits, 'ms')}")
     print(f"first request, code from S3: {text(firsts, 'ms')}")
     print(f"memory after it: {text(held, 'MiB')}")

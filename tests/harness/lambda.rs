@@ -26,6 +26,11 @@ pub(crate) fn bootstrap() -> PathBuf {
     path
 }
 
+/// Returns the memory of the function in MiB. A machine that takes the program's place has as much.
+fn memory() -> String {
+    std::env::var("WAFER_TEST_MEMORY").unwrap_or_else(|_| "512".to_owned())
+}
+
 /// A function with its Runtime API. It is killed when this is dropped.
 pub(crate) struct Lambda {
     pub(crate) child: Child,
@@ -60,7 +65,7 @@ impl Lambda {
         let mut child = Command::new(bootstrap())
             .env("AWS_LAMBDA_RUNTIME_API", address)
             .env("AWS_LAMBDA_FUNCTION_NAME", "wafer")
-            .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "512")
+            .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", memory())
             .env("AWS_LAMBDA_FUNCTION_VERSION", "1")
             .env("AWS_LAMBDA_LOG_STREAM_NAME", "log")
             .env("AWS_LAMBDA_LOG_GROUP_NAME", "log")
@@ -101,6 +106,12 @@ impl Lambda {
         ages.collect()
     }
 
+    /// Returns whether the function has logged a line with this text by now.
+    pub(crate) fn has_logged(&self, text: &str) -> bool {
+        let lines = self.lines.lock().unwrap();
+        lines.iter().any(|line| line.contains(text))
+    }
+
     /// Invokes the function, and returns the kind of the answer, `response` or `error`, and the
     /// answer.
     pub(crate) fn invoke(&self, event: Json) -> (String, Json) {
@@ -108,8 +119,10 @@ impl Lambda {
         self.answer()
     }
 
+    /// Waits for an answer. An emulated machine that takes the program's place starts in half a
+    /// minute, and takes longer where other programs need the processors.
     fn answer(&self) -> (String, Json) {
-        self.answers.recv_timeout(Duration::from_secs(60)).unwrap()
+        self.answers.recv_timeout(Duration::from_secs(300)).unwrap()
     }
 
     /// Invokes the function, which must succeed, and returns the answer.

@@ -12,6 +12,7 @@
 mod dependencies;
 mod fuzz;
 mod infra;
+mod kernel;
 mod lines;
 mod local;
 mod rooms;
@@ -28,6 +29,7 @@ cargo xtask test         build everything and run all tests
 cargo xtask check        rooms, dependencies, comments, spelling, format, clippy and docs, with warnings as errors
 cargo xtask infra        check infra/: Terraform and checkov, without AWS
 cargo xtask slow         slow tests: all behaviours on AWS, Ceph's S3, cargo-deny, fuzz targets, the package for Lambda
+cargo xtask kernel       the program for Lambda, or one that is named, on kernels such as Lambda's, in emulated machines
 cargo xtask fuzz         run each fuzz target, or those that are named, for a minute
 cargo xtask demo         replay three days of January 2013 against a server
 cargo xtask model        train a model of late arrivals, serve two releases, compare with training
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         "check" => check(),
         "infra" => infra::infra(),
         "slow" => slow(),
+        "kernel" => kernel(std::env::args().nth(2)),
         "fuzz" => fuzz::fuzz(&std::env::args().skip(2).collect::<Vec<_>>()),
         "demo" => flights_script("demo.sh"),
         "model" => flights_script("model.sh"),
@@ -230,8 +233,8 @@ fn tests_on_aws(arguments: &[&str], servers: &Servers) -> Result<Command> {
 
 /// Runs the slow tests: all behaviours on the stores on AWS; the stores, also on a slow line, and
 /// several processes at once, on a real S3 store; the dependencies and the fuzz targets; then the
-/// package for Lambda, whose program takes the place of the one that was built, and is frozen for
-/// minutes.
+/// package for Lambda, whose program takes the place of the one that was built, is frozen for
+/// minutes, and runs on Lambda's kernels.
 fn slow() -> Result {
     let wafer = &binary(&AWS)?;
     run(wafer, &["doctor", "--fix"])?;
@@ -276,7 +279,17 @@ fn slow() -> Result {
         tests(&lambda)?
             .env("WAFER_TEST_BOOTSTRAP", &bootstrap)
             .env("WAFER_TEST_FROZEN", FROZEN),
-    )
+    )?;
+    kernel::kernel(Path::new(&bootstrap), &servers)
+}
+
+/// Runs a program for Lambda, or the one that is built here, on kernels such as Lambda's.
+fn kernel(bootstrap: Option<String>) -> Result {
+    let wafer = &binary(&AWS)?;
+    run(wafer, &["doctor", "--fix"])?;
+    let built = || wafer.with_file_name("bootstrap");
+    let bootstrap = bootstrap.map_or_else(built, |named| root().join(named));
+    kernel::kernel(&bootstrap, &Servers::start()?)
 }
 
 /// A line with 5 Mbit/s, in KiB/s. It is the slowest one that the timeouts of parts allow for.

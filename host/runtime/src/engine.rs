@@ -22,9 +22,13 @@ const CONFIGURATION: u32 = 1;
 const TICK: time::Duration = time::Duration::from_millis(2);
 /// Size of a function's call stack in bytes.
 pub(crate) const STACK_BYTES: usize = 512 << 10;
-/// Bytes of linear memory that stay resident in a slot of the pool: enough for a chunk of rows and
-/// its results. Where the kernel reports which pages were written, only those are reset.
+/// Bytes of linear memory that stay resident in a slot of the pool where the kernel reports which
+/// pages were written, since only those are reset: enough for a chunk of rows and its results.
 const KEEP_RESIDENT: usize = 8 << 20;
+/// Bytes of linear memory that stay resident where the kernel does not report it, as before Linux
+/// 6.7 and so on Lambda. As many are reset after each call, written or not, and stay resident in
+/// each slot. More would pay only for functions that write most of their memory: see decision 0003.
+const KEEP_RESIDENT_UNREPORTED: usize = 512 << 10;
 /// Reserved address space per linear memory. A 32-bit memory cannot exceed it, so the compiled code
 /// needs no bounds checks.
 const MEMORY_BYTES: u64 = 4 << 30;
@@ -306,6 +310,10 @@ fn has_v3() -> bool {
 }
 
 fn pooled(mut config: Config, instances: u32) -> Config {
+    let keep_resident = match PoolingAllocationConfig::is_pagemap_scan_available() {
+        true => KEEP_RESIDENT,
+        false => KEEP_RESIDENT_UNREPORTED,
+    };
     let mut pool = PoolingAllocationConfig::default();
     let per_component = |count: usize| instances.saturating_mul(count as u32);
     pool.total_component_instances(instances)
@@ -321,7 +329,7 @@ fn pooled(mut config: Config, instances: u32) -> Config {
         .table_elements(MAX_TABLE_ELEMENTS)
         // Resetting a resident page costs a memset; a page that is given back to the system costs
         // a page fault.
-        .linear_memory_keep_resident(KEEP_RESIDENT)
+        .linear_memory_keep_resident(keep_resident)
         .table_keep_resident(16 << 10)
         .pagemap_scan(Enabled::Auto);
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));

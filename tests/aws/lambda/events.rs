@@ -121,4 +121,6 @@ fn a_function_answers_requests_and_ingests_events_of_every_trigger() {
         "{said}"
     );
     assert_eq!(count(&lambda, "a"), 2);
+    // The machine gave the sandboxes' pool the address space that it reserves.
+    assert!(!lambda.has_logged("allocating one by one"));
 }
