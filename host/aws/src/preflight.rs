@@ -163,6 +163,17 @@ impl Deployed {
         }
     }
 
+    /// Says among which mappings one was looked for, if there are more.
+    fn among(&self) -> String {
+        match self.mappings.is_cut {
+            false => String::new(),
+            true => format!(
+                " among the first {}, which were looked at,",
+                self.mappings.found.len()
+            ),
+        }
+    }
+
     /// Returns whether a mapping was found that takes the events of a queue or stream.
     fn has_mapping(&self, is_source: impl Fn(&str) -> bool) -> bool {
         let mut mappings = self.mappings.found.iter();
@@ -266,14 +277,15 @@ impl Deployment<'_> {
             return match deployed.has_mapping(is_queue) {
                 true => Ok(format!("comes in by {queue}")),
                 false => Err(format!(
-                    "no mapping was found that takes its events from {queue}, which `terraform apply` \
+                    "no mapping was found{} that takes its events from {queue}, which `terraform apply` \
                      in infra/ makes with it. If they come by a queue or stream of yours, or by HTTP \
-                     alone, set WAFER_EVENT_SOURCES as `terraform output -raw environment` prints it"
+                     alone, set WAFER_EVENT_SOURCES as `terraform output -raw environment` prints it",
+                    deployed.among()
                 )),
             };
         };
         let arns: Vec<&str> = sources.arns(stream).collect();
-        let is_taken = |wanted: &str| deployed.has_mapping(|arn| arn == wanted);
+        let is_taken = |wanted: &str| deployed.has_mapping(|arn| stream_of(arn) == wanted);
         let missing = arns.iter().copied().filter(|&arn| !is_taken(arn));
         let missing: Vec<&str> = missing.collect();
         match (arns.is_empty(), missing.is_empty()) {
@@ -282,8 +294,9 @@ impl Deployment<'_> {
             }
             (false, true) => Ok(format!("comes in by {}", arns.join(", "))),
             (false, false) => Err(format!(
-                "no mapping was found that takes its events from {}: `terraform apply` in infra/ makes \
+                "no mapping was found{} that takes its events from {}: `terraform apply` in infra/ makes \
                  it",
+                deployed.among(),
                 missing.join(", ")
             )),
         }
@@ -298,6 +311,13 @@ async fn deployed(services: &Services, function: &str) -> Result<Option<Deployed
     };
     let mappings = services.mappings(function).await?;
     Ok(Some(Deployed { timeout, mappings }))
+}
+
+/// Returns the ARN of the stream that a consumer with a line of its own reads, which the records
+/// have that it hands on, and other ARNs as they are.
+fn stream_of(arn: &str) -> &str {
+    arn.split_once("/consumer/")
+        .map_or(arn, |(stream, _)| stream)
 }
 
 /// Returns the last part of an ARN, which names a thing within its service.
@@ -558,9 +578,10 @@ mod tests {
     #[test]
     fn sources_without_a_mapping_are_a_fault() {
         let own = json!({"EventSourceArn": "arn:aws:sqs:r:1:wafer-p-clicks"});
-        let found = deployed(vec![own, of_queue(), of_stream()], false);
+        let consumer = json!({"EventSourceArn": "arn:aws:kinesis:r:1:stream/c/consumer/x:1"});
+        let mut found = deployed(vec![own, of_queue(), of_stream(), consumer], false);
         let objects = Url::parse("s3://b").unwrap();
-        let check = |event_sources: Option<&str>, source: &str| {
+        let check = |found: &Deployed, event_sources: Option<&str>, source: &str| {
             let event_sources = event_sources.map(|text| EventSources::parse(text).unwrap());
             let deployment = Deployment {
                 project: "p",
@@ -569,7 +590,7 @@ mod tests {
                 objects: &objects,
                 limit: Duration::ZERO,
             };
-            deployment.check_source(source, &found)
+            deployment.check_source(source, found)
         };
         for (event_sources, source, wanted) in [
             (None, "clicks", Ok("comes in by wafer-p-clicks")),
@@ -581,18 +602,29 @@ mod tests {
                 Ok("comes in by arn:aws:kinesis:r:1:stream/s"),
             ),
             (
+                Some("arn:aws:kinesis:r:1:stream/c=visits"),
+                "visits",
+                Ok("comes in by arn:aws:kinesis:r:1:stream/c"),
+            ),
+            (
                 Some("arn:aws:sqs:r:1:q=visits;arn:aws:sqs:r:1:z=visits"),
                 "visits",
                 Err("takes its events from arn:aws:sqs:r:1:z: `terraform apply`"),
             ),
         ] {
-            match (check(event_sources, source), wanted) {
+            match (check(&found, event_sources, source), wanted) {
                 (Ok(said), Ok(wanted)) | (Err(said), Err(wanted)) => {
                     assert!(said.contains(wanted), "{said}");
                 }
                 (said, wanted) => panic!("{said:?}, wanted {wanted:?}"),
             }
         }
+        found.mappings.is_cut = true;
+        let said = check(&found, None, "visits").unwrap_err();
+        assert!(
+            said.contains("among the first 4, which were looked at, that takes"),
+            "{said}"
+        );
     }
 
     #[test]

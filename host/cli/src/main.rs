@@ -26,8 +26,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Parser;
 
-/// A fifth of the time of a small request is spent in the allocator: mimalloc takes half of what
-/// glibc's takes, and gives back what a large request freed.
+/// A fifth of the time of a small request was spent in glibc's allocator (`docs/benchmarks.md`).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

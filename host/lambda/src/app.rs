@@ -30,7 +30,10 @@ const COPIES: &str = "/tmp/wafer";
 pub(crate) async fn open() -> Result<Handler> {
     let project = setting("WAFER_PROJECT")?;
     let (online, objects) = (url("WAFER_STORE_ONLINE")?, url("WAFER_STORE_OBJECTS")?);
-    let sources = std::env::var("WAFER_EVENT_SOURCES").unwrap_or_default();
+    let sources = std::env::var_os("WAFER_EVENT_SOURCES").unwrap_or_default();
+    let sources = sources
+        .into_string()
+        .map_err(|_| anyhow::anyhow!("WAFER_EVENT_SOURCES is not text"))?;
     let sources = wafer_aws::EventSources::parse(&sources)?;
     let machine_clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let seed = getrandom::u64().context("the system has no random numbers")?;

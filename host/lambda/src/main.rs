@@ -48,8 +48,7 @@ use wafer_log::Destination;
 
 use handler::Handler;
 
-/// A fifth of the time of a small request is spent in the allocator: mimalloc takes half of what
-/// glibc's takes, and gives back what a large request freed.
+/// A fifth of the time of a small request was spent in glibc's allocator (`docs/benchmarks.md`).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
