@@ -227,8 +227,8 @@ fn a_lowered_limit_of_rejected_rows_counts_for_what_fills_a_staged_version() {
     };
     let report = project.json(&arguments(first, middle));
     assert_eq!(report["rows_rejected"], 1, "{report}");
-    // One of two rows was rejected, which is too many by now.
-    set_limit(&project, "g", "", "0.1");
+    // One row of four was rejected, of which the run of the first interval allowed more.
+    set_limit(&project, "g", "", "0.3");
     let report = project.json(&arguments(middle, last));
     assert_eq!(report["became_live"], false, "{report}");
     assert_eq!(
@@ -236,9 +236,10 @@ fn a_lowered_limit_of_rejected_rows_counts_for_what_fills_a_staged_version() {
         json!({"from": "2024-01-01T00:00:00Z", "to": "2024-01-03T00:00:00Z"}),
         "{report}"
     );
+    set_limit(&project, "g", "0.3", "0.2");
     let said = project.fails(&arguments(first, middle));
-    assert!(said.contains("1 of 2 rows were rejected"), "{said}");
-    set_limit(&project, "g", "0.1", "0.5");
+    assert!(said.contains("1 of 4 rows were rejected"), "{said}");
+    set_limit(&project, "g", "0.2", "0.3");
     let report = project.json(&arguments(first, middle));
     assert_eq!(report["became_live"], true, "{report}");
 }

@@ -37,8 +37,8 @@ use super::{Batch, Batches, Decoded, Request, guarded};
 use crate::plain_size::first_rows;
 use crate::unreadable;
 
-/// The address space that a worker may use beside what the file is allowed, in bytes. The program
-/// itself takes a part of it.
+/// The memory that a worker may use beside what the file is allowed, in bytes. The program itself
+/// takes a part of it.
 const MEMORY_BYTES: u64 = 512 << 20;
 /// The part of it that the program itself takes, and what it sends.
 const PROGRAM_BYTES: u64 = 256 << 20;
@@ -608,7 +608,7 @@ fn frame_limit(request: &Request, file_bytes: u64) -> u64 {
         .saturating_add(FRAME_ROOM)
 }
 
-/// Returns the address space that a worker may use for a file of this size.
+/// Returns the memory that a worker may use for a file of this size.
 fn memory_limit(file_bytes: u64) -> u64 {
     MEMORY_BYTES.saturating_add(file_bytes.saturating_mul(MEMORY_PER_BYTE))
 }
@@ -619,10 +619,11 @@ pub(super) fn decompressed_limit(file_bytes: u64) -> u64 {
     memory_limit(file_bytes) - PROGRAM_BYTES
 }
 
-/// Limits the memory of this process for a file of this size.
+/// Limits the memory of this process for a file of this size. What the system limits is address
+/// space, of which the allocator reserves up to half as much again as it uses.
 fn limit_memory(file_bytes: u64) {
     let maximum = getrlimit(Resource::As).maximum;
-    let wanted = memory_limit(file_bytes);
+    let wanted = memory_limit(file_bytes).saturating_mul(3) / 2;
     let limit = Rlimit {
         current: Some(maximum.map_or(wanted, |maximum| maximum.min(wanted))),
         maximum,
