@@ -8,6 +8,7 @@
 //!
 //! A kernel is fetched once; to fetch a newer one, delete its folder below the target folder.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -36,6 +37,8 @@ const MODULES: [&str; 8] = [
     "virtio_pci",
     "virtio_net",
 ];
+/// The keys by which Debian signs its archives.
+const KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// The certificates of authorities, which clients read before they connect to anything.
 const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// Memory of a machine in MiB. Its files are in memory as well, some 60 MiB. Lambda gives one
@@ -129,12 +132,17 @@ fn fetch(release: &str, folder: &Path) -> Result {
         let made = folder.join(made);
         fs::create_dir_all(&made).map_err(|e| format!("{}: {e}", made.display()))?;
     }
-    let key = "signed-by=/usr/share/keyrings/debian-archive-keyring.gpg";
-    let archive = "http://deb.debian.org";
-    let list = format!(
-        "deb [{key}] {archive}/debian {release} main\n\
-         deb [{key}] {archive}/debian-security {release}-security main\n"
-    );
+    let list: Vec<String> = archives()?
+        .iter()
+        .map(|archive| {
+            let suite = match archive.trim_end_matches('/').ends_with("-security") {
+                true => format!("{release}-security"),
+                false => release.to_owned(),
+            };
+            format!("deb [signed-by={KEYS}] {archive} {suite} main\n")
+        })
+        .collect();
+    let list = list.concat();
     fs::write(folder.join("sources.list"), list).map_err(|e| e.to_string())?;
     spawn(apt("apt-get", folder).arg("update"))?;
     let depends = output(apt("apt-cache", folder).args(["depends", NEWEST]))?;
@@ -173,6 +181,19 @@ fn fetch(release: &str, folder: &Path) -> Result {
         name.starts_with("vmlinuz-")
     })?;
     copy(&kernel, &folder.join("kernel"))
+}
+
+/// Returns the addresses of Debian's archives that this machine has its packages from.
+fn archives() -> Result<BTreeSet<String>> {
+    let mut list = Command::new("apt-get");
+    list.args(["indextargets", "--format", "$(REPO_URI)"]);
+    list.args(["Created-By: Packages", "Origin: Debian"]);
+    let found = output(&mut list)?;
+    let found: BTreeSet<String> = found.lines().map(ToOwned::to_owned).collect();
+    match found.is_empty() {
+        true => Err("apt has no packages of Debian, which has the kernels".to_owned()),
+        false => Ok(found),
+    }
 }
 
 /// Returns whether a file is a module of the kernel with this name.
