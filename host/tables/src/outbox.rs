@@ -9,8 +9,8 @@
 //! is, and only removes the rows from the outbox.
 //!
 //! A flush appends what was in the outbox when it began, and ends: however fast further events come
-//! in, each table gets its turn, and about one commit a flush. Flushes are made again and again, and
-//! skip their turn if another process flushes. Who needs one to be made waits for its turn, and
+//! in, each table gets its turn, and about one commit a flush. Flushes are made again and again,
+//! and skip their turn if another process flushes. Who needs one to be made waits for its turn, and
 //! takes a second lease meanwhile ([`NEXT_LEASE`]) that keeps others from beginning one.
 
 use std::collections::BTreeSet;
