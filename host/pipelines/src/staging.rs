@@ -9,9 +9,9 @@
 //! generation moves, and every process serves the new generation after its next look at the
 //! pointer.
 //!
-//! A new version whose old version has no rows is staged as well. It becomes live without a backfill
-//! ([`Pipelines::complete_staged`]) if the old version is still empty when every process writes to
-//! both.
+//! A new version whose old version has no rows is staged as well. It becomes live without a
+//! backfill ([`Pipelines::complete_staged`]) if the old version is still empty when every process
+//! writes to both.
 //!
 //! # Nothing is missing in the version that becomes live
 //!
@@ -397,17 +397,16 @@ impl Pipelines {
     /// Returns the span of event times that the staged table of a job must be filled for.
     async fn span_to_fill(&self, job: &Job) -> Result<Option<Interval>> {
         let applied = self.context.applied();
-        let (Some(recorded), Some(live)) = (
-            applied.pointer.spans.get(&job.target.table.name),
-            applied.live.groups.get(&job.target.group.name),
-        ) else {
+        let table = &job.target.table.name;
+        let live = applied.live.groups.get(&job.target.group.name);
+        let Some(live) = live.filter(|live| live.table() != *table) else {
             return Ok(None);
         };
         let takes_events =
             job.source.kind.takes_events() || is_written_by_events(&applied.live, &live.name);
         match takes_events {
             // Events that came in since are in both versions.
-            true => Ok(Some(*recorded)),
+            true => Ok(applied.pointer.spans.get(table).copied()),
             false => self.event_times(&live.table()).await,
         }
     }

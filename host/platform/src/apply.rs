@@ -7,8 +7,8 @@
 //! If a group has a new version, the generation is staged instead: the old definitions stay live,
 //! and events are written to both versions. The generation becomes live when the new version is
 //! filled. What it must be filled for is found out by its first backfill, when every process writes
-//! to both (`staging.rs` of the pipelines). If the old version has no rows, [`Platform::apply`] waits
-//! for that itself, and makes the generation live if none came in meanwhile.
+//! to both (`staging.rs` of the pipelines). If the old version has no rows, [`Platform::apply`]
+//! waits for that itself, and makes the generation live if none came in meanwhile.
 //!
 //! A generation whose artifact is damaged or missing is written again if its definitions are the
 //! wanted ones. Otherwise it is replaced, unless rows could be lost to requests by that: it alone
@@ -94,8 +94,8 @@ impl Platform {
     /// The generation is staged if groups have new versions that must be filled first, which the
     /// plan then names, and `go_live` waits for them. Otherwise it is live when this returns. Where
     /// events may be on their way to a version that is replaced, this takes some seconds, half a
-    /// minute on AWS, which `progress` is told. Definitions that are applied already are not written
-    /// again, unless an earlier version of Wafer wrote them, in another form.
+    /// minute on AWS, which `progress` is told. Definitions that are applied already are not
+    /// written again, unless an earlier version of Wafer wrote them, in another form.
     ///
     /// # Errors
     /// Returns the errors of [`plan`](Self::plan) and of the stores, and [`Kind::Conflict`] when
