@@ -145,6 +145,51 @@ fn events_of_a_push_that_began_before_a_new_version_was_staged_are_in_it() {
     assert_eq!(project.offline("sums_v1"), project.offline("sums_v2"));
 }
 
+/// A new version of a group without rows is live after `wafer apply`, which waits until no event
+/// can be missing in it, and says so. An event that comes in meanwhile is filled in.
+#[test]
+fn events_that_come_in_while_an_empty_version_is_replaced_are_in_the_new_one() {
+    let project = ledger("").applied_with("entries.ndjson", "");
+    let apply = |version: &str| {
+        project.replace("[groups.sums]\n", &format!("[groups.sums]\n{version}\n"));
+        project.command(&["apply"])
+    };
+    let output = apply("version = 2").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(
+        said.contains("s until every process writes events to the new version of sums"),
+        "{said}"
+    );
+    let live = project.json(&["plan"]);
+    assert_eq!(live["changes"], json!([]), "{live}");
+
+    project.replace("[groups.sums]\nversion = 2\n", "[groups.sums]\n");
+    let mut applying = apply("version = 3").stdout(Stdio::null()).spawn().unwrap();
+    let mut accepted = 0;
+    for number in 0..1_440 {
+        let time = format!("2020-01-10T{:02}:{:02}:00Z", number / 60, number % 60);
+        let file = project.write("push.ndjson", lines(&[entry("a", &time, number, 1.0, "x")]));
+        let file = file.to_str().unwrap();
+        let arguments = ["push", "entries", file, "--clock", "2020-01-30T23:59:30Z,0"];
+        // One that takes too long is refused, and none of it is durable.
+        let output = project.command(&arguments).output().unwrap();
+        accepted += i32::from(output.status.success());
+        if applying.try_wait().unwrap().is_some() {
+            break;
+        }
+    }
+    assert!(applying.wait().unwrap().success());
+    let changes = &project.json(&["plan"])["changes"];
+    if *changes != json!([]) {
+        let span = ["--from", "2020-01-10", "--to", "2020-01-11"];
+        let report = project.json(&[&["backfill", "sums"][..], &span[..]].concat());
+        assert_eq!(report["became_live"], true, "{report}");
+    }
+    assert_eq!(count_of(&project, "a"), accepted);
+    assert_eq!(project.json(&["plan"])["changes"], json!([]));
+}
+
 /// A nullable column may be added to a version that is in use. It is null in earlier rows.
 #[test]
 fn nullable_columns_are_added_to_a_version_of_a_group() {

@@ -83,8 +83,8 @@ impl Dynamo {
     }
 
     /// Finishes abandoned commits, and assigns numbers to complete commits that have none. Returns
-    /// the names of commits that are still unfinished.
-    async fn number_commits(&self) -> Result<Vec<String>> {
+    /// the names of commits that are still unfinished, and of those for which there is no number.
+    async fn number_commits(&self) -> Result<(Vec<String>, Vec<String>)> {
         let names = self.outbox.names(self.listed_from()).await?;
         let taken = self.outbox.numbered_names(&self.table).await?;
         let new: Vec<CommitName> = names
@@ -118,11 +118,11 @@ impl Dynamo {
                 complete.push(name);
             }
         }
-        self.outbox.assign_numbers(&self.table, &complete).await?;
+        let left_out = self.outbox.assign_numbers(&self.table, &complete).await?;
         if let Some(error) = failure {
             tracing::warn!("a commit that nobody finished is tried again: {error}");
         }
-        Ok(unfinished)
+        Ok((unfinished, left_out))
     }
 
     /// Returns the time from which on commits may exist; earlier ones are all removed. Allows for
@@ -558,9 +558,11 @@ impl wafer_store::Outbox for Dynamo {
     }
 
     async fn waiting(&self) -> Result<Waiting> {
+        let (unfinished, left_out) = self.number_commits().await?;
         Ok(Waiting {
-            unfinished: self.number_commits().await?,
             tables: self.outbox.waiting(&self.table).await?,
+            unfinished,
+            left_out,
         })
     }
 

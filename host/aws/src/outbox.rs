@@ -368,32 +368,34 @@ impl Outbox {
     }
 
     /// Assigns numbers to the complete commits that have none, as far as the journal has room.
+    /// Returns the names of those that are left out, because it has none.
     pub(crate) async fn assign_numbers(
         &self,
         table: &Table,
         complete: &[CommitName],
-    ) -> Result<()> {
+    ) -> Result<Vec<String>> {
         let mut complete = complete.to_vec();
         complete.sort();
-        let mut left_out = 0;
+        let mut left_out = Vec::new();
         let journal = change_journal(table, |journal| {
             let known: BTreeSet<&String> = journal.commits.values().collect();
             let names = complete.iter().map(ToString::to_string);
-            let new: Vec<String> = names.filter(|name| !known.contains(name)).collect();
+            let mut new: Vec<String> = names.filter(|name| !known.contains(name)).collect();
             let room = MAX_NUMBERED.saturating_sub(journal.commits.len());
-            left_out = new.len().saturating_sub(room);
-            let is_changed = !new.is_empty() && room > 0;
-            for name in new.into_iter().take(room) {
+            left_out = new.split_off(room.min(new.len()));
+            let is_changed = !new.is_empty();
+            for name in new {
                 journal.last += 1;
                 journal.commits.insert(journal.last, name);
             }
             is_changed
         })
         .await?;
-        if left_out > 0 {
-            self.log_blocking_tables(table, &journal, left_out).await?;
+        if !left_out.is_empty() {
+            let count = left_out.len();
+            self.log_blocking_tables(table, &journal, count).await?;
         }
-        Ok(())
+        Ok(left_out)
     }
 
     /// Logs which tables the oldest commit waits for, when the journal is full.
@@ -425,17 +427,17 @@ impl Outbox {
         Ok(names.flatten().collect())
     }
 
-    /// Returns the tables that have numbered rows, with the number of rows.
+    /// Returns the tables that have numbered rows, with the sequence number of the last one.
     pub(crate) async fn waiting(&self, table: &Table) -> Result<Vec<(String, u64)>> {
         let (journal, _) = read_journal(table).await?;
         let mut waiting: BTreeMap<String, u64> = BTreeMap::new();
         for (number, _, record) in self.numbered(table, &journal).await? {
             let Some(record) = record else { continue };
             for name in record.waits_for(number, &journal.trimmed) {
-                let trimmed = journal.trimmed.get(name).copied().unwrap_or(0);
-                let last = record.last(name, number).unwrap_or(trimmed);
-                let first = sequence(number, 0).max(trimmed + 1);
-                *waiting.entry(name.to_owned()).or_default() += last + 1 - first;
+                if let Some(last) = record.last(name, number) {
+                    let known = waiting.entry(name.to_owned()).or_default();
+                    *known = last.max(*known);
+                }
             }
         }
         Ok(waiting.into_iter().collect())

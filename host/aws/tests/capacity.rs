@@ -121,8 +121,8 @@ impl Environment {
     }
 
     async fn apply(&self, definitions: Definitions) {
-        let applied = self.platform.apply(definitions, GoLive::AtOnce).await;
-        assert_eq!(applied.unwrap().changes.len(), DEFINITIONS);
+        let applied = self.platform.apply(definitions, GoLive::AtOnce, &());
+        assert_eq!(applied.await.unwrap().changes.len(), DEFINITIONS);
     }
 
     fn has(&self, definitions: &Definitions) -> bool {

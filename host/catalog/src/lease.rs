@@ -54,6 +54,16 @@ impl Context {
         }
     }
 
+    /// Returns whether somebody has claimed a piece of work.
+    ///
+    /// # Errors
+    /// Returns the errors of the metadata store.
+    pub async fn is_leased(&self, name: &str) -> Result<bool> {
+        let metadata = self.components().stores.metadata.as_ref();
+        let name = format!("{}/{name}", self.project());
+        Lease::is_held(metadata, &name, self.machine_now()).await
+    }
+
     /// Renews a lease in the background until the returned guard is taken or ended.
     pub fn renewed(&self, mut lease: Lease) -> RenewedLease {
         let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();

@@ -9,6 +9,10 @@
 //! generation moves, and every process serves the new generation after its next look at the
 //! pointer.
 //!
+//! A new version whose old version has no rows is staged as well. It becomes live without a
+//! backfill ([`Pipelines::complete_staged`]) if the old version is still empty when every process
+//! writes to both.
+//!
 //! # Nothing is missing in the version that becomes live
 //!
 //! Processes do not learn of a staged version at the same moment. One that has not looked at the
@@ -36,13 +40,15 @@
 //!   (`run.rs`). The event times of a version that only runs write are asked for under that lease
 //!   by each backfill.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time;
 
+use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use wafer_catalog::{
-    Applied, DEFINITIONS_AGE, Definitions, Generation, GroupDef, Pointer, RunRecord, TableDef,
+    Applied, DEFINITIONS_AGE, Definitions, Generation, GroupDef, Pointer, Progress, RenewedLease,
+    RunRecord, TableDef,
 };
 use wafer_core::rules::Interval;
 use wafer_core::{DataType, Duration};
@@ -96,9 +102,11 @@ impl Pipelines {
         )))
     }
 
-    /// Returns whether definitions would replace a version of a group by another one.
-    pub fn replaces_versions(&self, wanted: &Definitions) -> bool {
-        !replaced(&self.context.definitions(), wanted).is_empty()
+    /// Returns the tables of versions of groups by which definitions would replace others.
+    pub fn replacing_tables(&self, wanted: &Definitions) -> Vec<String> {
+        let live = self.context.definitions();
+        let groups = replaced(&live, wanted);
+        groups.iter().map(|(_, group)| group.table()).collect()
     }
 
     /// Returns the tables of new group versions that would replace versions with rows, and are
@@ -191,12 +199,7 @@ impl Pipelines {
     /// Returns the errors of [`settle_events`](Self::settle_events).
     pub(crate) async fn settle(&self) -> Result<()> {
         while let Some((applied, staged)) = self.unsettled() {
-            let groups = replaced(&applied.live, &staged);
-            let takes_events = |(live, _): &(&GroupDef, &GroupDef)| {
-                is_written_by_events(&applied.live, &live.name)
-                    || is_written_by_events(&staged, &live.name)
-            };
-            if groups.iter().any(takes_events) {
+            if !replaced_by_events(&applied.live, &staged).is_empty() {
                 self.settle_events().await?;
             }
             self.record_spans(&applied, &staged).await?;
@@ -220,13 +223,126 @@ impl Pipelines {
     /// # Errors
     /// Returns the errors of [`flush_finished`](wafer_tables::Tables::flush_finished).
     pub async fn settle_events(&self) -> Result<()> {
+        tokio::time::sleep(self.settle_time()).await;
+        self.tables.flush_finished().await
+    }
+
+    /// Returns how long [`settle_events`](Self::settle_events) waits before it appends anything.
+    fn settle_time(&self) -> time::Duration {
         let commit = self.context.components().stores.online.commits_within();
         let micros = DEFINITIONS_AGE
             .as_micros()
             .saturating_add(commit.as_micros());
         let longest = time::Duration::from_micros(u64::try_from(micros).unwrap_or(0));
-        tokio::time::sleep(longest * 3 / 2).await;
-        self.tables.flush_finished().await
+        longest * 3 / 2
+    }
+
+    /// Makes a staged generation live if there is nothing to fill its versions of groups from: the
+    /// versions that they replace had no rows when every process wrote events to both, which this
+    /// waits for. Returns the tables that must be filled first, and nothing if it is live.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Conflict`] when other definitions were applied meanwhile, and the errors of
+    /// [`settle_events`](Self::settle_events).
+    pub async fn complete_staged(
+        &self,
+        staged: Generation,
+        progress: &dyn Progress,
+    ) -> Result<Vec<String>> {
+        let applied = self.context.applied();
+        let Some(definitions) = staged_as(&applied, staged) else {
+            return Err(replaced_meanwhile());
+        };
+        let Some(leases) = self.leases_of_runs(&applied.live, definitions).await? else {
+            // What is run now goes to the old version.
+            return Ok(self.replacing_tables(definitions));
+        };
+        let work = self.complete_without_runs(staged, progress);
+        let mut work: BoxFuture<'_, Result<Vec<String>>> = Box::pin(work);
+        for lease in leases {
+            work = Box::pin(lease.during(work));
+        }
+        work.await
+    }
+
+    /// Completes a staged generation. The caller must hold the leases of the pipelines that write
+    /// the groups, so that no run writes to the versions that are about to be replaced.
+    async fn complete_without_runs(
+        &self,
+        staged: Generation,
+        progress: &dyn Progress,
+    ) -> Result<Vec<String>> {
+        if let Some((applied, definitions)) = self.unsettled() {
+            let groups = replaced_by_events(&applied.live, &definitions);
+            if !groups.is_empty() {
+                progress.stage(&waiting_text(&groups, self.settle_time()));
+            }
+        }
+        self.settle().await?;
+        self.live_unless_to_fill(staged).await
+    }
+
+    /// Makes a staged generation live, if none of its tables is left to be filled. Returns those
+    /// that are.
+    async fn live_unless_to_fill(&self, staged: Generation) -> Result<Vec<String>> {
+        let applied = self.context.applied();
+        let Some(definitions) = staged_as(&applied, staged) else {
+            return match applied.pointer.live.number == staged.number {
+                true => Ok(Vec::new()),
+                false => Err(replaced_meanwhile()),
+            };
+        };
+        let by_events = replaced_by_events(&applied.live, definitions);
+        let mut left = Vec::new();
+        for (live, group) in replaced(&applied.live, definitions) {
+            let table = group.table();
+            // Events that came in since the spans were recorded are in both versions.
+            let has_rows = match by_events.contains(group.name.as_str()) {
+                true => applied.pointer.spans.contains_key(&table),
+                false => self.has_rows(&live.table()).await?,
+            };
+            if has_rows && !self.is_filled(&table, Some(staged)).await? {
+                left.push(table);
+            }
+        }
+        if left.is_empty() {
+            self.make_live(&applied, staged).await?;
+        }
+        Ok(left)
+    }
+
+    /// Acquires the leases of all pipelines that write a group of which a version is replaced.
+    /// Returns `None` if one of them is being run.
+    async fn leases_of_runs(
+        &self,
+        live: &Definitions,
+        staged: &Definitions,
+    ) -> Result<Option<Vec<RenewedLease>>> {
+        let mut leases = Vec::new();
+        for pipeline in pipelines_of_replaced(live, staged) {
+            match self.run_lease(pipeline).await {
+                Ok(lease) => leases.push(lease),
+                Err(error) => {
+                    for lease in leases {
+                        lease.end().await;
+                    }
+                    return match error.kind() {
+                        Kind::Conflict => Ok(None),
+                        _ => Err(error),
+                    };
+                }
+            }
+        }
+        Ok(Some(leases))
+    }
+
+    /// Makes the staged generation of what is applied live.
+    async fn make_live(&self, applied: &Applied, staged: Generation) -> Result<()> {
+        let pointer = Pointer {
+            live: staged,
+            ..Pointer::default()
+        };
+        self.context.point(pointer, applied).await
     }
 
     /// Records the event times that the replaced versions have now as those that the staged tables
@@ -281,17 +397,16 @@ impl Pipelines {
     /// Returns the span of event times that the staged table of a job must be filled for.
     async fn span_to_fill(&self, job: &Job) -> Result<Option<Interval>> {
         let applied = self.context.applied();
-        let (Some(recorded), Some(live)) = (
-            applied.pointer.spans.get(&job.target.table.name),
-            applied.live.groups.get(&job.target.group.name),
-        ) else {
+        let table = &job.target.table.name;
+        let live = applied.live.groups.get(&job.target.group.name);
+        let Some(live) = live.filter(|live| live.table() != *table) else {
             return Ok(None);
         };
         let takes_events =
             job.source.kind.takes_events() || is_written_by_events(&applied.live, &live.name);
         match takes_events {
             // Events that came in since are in both versions.
-            true => Ok(Some(*recorded)),
+            true => Ok(applied.pointer.spans.get(table).copied()),
             false => self.event_times(&live.table()).await,
         }
     }
@@ -344,13 +459,54 @@ impl Pipelines {
         if generation.number != staged.number || !self.to_fill(definitions).await?.is_empty() {
             return Ok(false);
         }
-        let pointer = Pointer {
-            live: generation,
-            ..Pointer::default()
-        };
-        self.context.point(pointer, &applied).await?;
+        self.make_live(&applied, generation).await?;
         Ok(true)
     }
+}
+
+/// Returns the staged definitions, if they are of this generation.
+fn staged_as(applied: &Applied, generation: Generation) -> Option<&Definitions> {
+    let staged = applied.pointer.staged?;
+    let is_same = staged.number == generation.number;
+    applied.staged.as_deref().filter(|_| is_same)
+}
+
+/// The error for definitions that were staged, and that others took the place of.
+fn replaced_meanwhile() -> Error {
+    let message = "other definitions were applied by somebody else meanwhile; look at `wafer plan`, and \
+                   apply these again";
+    Error::new(Kind::Conflict, message)
+}
+
+/// Says what is waited for before new versions of groups become live.
+fn waiting_text(groups: &BTreeSet<&str>, time: time::Duration) -> String {
+    let groups: Vec<&str> = groups.iter().copied().collect();
+    format!(
+        "waiting {} s until every process writes events to the new version of {}, so that none is missing \
+         in it",
+        time.as_secs_f64(),
+        groups.join(", ")
+    )
+}
+
+/// Returns the names of the groups that have another version in the wanted definitions than in the
+/// live ones, and that events are written to by one of them.
+fn replaced_by_events<'a>(live: &'a Definitions, wanted: &'a Definitions) -> BTreeSet<&'a str> {
+    let names = replaced(live, wanted);
+    let names = names.into_iter().map(|(_, group)| group.name.as_str());
+    let takes_events =
+        |name: &&str| is_written_by_events(live, name) || is_written_by_events(wanted, name);
+    names.filter(takes_events).collect()
+}
+
+/// Returns the names of the pipelines that write the groups of which a version is replaced, by the
+/// live definitions or by the wanted ones.
+fn pipelines_of_replaced<'a>(live: &'a Definitions, wanted: &'a Definitions) -> BTreeSet<&'a str> {
+    let groups = replaced(live, wanted);
+    let is_replaced = |name: &str| groups.iter().any(|(group, _)| group.name == name);
+    let pipelines = live.pipelines.iter().chain(&wanted.pipelines);
+    let writing = pipelines.filter(|(_, pipeline)| is_replaced(&pipeline.group));
+    writing.map(|(name, _)| name.as_str()).collect()
 }
 
 /// Returns the groups that have another version in the wanted definitions than in the live ones:

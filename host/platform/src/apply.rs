@@ -4,10 +4,11 @@
 //! generation. Then it moves the pointer `PROJECT/applied`, which makes the generation live, so
 //! that all definitions change at once.
 //!
-//! If a group has a new version and its old version has rows, the generation is staged instead:
-//! the old definitions stay live, and events are written to both versions. The generation becomes
-//! live when the new version is filled. What it must be filled for is found out by its first
-//! backfill, when every process writes to both (`staging.rs` of the pipelines).
+//! If a group has a new version, the generation is staged instead: the old definitions stay live,
+//! and events are written to both versions. The generation becomes live when the new version is
+//! filled. What it must be filled for is found out by its first backfill, when every process writes
+//! to both (`staging.rs` of the pipelines). If the old version has no rows, [`Platform::apply`]
+//! waits for that itself, and makes the generation live if none came in meanwhile.
 //!
 //! A generation whose artifact is damaged or missing is written again if its definitions are the
 //! wanted ones. Otherwise it is replaced, unless rows could be lost to requests by that: it alone
@@ -19,7 +20,8 @@ use std::sync::Arc;
 
 use futures::future::try_join_all;
 use wafer_catalog::{
-    Damaged, Definitions, Generation, GroupDef, MadeBy, Plan, Pointer, UNKNOWN_SPAN, blocking,
+    Damaged, Definitions, Generation, GroupDef, MadeBy, Plan, Pointer, Progress, UNKNOWN_SPAN,
+    blocking,
 };
 use wafer_pipelines::{Created, WrittenTable, missing_files, written_tables};
 use wafer_store::{Error, Kind, Result};
@@ -90,15 +92,22 @@ impl Platform {
     /// Applies definitions as a new generation, and returns what changed.
     ///
     /// The generation is staged if groups have new versions that must be filled first, which the
-    /// plan then names, and `go_live` waits for them. Otherwise it is live at once. Definitions
-    /// that are applied already are not written again, unless an earlier version of Wafer wrote
-    /// them, in another form.
+    /// plan then names, and `go_live` waits for them. Otherwise it is live when this returns. Where
+    /// events may be on their way to a version that is replaced, this takes some seconds, half a
+    /// minute on AWS, which `progress` is told. Definitions that are applied already are not
+    /// written again, unless an earlier version of Wafer wrote them, in another form.
     ///
     /// # Errors
     /// Returns the errors of [`plan`](Self::plan) and of the stores, and [`Kind::Conflict`] when
     /// another process applies definitions at the same time.
-    pub async fn apply(&self, wanted: Definitions, go_live: GoLive) -> Result<Plan> {
-        let replaces = self.pipelines.replaces_versions(&wanted) || self.damaged_live().is_some();
+    pub async fn apply(
+        &self,
+        wanted: Definitions,
+        go_live: GoLive,
+        progress: &dyn Progress,
+    ) -> Result<Plan> {
+        let is_damaged = self.damaged_live().is_some();
+        let replaces = is_damaged || !self.pipelines.replacing_tables(&wanted).is_empty();
         if replaces {
             // All rows of an old version may still be in the outbox.
             self.tables.flush_finished().await?;
@@ -108,11 +117,11 @@ impl Platform {
         warnings.append(&mut plan.warnings);
         plan.warnings = warnings;
         self.make_tables(&wanted).await?;
-        let to_fill = match go_live {
-            GoLive::AtOnce => Vec::new(),
-            GoLive::WhenFilled => std::mem::take(&mut plan.staged),
+        let to_fill = std::mem::take(&mut plan.staged);
+        let (to_fill, to_stage) = match go_live {
+            GoLive::AtOnce => (Vec::new(), Vec::new()),
+            GoLive::WhenFilled => (to_fill, self.pipelines.replacing_tables(&wanted)),
         };
-        plan.staged = Vec::new();
         let applied = self.context.applied();
         if applied.is_only(&wanted) {
             return Ok(plan);
@@ -124,13 +133,27 @@ impl Platform {
         if let Some(dropped) = applied.staged.as_ref().filter(|staged| ***staged != wanted) {
             self.pipelines.forget_filled(dropped).await?;
         }
-        let generation = self.context.write_generation(&wanted).await?;
-        let pointer = pointer_to(generation, applied.pointer.live, &to_fill);
-        self.context.point(pointer, &applied).await?;
-        if replaces && to_fill.is_empty() {
+        // An apply that was interrupted while it waited has staged them.
+        let is_staged = applied.staged.as_deref() == Some(&wanted) && !to_stage.is_empty();
+        let generation = match applied.pointer.staged.filter(|_| is_staged) {
+            Some(staged) => staged,
+            None => {
+                let generation = self.context.write_generation(&wanted).await?;
+                let pointer = pointer_to(generation, applied.pointer.live, &to_stage);
+                self.context.point(pointer, &applied).await?;
+                generation
+            }
+        };
+        plan.staged = match to_stage.is_empty() || !to_fill.is_empty() {
+            true => to_fill,
+            false => {
+                let pipelines = &self.pipelines;
+                pipelines.complete_staged(generation, progress).await?
+            }
+        };
+        if replaces && plan.staged.is_empty() {
             self.pipelines.record_live(&wanted, generation).await?;
         }
-        plan.staged = to_fill;
         Ok(plan)
     }
 
@@ -244,15 +267,15 @@ impl Platform {
     }
 }
 
-/// Returns the pointer by which a generation is live, or staged if tables have to be filled first.
-fn pointer_to(generation: Generation, live: Generation, to_fill: &[String]) -> Pointer {
-    if to_fill.is_empty() {
+/// Returns the pointer by which a generation is live, or staged if it has tables of new versions.
+fn pointer_to(generation: Generation, live: Generation, to_stage: &[String]) -> Pointer {
+    if to_stage.is_empty() {
         return Pointer {
             live: generation,
             ..Pointer::default()
         };
     }
-    let spans = to_fill.iter().map(|table| (table.clone(), UNKNOWN_SPAN));
+    let spans = to_stage.iter().map(|table| (table.clone(), UNKNOWN_SPAN));
     Pointer {
         live,
         staged: Some(generation),

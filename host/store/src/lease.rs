@@ -147,6 +147,17 @@ impl Lease {
         }
     }
 
+    /// Returns whether a holder has the lease on `name` at the time `now`.
+    ///
+    /// # Errors
+    /// Returns the errors of the store.
+    pub async fn is_held(store: &dyn MetadataStore, name: &str, now: Timestamp) -> Result<bool> {
+        let Some(stored) = store.get(&format!("lease/{name}")).await? else {
+            return Ok(false);
+        };
+        Ok(read_claim(name, &stored.value)?.expires > now)
+    }
+
     /// Releases the lease. It is not an error if the lease was lost before.
     ///
     /// # Errors

@@ -234,11 +234,12 @@ impl Outbox for MemoryStore {
 
     async fn waiting(&self) -> Result<Waiting> {
         let content = self.content();
-        let tables = content.outbox.iter().filter(|(_, rows)| !rows.is_empty());
-        let tables = tables.map(|(table, rows)| (table.clone(), rows.len() as u64));
+        let last = |(table, rows): (&String, &BTreeMap<u64, OutboxRow>)| {
+            Some((table.clone(), *rows.keys().next_back()?))
+        };
         Ok(Waiting {
-            tables: tables.collect(),
-            unfinished: Vec::new(),
+            tables: content.outbox.iter().filter_map(last).collect(),
+            ..Waiting::default()
         })
     }
 

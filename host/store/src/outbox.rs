@@ -44,10 +44,13 @@ pub struct OutboxEntry {
 /// What waits in the outbox.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Waiting {
-    /// Tables that have rows in the outbox, with the number of rows.
+    /// Tables that have rows in the outbox, with the sequence number of the last one.
     pub tables: Vec<(String, u64)>,
     /// Names of commits that are not finished yet; their rows are not in the outbox yet.
     pub unfinished: Vec<String>,
+    /// Names of finished commits whose rows cannot be read yet, because there are too many others
+    /// before them. They can be read when those are trimmed.
+    pub left_out: Vec<String>,
 }
 
 /// Holds the rows that [`commit_events`](crate::OnlineStore::commit_events) wrote for the offline

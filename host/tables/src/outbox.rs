@@ -7,7 +7,13 @@
 //! identity, and a table accepts it only if the table has exactly the rows before it. If a flush
 //! dies after its commit, the next one finds out by the transaction identity how far the table
 //! is, and only removes the rows from the outbox.
+//!
+//! A flush appends what was in the outbox when it began, and ends: however fast further events come
+//! in, each table gets its turn, and about one commit a flush. Flushes are made again and again,
+//! and skip their turn if another process flushes. Who needs one to be made waits for its turn, and
+//! takes a second lease meanwhile ([`NEXT_LEASE`]) that keeps others from beginning one.
 
+use std::collections::BTreeSet;
 use std::time;
 
 use arrow_array::{ArrayRef, RecordBatch};
@@ -27,6 +33,15 @@ const MAX_ROWS: usize = 50_000;
 /// How long the lease of a flush lasts. It is renewed before each commit.
 const LEASE_DURATION: Duration = Duration::from_secs(30);
 
+/// The name of the lease of a flush.
+const LEASE_NAME: &str = "flush";
+
+/// The name of the lease of somebody who waits for that of a flush.
+const NEXT_LEASE: &str = "flush-next";
+
+/// How long the lease of somebody who waits lasts. It is renewed with each attempt.
+const NEXT_DURATION: Duration = Duration::from_secs(3);
+
 /// The error message for a flush that waited too long for another process.
 const BUSY_MESSAGE: &str =
     "another process has been appending to the offline tables for a minute; try again";
@@ -39,30 +54,67 @@ pub struct FlushReport {
     pub rows: u64,
     /// Whether another process was flushing, so that this flush did nothing.
     pub busy: bool,
-    /// The names of event commits that are not finished yet. Their rows are not in the outbox yet.
+    /// The names of event commits that are not finished yet, or for whose rows the outbox has no
+    /// room yet. Their rows are not in the tables.
     pub unfinished: Vec<String>,
 }
 
+/// The attempts of somebody who waits, ten in a second, for up to a minute.
+struct Attempts(u32);
+
+impl Attempts {
+    fn new() -> Self {
+        Self(600)
+    }
+
+    /// Waits before another attempt. Returns false, without waiting, when the time is over.
+    async fn wait(&mut self) -> bool {
+        let Some(left) = self.0.checked_sub(1) else {
+            return false;
+        };
+        self.0 = left;
+        tokio::time::sleep(time::Duration::from_millis(100)).await;
+        true
+    }
+}
+
 impl Tables {
-    /// Appends everything in the outbox to the offline tables, unless another process does so.
+    /// Appends what is in the outbox now to the offline tables, unless another process does so or
+    /// waits to do so.
     ///
     /// # Errors
     /// Returns the errors of the stores. Rows stay in the outbox until they are committed.
     pub async fn flush(&self) -> Result<FlushReport> {
-        let mut report = FlushReport::default();
-        let Stores {
-            outbox, metadata, ..
-        } = &self.context.components().stores;
+        let outbox = &self.context.components().stores.outbox;
         if !outbox.has_rows().await? {
-            return Ok(report);
+            return Ok(FlushReport::default());
         }
-        let Leased::Mine(mut lease) = self.context.lease("flush", LEASE_DURATION).await? else {
-            return Ok(FlushReport {
-                busy: true,
-                ..report
-            });
-        };
+        if !self.context.is_leased(NEXT_LEASE).await?
+            && let Leased::Mine(lease) = self.context.lease(LEASE_NAME, LEASE_DURATION).await?
+        {
+            return self.flush_under(lease).await;
+        }
+        Ok(FlushReport {
+            busy: true,
+            ..FlushReport::default()
+        })
+    }
+
+    /// Appends what is in the outbox now to the offline tables, when it is this process's turn.
+    async fn flush_in_turn(&self) -> Result<FlushReport> {
+        let outbox = &self.context.components().stores.outbox;
+        if !outbox.has_rows().await? {
+            return Ok(FlushReport::default());
+        }
+        let lease = self.outbox_lease().await?;
+        self.flush_under(lease).await
+    }
+
+    /// Appends what is in the outbox now to the offline tables, and releases the lease.
+    async fn flush_under(&self, mut lease: Lease) -> Result<FlushReport> {
+        let mut report = FlushReport::default();
         let flushed = self.flush_tables(&mut lease, &mut report).await;
+        let metadata = &self.context.components().stores.metadata;
         lease.release(metadata.as_ref()).await?;
         flushed.map(|()| report)
     }
@@ -80,34 +132,51 @@ impl Tables {
         Ok(age.unwrap_or_default().max(Duration::ZERO))
     }
 
-    /// Flushes all tables that have rows in the outbox; returns the first error.
+    /// Flushes what is in the outbox now, also what there is no room for before other rows have
+    /// left it.
     async fn flush_tables(&self, lease: &mut Lease, report: &mut FlushReport) -> Result<()> {
+        let mut left_out = self.flush_readable(lease, report).await?;
+        while !left_out.is_empty() {
+            let before = left_out.len();
+            let still = self.flush_readable(lease, report).await?;
+            left_out.retain(|commit| still.contains(commit));
+            if left_out.len() == before {
+                // Another process goes on with the tables.
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Flushes all tables that have rows in the outbox; returns the first error. Returns the names
+    /// of the commits for whose rows there was no room.
+    async fn flush_readable(
+        &self,
+        lease: &mut Lease,
+        report: &mut FlushReport,
+    ) -> Result<BTreeSet<String>> {
         let waiting = self.context.components().stores.outbox.waiting().await?;
         report.unfinished = waiting.unfinished;
+        report.unfinished.extend_from_slice(&waiting.left_out);
         let mut failure = None;
-        for (table, _) in waiting.tables {
+        for (table, last) in waiting.tables {
             // An error of one table does not keep the others from being flushed.
-            if let Err(error) = self.flush_table(&table, lease, report).await {
+            if let Err(error) = self.flush_table(&table, last, lease, report).await {
                 failure.get_or_insert(error);
             }
         }
-        failure.map_or(Ok(()), Err)
+        let left_out = waiting.left_out.into_iter().collect();
+        failure.map_or(Ok(left_out), Err)
     }
 
-    /// Appends everything in the outbox to the offline tables; waits for another process that
+    /// Appends what is in the outbox now to the offline tables; waits for another process that
     /// does so, for up to a minute.
     ///
     /// # Errors
     /// Returns [`Kind::Conflict`] when the other process does not finish in time, and the errors
     /// of the stores.
     pub async fn flush_all(&self) -> Result<()> {
-        for _ in 0..600 {
-            if !self.flush().await?.busy {
-                return Ok(());
-            }
-            tokio::time::sleep(time::Duration::from_millis(100)).await;
-        }
-        Err(Error::new(Kind::Conflict, BUSY_MESSAGE))
+        self.flush_in_turn().await.map(drop)
     }
 
     /// Appends everything to the offline tables that was committed before the call, also by commits
@@ -118,38 +187,29 @@ impl Tables {
     /// [`Kind::Unavailable`] when a commit is not finished within that time, and the errors of the
     /// stores.
     pub async fn flush_finished(&self) -> Result<()> {
-        let mut waiting: Option<Vec<String>> = None;
-        for _ in 0..600 {
-            let FlushReport {
-                busy, unfinished, ..
-            } = self.flush().await?;
-            if !busy {
-                let mut rest = waiting.unwrap_or_else(|| unfinished.clone());
-                rest.retain(|commit| unfinished.contains(commit));
-                if rest.is_empty() {
-                    return Ok(());
-                }
-                waiting = Some(rest);
-            }
-            tokio::time::sleep(time::Duration::from_millis(100)).await;
-        }
-        Err(match waiting {
-            None => Error::new(Kind::Conflict, BUSY_MESSAGE),
-            Some(commits) => {
+        let mut commits = self.flush_in_turn().await?.unfinished;
+        let mut attempts = Attempts::new();
+        while !commits.is_empty() {
+            if !attempts.wait().await {
                 let message = format!(
                     "{} commits of events have not been finished for a minute; try again",
                     commits.len()
                 );
-                Error::new(Kind::Unavailable, message)
+                return Err(Error::new(Kind::Unavailable, message));
             }
-        })
+            let unfinished = self.flush_in_turn().await?.unfinished;
+            commits.retain(|commit| unfinished.contains(commit));
+        }
+        Ok(())
     }
 
-    /// Appends the rows of one table, in commits of at most [`MAX_ROWS`] rows. It is boxed, so
-    /// that it is compiled in this crate alone, and not in each that awaits it.
+    /// Appends the rows of one table up to and including sequence number `through`, in commits of
+    /// at most [`MAX_ROWS`] rows; the last one may have further rows. It is boxed, so that it is
+    /// compiled in this crate alone, and not in each that awaits it.
     fn flush_table<'a>(
         &'a self,
         table: &'a str,
+        through: u64,
         lease: &'a mut Lease,
         report: &'a mut FlushReport,
     ) -> BoxFuture<'a, Result<()>> {
@@ -172,10 +232,11 @@ impl Tables {
                 Err(e) if e.kind() == Kind::NotFound => None,
                 other => other?,
             };
-            if let Some(done) = done {
-                outbox.trim(table, u64::try_from(done).unwrap_or(0)).await?;
+            let mut appended = done.map_or(0, |done| u64::try_from(done).unwrap_or(0));
+            if appended > 0 {
+                outbox.trim(table, appended).await?;
             }
-            loop {
+            while appended < through {
                 lease
                     .renew(metadata.as_ref(), machine_clock.now(), LEASE_DURATION)
                     .await?;
@@ -211,10 +272,11 @@ impl Tables {
                     Err(e) if e.kind() == Kind::Conflict => return Ok(()),
                     Err(e) => return Err(e),
                 }
-                done = Some(version);
+                (done, appended) = (Some(version), last);
                 report.rows += entries.len() as u64;
                 outbox.trim(table, last).await?;
             }
+            Ok(())
         })
     }
 
@@ -231,19 +293,46 @@ impl Tables {
     }
 
     /// Acquires the lease of the outbox; waits for another process that has it, for up to a
-    /// minute.
+    /// minute. No further flush begins meanwhile.
     ///
     /// # Errors
     /// Returns [`Kind::Conflict`] when the other process does not release it in time, and the
     /// errors of the metadata store.
     pub async fn outbox_lease(&self) -> Result<Lease> {
-        for _ in 0..600 {
-            if let Leased::Mine(lease) = self.context.lease("flush", LEASE_DURATION).await? {
-                return Ok(lease);
+        let (mut turn, mut attempts) = (None, Attempts::new());
+        let lease = loop {
+            if let Leased::Mine(lease) = self.context.lease(LEASE_NAME, LEASE_DURATION).await? {
+                break Some(lease);
             }
-            tokio::time::sleep(time::Duration::from_millis(100)).await;
+            turn = self.next_turn(turn).await?;
+            if !attempts.wait().await {
+                break None;
+            }
+        };
+        if let Some(turn) = turn {
+            let metadata = &self.context.components().stores.metadata;
+            turn.release(metadata.as_ref()).await?;
         }
-        Err(Error::new(Kind::Conflict, BUSY_MESSAGE))
+        lease.ok_or_else(|| Error::new(Kind::Conflict, BUSY_MESSAGE))
+    }
+
+    /// Claims the next turn, or renews the claim. Returns `None` while another process has it.
+    async fn next_turn(&self, turn: Option<Lease>) -> Result<Option<Lease>> {
+        let Some(mut turn) = turn else {
+            let leased = self.context.lease(NEXT_LEASE, NEXT_DURATION).await?;
+            return Ok(match leased {
+                Leased::Mine(turn) => Some(turn),
+                Leased::HeldBy(_) => None,
+            });
+        };
+        let metadata = &self.context.components().stores.metadata;
+        let now = self.context.machine_now();
+        let renewed = turn.renew(metadata.as_ref(), now, NEXT_DURATION).await;
+        match renewed {
+            Ok(()) => Ok(Some(turn)),
+            Err(e) if e.kind() == Kind::Conflict => Ok(None),
+            Err(e) => Err(e),
+        }
     }
 }
 

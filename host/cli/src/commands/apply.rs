@@ -7,7 +7,9 @@ use std::sync::Arc;
 use anyhow::Result;
 use wafer_config::{Project, SourceColumns, resolve, source_def, untyped_sources};
 use wafer_core::escaped;
-use wafer_platform::{Definitions, GoLive, Platform, SourceDef, typed_columns, unread_files};
+use wafer_platform::{
+    Definitions, GoLive, Platform, Progress, SourceDef, typed_columns, unread_files,
+};
 
 use super::Context;
 use crate::output::say;
@@ -28,7 +30,8 @@ pub(crate) struct Plan {
 ///
 /// A new version of a group whose old version has rows must be filled first, with
 /// `wafer backfill`. Until then the old definitions stay live, and events are
-/// written to both versions.
+/// written to both versions. If the old version has no rows, this takes some seconds,
+/// on AWS half a minute, in which events may still be on their way to it.
 ///
 /// Applied definitions whose artifact is damaged or missing are written again if the
 /// project is as it was, and replaced if no rows that may be served are lost.
@@ -89,6 +92,18 @@ pub(crate) async fn columns_of_files(
         columns.insert(name, found?);
     }
     Ok(columns)
+}
+
+/// Says what an apply waits for, a line for each.
+#[derive(Debug)]
+pub(crate) struct Said;
+
+impl Progress for Said {
+    fn read(&self, _rows: u64, _total: Option<u64>) {}
+
+    fn stage(&self, stage: &str) {
+        say(stage);
+    }
 }
 
 /// Returns when definitions become live, with the flag `--now` or without it.
@@ -198,7 +213,7 @@ impl Apply {
                 here.join(", ")
             ));
         }
-        let plan = platform.apply(wanted, go_live(self.now)).await?;
+        let plan = platform.apply(wanted, go_live(self.now), &Said).await?;
         warn(&plan.warnings);
         context.format.print(&plan, || {
             let mut text = plan_text(&plan, "nothing changed");

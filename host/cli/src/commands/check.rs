@@ -59,7 +59,8 @@ impl Check {
         let columns = columns_of_files(&project, &platform).await?;
         let live = platform.context().definitions();
         let definitions = resolve(&project, functions, &columns, &live)?;
-        platform.apply(definitions.clone(), GoLive::AtOnce).await?;
+        let applied = platform.apply(definitions.clone(), GoLive::AtOnce, &());
+        applied.await?;
         look_for_files(definitions.clone()).await?;
 
         let mut checked = Vec::new();

@@ -230,6 +230,97 @@ async fn event_of_a_process_that_learns_late_of_a_staged_version_is_filled_in() 
     assert_eq!((rows(&first, 1).await, rows(&first, 2).await), (4, 4));
 }
 
+/// The moments around an apply at which an event may come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Moment {
+    BeforeItIsStaged,
+    BeforeOthersKnow,
+    WhenOthersKnow,
+    BeforeItIsLive,
+    WhenItIsLive,
+}
+
+const MOMENTS: [Moment; 5] = [
+    Moment::BeforeItIsStaged,
+    Moment::BeforeOthersKnow,
+    Moment::WhenOthersKnow,
+    Moment::BeforeItIsLive,
+    Moment::WhenItIsLive,
+];
+
+/// Applies version 2 while version 1 is empty, as `wafer apply` does after its look at the rows,
+/// and takes in an event at each of these moments by a process that learns late of it. Returns
+/// whether version 2 became live without a backfill.
+async fn apply_with_events_at(moments: &[Moment]) -> bool {
+    let project = Project::new();
+    let first = project.open("first").await;
+    make_live(&first, 1).await;
+    let late = project.open("late").await;
+    let reach = async |moment: Moment| {
+        if let Some(place) = moments.iter().position(|at| *at == moment) {
+            ingest(&late, &format!("2020-01-0{}", place + 1)).await;
+        }
+    };
+    reach(Moment::BeforeItIsStaged).await;
+    stage(&first, 2).await;
+    let staged = first.context.applied().pointer.staged.unwrap();
+    reach(Moment::BeforeOthersKnow).await;
+    project.wait();
+    reach(Moment::WhenOthersKnow).await;
+    record_spans(&first).await;
+    reach(Moment::BeforeItIsLive).await;
+    let to_fill = first.live_unless_to_fill(staged).await.unwrap();
+    reach(Moment::WhenItIsLive).await;
+    let live = first.context.applied().live.groups["g"].version;
+    assert_eq!(live, if to_fill.is_empty() { 2 } else { 1 }, "{moments:?}");
+    let events = moments.len() as u64;
+    if !to_fill.is_empty() {
+        assert_eq!(rows(&first, 1).await, events, "{moments:?}");
+        let report = backfill(&first, "2020-01-01", "2020-01-10").await;
+        assert!(report.became_live, "{moments:?}: {report:?}");
+    }
+    assert_eq!(rows(&first, 2).await, events, "{moments:?}");
+    to_fill.is_empty()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_event_is_missing_in_a_version_that_replaces_an_empty_one() {
+    assert!(apply_with_events_at(&[]).await);
+    for (place, first) in MOMENTS.iter().enumerate() {
+        for second in &MOMENTS[place..] {
+            let moments = match first == second {
+                true => vec![*first],
+                false => vec![*first, *second],
+            };
+            let is_live = apply_with_events_at(&moments).await;
+            // Until its spans are recorded, it is not known what is in the old version alone.
+            let wanted = *first >= Moment::BeforeItIsLive;
+            assert_eq!(is_live, wanted, "{moments:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn version_is_not_live_at_once_while_a_run_may_write_the_one_that_it_replaces() {
+    let project = Project::new();
+    let (first, other) = (project.open("first").await, project.open("other").await);
+    make_live(&first, 1).await;
+    other.context.refresh().await.unwrap();
+    stage(&first, 2).await;
+    let staged = first.context.applied().pointer.staged.unwrap();
+    let run = other.run_lease("p").await.unwrap();
+    let to_fill = first.complete_staged(staged, &()).await.unwrap();
+    assert_eq!(to_fill, ["g_v2"]);
+    run.end().await;
+    record_spans(&first).await;
+    let to_fill = first.complete_staged(staged, &()).await.unwrap();
+    assert!(to_fill.is_empty(), "{to_fill:?}");
+    assert_eq!(first.context.definitions().groups["g"].version, 2);
+    // Nothing is left to do for whoever applies the same at the same time.
+    assert!(first.live_unless_to_fill(staged).await.unwrap().is_empty());
+    first.run_lease("p").await.unwrap().end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn version_that_was_left_out_for_a_while_is_filled_again() {
     let project = Project::new();

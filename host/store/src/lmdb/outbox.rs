@@ -33,6 +33,20 @@ pub(super) fn trimmed_through(txn: &RoTxn<'_>, tables: &Tables, table: &str) -> 
     }
 }
 
+/// Returns the place of the last row that the table of a row could have. The next table begins
+/// after it.
+fn end_of_table(place: &[u8]) -> Vec<u8> {
+    let table = place.len().saturating_sub(SEQUENCE_BYTES);
+    [&place[..table], &u64::MAX.to_be_bytes()].concat()
+}
+
+/// Returns the name of a row's table and its sequence number, from its place.
+fn parts(place: &[u8]) -> Option<(&[u8], u64)> {
+    let (table, sequence) = place.split_last_chunk::<SEQUENCE_BYTES>()?;
+    let (_, name) = table.split_last()?;
+    Some((name, u64::from_be_bytes(*sequence)))
+}
+
 #[async_trait]
 impl Outbox for Lmdb {
     async fn has_rows(&self) -> Result<bool> {
@@ -46,11 +60,8 @@ impl Outbox for Lmdb {
             while let Some((place, value)) = first {
                 let created = outbox_created(value).ok_or_else(|| damaged("outbox row"))?;
                 oldest = Some(oldest.map_or(created, |oldest| oldest.min(created)));
-                // The first row of a table is its oldest one. The next table begins after the last
-                // row that this one could have.
-                let table = place.len().saturating_sub(SEQUENCE_BYTES);
-                let last = [&place[..table], &u64::MAX.to_be_bytes()].concat();
-                first = tables.outbox.get_greater_than(txn, &last)?;
+                // The first row of a table is its oldest one.
+                first = tables.outbox.get_greater_than(txn, &end_of_table(place))?;
             }
             Ok(oldest)
         })
@@ -59,18 +70,19 @@ impl Outbox for Lmdb {
     async fn waiting(&self) -> Result<Waiting> {
         self.read(|txn, tables| {
             let mut found: Vec<(String, u64)> = Vec::new();
-            for entry in tables.outbox.iter(txn)? {
-                let (place, _) = entry?;
-                let name = place.len().checked_sub(9).map(|end| &place[..end]);
-                let name = String::from_utf8_lossy(name.unwrap_or_default());
-                match found.last_mut() {
-                    Some((last, rows)) if *last == name => *rows += 1,
-                    _ => found.push((name.into_owned(), 1)),
+            let mut first = tables.outbox.first(txn)?;
+            while let Some((place, _)) = first {
+                let end = end_of_table(place);
+                // The first row of the table is one that is not after its end.
+                if let Some((last, _)) = tables.outbox.get_lower_than_or_equal_to(txn, &end)? {
+                    let (name, sequence) = parts(last).ok_or_else(|| damaged("outbox row"))?;
+                    found.push((String::from_utf8_lossy(name).into_owned(), sequence));
                 }
+                first = tables.outbox.get_greater_than(txn, &end)?;
             }
             Ok(Waiting {
                 tables: found,
-                unfinished: Vec::new(),
+                ..Waiting::default()
             })
         })
     }

@@ -125,7 +125,9 @@ impl Outbox for Disturbed {
                 panic!("nobody else holds it")
             };
             let mut report = FlushReport::default();
-            let killed = other.flush_table(table, &mut lease, &mut report).await;
+            let killed = other
+                .flush_table(table, u64::MAX, &mut lease, &mut report)
+                .await;
             assert_eq!(killed.unwrap_err().kind(), Kind::Unavailable);
             commit(&self.store, table, "later").await;
         }
@@ -177,6 +179,147 @@ impl Outbox for Finishing {
     async fn trim(&self, table: &str, through: u64) -> Result<()> {
         self.store.trim(table, through).await
     }
+}
+
+/// An outbox into which further events come as fast as their rows leave it, as long as there are
+/// some.
+#[derive(Debug)]
+struct Trickling {
+    store: Arc<MemoryStore>,
+    left: AtomicUsize,
+}
+
+#[async_trait]
+impl Outbox for Trickling {
+    async fn has_rows(&self) -> Result<bool> {
+        self.store.has_rows().await
+    }
+
+    async fn waiting_since(&self) -> Result<Option<Timestamp>> {
+        self.store.waiting_since().await
+    }
+
+    async fn waiting(&self) -> Result<Waiting> {
+        self.store.waiting().await
+    }
+
+    async fn read(&self, table: &str, limit: usize) -> Result<Vec<OutboxEntry>> {
+        self.store.read(table, limit).await
+    }
+
+    async fn trim(&self, table: &str, through: u64) -> Result<()> {
+        let left = self.left.load(Ordering::Relaxed);
+        if left > 0 {
+            self.left.store(left - 1, Ordering::Relaxed);
+            for table in ["a_v1", TABLE] {
+                commit(&self.store, table, &format!("{table} {left}")).await;
+            }
+        }
+        self.store.trim(table, through).await
+    }
+}
+
+/// An outbox with two tables, of which the second has no room at the first look.
+#[derive(Debug)]
+struct Full {
+    store: Arc<MemoryStore>,
+    looks: AtomicUsize,
+}
+
+#[async_trait]
+impl Outbox for Full {
+    async fn has_rows(&self) -> Result<bool> {
+        self.store.has_rows().await
+    }
+
+    async fn waiting_since(&self) -> Result<Option<Timestamp>> {
+        self.store.waiting_since().await
+    }
+
+    async fn waiting(&self) -> Result<Waiting> {
+        let mut waiting = self.store.waiting().await?;
+        let look = self.looks.fetch_add(1, Ordering::Relaxed);
+        if look == 0 {
+            waiting.tables.retain(|(table, _)| table != TABLE);
+            waiting.left_out.push("first".to_owned());
+        }
+        // There are always others.
+        waiting.left_out.push(format!("other {look}"));
+        Ok(waiting)
+    }
+
+    async fn read(&self, table: &str, limit: usize) -> Result<Vec<OutboxEntry>> {
+        self.store.read(table, limit).await
+    }
+
+    async fn trim(&self, table: &str, through: u64) -> Result<()> {
+        self.store.trim(table, through).await
+    }
+}
+
+#[tokio::test]
+async fn a_flush_ends_while_events_trickle_in_and_every_table_gets_its_turn() {
+    let project = Project::new();
+    let outbox = Arc::new(Trickling {
+        store: Arc::clone(&project.store),
+        left: AtomicUsize::new(20),
+    });
+    let tables = project.open_with("one", outbox).await;
+    for table in ["a_v1", TABLE] {
+        tables.keep_table(&planes(table)).await.unwrap();
+        commit(&project.store, table, table).await;
+    }
+    // What came in while the first table was flushed is in the one commit of the second one.
+    assert_eq!(tables.flush().await.unwrap().rows, 1 + 2);
+    assert_eq!(events_in(&tables, "a_v1").await, ["a_v1"]);
+    assert_eq!(events_in(&tables, TABLE).await, [TABLE, "plane_v1 20"]);
+    tables.flush_finished().await.unwrap();
+    assert!(!waiting_events(&project.store, TABLE).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_flush_appends_what_had_no_room_at_its_first_look_and_not_all_that_had_none_later() {
+    let project = Project::new();
+    let outbox = Arc::new(Full {
+        store: Arc::clone(&project.store),
+        looks: AtomicUsize::new(0),
+    });
+    let tables = project.open_with("one", Arc::clone(&outbox) as _).await;
+    for table in ["a_v1", TABLE] {
+        tables.keep_table(&planes(table)).await.unwrap();
+        commit(&project.store, table, table).await;
+    }
+    let report = tables.flush().await.unwrap();
+    assert_eq!((report.rows, report.unfinished.len()), (2, 1), "{report:?}");
+    assert_eq!(events_in(&tables, TABLE).await, [TABLE]);
+    assert_eq!(outbox.looks.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn no_other_flush_begins_while_somebody_waits_for_one() {
+    let project = Project::new();
+    let (server, other) = (project.open("server").await, project.open("other").await);
+    server.keep_table(&planes(TABLE)).await.unwrap();
+    commit(&project.store, TABLE, "a").await;
+    let lease = server.outbox_lease().await.unwrap();
+    let is_awaited = async || server.context.is_leased(NEXT_LEASE).await.unwrap();
+    assert!(!is_awaited().await);
+    let release = async {
+        while !is_awaited().await {
+            tokio::task::yield_now().await;
+        }
+        lease.release(&*project.store).await.unwrap();
+        // The lease of the flush is free, and left to who waits for it.
+        if is_awaited().await {
+            assert!(server.flush().await.unwrap().busy);
+        }
+    };
+    let (flushed, ()) = tokio::join!(other.flush_all(), release);
+    flushed.unwrap();
+    assert_eq!(events_in(&other, TABLE).await, ["a"]);
+    assert!(!is_awaited().await);
+    commit(&project.store, TABLE, "b").await;
+    assert_eq!(server.flush().await.unwrap().rows, 1);
 }
 
 #[tokio::test]
