@@ -1,6 +1,7 @@
 //! Applied definitions whose artifact is damaged or missing, or whose pointer is lost.
 
 use std::path::PathBuf;
+use std::process::Command;
 
 use bytes::Bytes;
 use wafer_core::Digest;
@@ -74,6 +75,38 @@ fn apply_writes_damaged_or_missing_definitions_again() {
         assert_eq!(std::fs::read(&generation).unwrap(), whole);
         assert_eq!(project.ok(&["views"]), views);
     }
+}
+
+/// Nobody writes to the pipe, so that whoever reads it waits for ever.
+#[test]
+fn a_pipe_or_a_folder_in_the_place_of_definitions_is_damage() {
+    if !are_embedded() {
+        return;
+    }
+    let (project, generation) = applied();
+    let path = generation.display().to_string();
+    std::fs::remove_file(&generation).unwrap();
+    let made = Command::new("mkfifo").arg(&generation).status();
+    assert!(made.unwrap().success());
+    for command in [&["views"][..], &["get", "account", "key_a=a", "key_b=1"]] {
+        let said = project.fails(command);
+        for part in [&*path, "a named pipe is in the place", "`wafer apply`"] {
+            assert!(said.contains(part), "{command:?}: {said}");
+        }
+    }
+    assert!(apply(&project).contains("was written again"));
+    project.ok(&["views"]);
+
+    std::fs::remove_file(&generation).unwrap();
+    std::fs::create_dir(&generation).unwrap();
+    for command in ["views", "apply"] {
+        let said = project.fails(&[command]).to_lowercase();
+        for part in ["a folder is in", "remove it"] {
+            assert!(said.contains(part), "{command}: {said}");
+        }
+    }
+    std::fs::remove_dir(&generation).unwrap();
+    assert!(apply(&project).contains("was written again"));
 }
 
 #[test]

@@ -12,6 +12,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fmt;
+use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -21,7 +22,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value as Json;
 use serde_json::value::RawValue;
 use wafer_core::{Digest, cut};
-use wafer_store::{ArtifactStore, Error, Kind, Result, blob_name, damaged_artifact};
+use wafer_store::{
+    ArtifactStore, Error, Kind, Result, blob_name, damaged_artifact, open_stored_file,
+};
 
 use crate::definitions::Definitions;
 use crate::task::blocking;
@@ -104,10 +107,14 @@ async fn stored(artifacts: &dyn ArtifactStore, digest: Digest) -> Result<Bytes> 
 /// Reads a file that has at most so many bytes. Returns `None` if it has more.
 fn read_file(path: &Path, most: usize) -> Result<Option<Bytes>> {
     let read = || -> std::io::Result<Option<Vec<u8>>> {
-        match std::fs::metadata(path)?.len() > most as u64 {
-            true => Ok(None),
-            false => std::fs::read(path).map(Some),
+        let file = open_stored_file(path)?;
+        let length = file.metadata()?.len();
+        if length > most as u64 {
+            return Ok(None);
         }
+        let mut bytes = Vec::new();
+        file.take(length).read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
     };
     let bytes = read().map_err(|e| {
         let message = format!("cannot read {}", path.display());
