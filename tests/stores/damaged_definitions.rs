@@ -7,8 +7,8 @@ use bytes::Bytes;
 use wafer_core::Digest;
 use wafer_store::{Expect, Lmdb, LmdbConfig, MetadataStore as _, blob_name};
 
-use crate::harness::ledger::{ledger, three_entries};
-use crate::harness::{Project, are_embedded, text};
+use crate::harness::ledger::{event, ledger, three_entries};
+use crate::harness::{Project, are_embedded, text, wait_for};
 
 /// Returns the files of the generations of definitions: the artifacts that are Zstandard.
 fn generations(project: &Project) -> Vec<PathBuf> {
@@ -260,4 +260,29 @@ fn definitions_that_name_what_is_not_there_are_damaged() {
     }
     let said = apply(&project);
     assert!(said.contains("These definitions take its place"), "{said}");
+}
+
+/// Whoever balances the load can send pushes to a server that takes them.
+#[test]
+fn a_server_that_takes_in_no_events_is_not_ready() {
+    if !are_embedded() {
+        return;
+    }
+    let (project, _) = applied();
+    let metadata = Metadata::of(&project);
+    let server = project.serve(&[]);
+    assert_eq!(server.get("/readyz").0, 200);
+    let digest = Digest::of(b"missing");
+    metadata.point(Some(format!(
+        r#"{{"live":{{"number":2,"artifact":"{digest}"}},"staged":null}}"#
+    )));
+    wait_for("it is not ready", || server.get("/readyz").0 == 503);
+    let (_, answer) = server.get("/readyz");
+    let said = answer["error"]["message"].as_str().unwrap();
+    for part in ["no events are taken in", "generation 2", "`wafer apply`"] {
+        assert!(said.contains(part), "{said}");
+    }
+    assert_eq!(server.events("entries", &event("a", 1)).0, 503);
+    let rows = serde_json::json!([{"key_a": "a", "key_b": 1}]);
+    assert_eq!(server.features("account", &rows).len(), 1);
 }
