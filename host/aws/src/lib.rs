@@ -19,6 +19,7 @@ mod artifacts;
 mod bulk;
 mod call;
 mod commit;
+mod connections;
 mod environment;
 mod event_sources;
 mod failed_batch;
