@@ -1,9 +1,14 @@
-//! Applied definitions whose artifact is damaged or missing.
+//! Applied definitions whose artifact is damaged or missing, or whose pointer is lost.
 
 use std::path::PathBuf;
+use std::process::Command;
 
-use crate::harness::ledger::{ledger, three_entries};
-use crate::harness::{Project, are_embedded, text};
+use bytes::Bytes;
+use wafer_core::Digest;
+use wafer_store::{Expect, Lmdb, LmdbConfig, MetadataStore as _, blob_name};
+
+use crate::harness::ledger::{event, ledger, three_entries};
+use crate::harness::{Project, are_embedded, text, wait_for};
 
 /// Returns the files of the generations of definitions: the artifacts that are Zstandard.
 fn generations(project: &Project) -> Vec<PathBuf> {
@@ -72,6 +77,38 @@ fn apply_writes_damaged_or_missing_definitions_again() {
     }
 }
 
+/// Nobody writes to the pipe, so that whoever reads it waits for ever.
+#[test]
+fn a_pipe_or_a_folder_in_the_place_of_definitions_is_damage() {
+    if !are_embedded() {
+        return;
+    }
+    let (project, generation) = applied();
+    let path = generation.display().to_string();
+    std::fs::remove_file(&generation).unwrap();
+    let made = Command::new("mkfifo").arg(&generation).status();
+    assert!(made.unwrap().success());
+    for command in [&["views"][..], &["get", "account", "key_a=a", "key_b=1"]] {
+        let said = project.fails(command);
+        for part in [&*path, "a named pipe is in the place", "`wafer apply`"] {
+            assert!(said.contains(part), "{command:?}: {said}");
+        }
+    }
+    assert!(apply(&project).contains("was written again"));
+    project.ok(&["views"]);
+
+    std::fs::remove_file(&generation).unwrap();
+    std::fs::create_dir(&generation).unwrap();
+    for command in ["views", "apply"] {
+        let said = project.fails(&[command]).to_lowercase();
+        for part in ["a folder is in", "remove it"] {
+            assert!(said.contains(part), "{command}: {said}");
+        }
+    }
+    std::fs::remove_dir(&generation).unwrap();
+    assert!(apply(&project).contains("was written again"));
+}
+
 #[test]
 fn apply_takes_the_place_of_damaged_definitions_unless_rows_could_be_lost() {
     if !are_embedded() {
@@ -104,4 +141,148 @@ fn apply_takes_the_place_of_damaged_definitions_unless_rows_could_be_lost() {
     assert!(!later[0].exists());
     project.ok(&["apply", "--now"]);
     assert!(project.ok(&["plan"]).contains("nothing would change"));
+}
+
+/// The metadata store of a project, beside the processes that use it.
+struct Metadata {
+    store: Lmdb,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Metadata {
+    fn of(project: &Project) -> Self {
+        let config = LmdbConfig {
+            path: project.path().join(".wafer/online"),
+            map_size: 1 << 30,
+        };
+        Self {
+            store: Lmdb::open(&config).unwrap(),
+            runtime: tokio::runtime::Runtime::new().unwrap(),
+        }
+    }
+
+    /// Replaces the pointer to the definitions, or removes it.
+    fn point(&self, pointer: Option<String>) {
+        let name = "ledger/applied";
+        self.runtime.block_on(async {
+            match pointer {
+                None => self.store.delete(name, Expect::Anything).await.unwrap(),
+                Some(pointer) => {
+                    let pointer = Bytes::from(pointer);
+                    let put = self.store.put(name, pointer, Expect::Anything);
+                    put.await.unwrap();
+                }
+            }
+        });
+    }
+}
+
+#[test]
+fn a_project_whose_pointer_is_lost_is_damaged_and_not_new() {
+    if !are_embedded() {
+        return;
+    }
+    let (project, _) = applied();
+    let metadata = Metadata::of(&project);
+    for live in [None, Some(0), Some(9)] {
+        metadata.point(live.map(|live| format!(r#"{{"live":{live},"staged":null}}"#)));
+        for command in ["views", "plan"] {
+            let said = project.fails(&[command]);
+            assert!(said.contains("`wafer apply`"), "{live:?} {command}: {said}");
+        }
+        let said = apply(&project);
+        let wanted = "These definitions take its place";
+        assert!(said.contains(wanted), "{live:?}: {said}");
+        assert!(project.ok(&["plan"]).contains("nothing would change"));
+    }
+
+    metadata.point(None);
+    project.replace("[groups.last_entry]", "[groups.last_entry]\nversion = 2");
+    let said = project.fails(&["apply"]);
+    for part in [
+        "the pointer to the applied definitions",
+        "`ledger/applied`",
+        "may not take its place",
+        "last_entry_v1 may be",
+        "`--now`",
+    ] {
+        assert!(said.contains(part), "{said}");
+    }
+    project.ok(&["apply", "--now"]);
+    assert!(project.ok(&["plan"]).contains("nothing would change"));
+}
+
+#[test]
+fn definitions_that_name_what_is_not_there_are_damaged() {
+    if !are_embedded() {
+        return;
+    }
+    let (project, generation) = applied();
+    let metadata = Metadata::of(&project);
+    let packed = std::fs::read(&generation).unwrap();
+    let whole = String::from_utf8(zstd::decode_all(&packed[..]).unwrap()).unwrap();
+    for (from, to, wanted) in [
+        (
+            r#""lookups":[{"group":"last_entry""#,
+            r#""lookups":[{"group":"nope""#,
+            "view `account` names group `nope`",
+        ),
+        (
+            r#""pipelines":{"last_entry":{"source":"entries""#,
+            r#""pipelines":{"last_entry":{"source":"nope""#,
+            "pipeline `last_entry` names source `nope`",
+        ),
+        (
+            r#""models":{}"#,
+            r#""models":{},"views":{}"#,
+            "`views` is there twice",
+        ),
+    ] {
+        assert!(whole.contains(from), "{whole}");
+        let json = whole.replacen(from, to, 1);
+        let packed = zstd::bulk::compress(json.as_bytes(), 1).unwrap();
+        let digest = Digest::of(&packed);
+        let path = project
+            .path()
+            .join(".wafer/artifacts")
+            .join(blob_name(digest));
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, packed).unwrap();
+        metadata.point(Some(format!(
+            r#"{{"live":{{"number":1,"artifact":"{digest}"}},"staged":null}}"#
+        )));
+        for command in [&["views"][..], &["get", "account", "key_a=a", "key_b=1"]] {
+            let said = project.fails(command);
+            for part in ["generation 1", wanted, "`wafer apply`"] {
+                assert!(said.contains(part), "{command:?}: {said}");
+            }
+        }
+    }
+    let said = apply(&project);
+    assert!(said.contains("These definitions take its place"), "{said}");
+}
+
+/// Whoever balances the load can send pushes to a server that takes them.
+#[test]
+fn a_server_that_takes_in_no_events_is_not_ready() {
+    if !are_embedded() {
+        return;
+    }
+    let (project, _) = applied();
+    let metadata = Metadata::of(&project);
+    let server = project.serve(&[]);
+    assert_eq!(server.get("/readyz").0, 200);
+    let digest = Digest::of(b"missing");
+    metadata.point(Some(format!(
+        r#"{{"live":{{"number":2,"artifact":"{digest}"}},"staged":null}}"#
+    )));
+    wait_for("it is not ready", || server.get("/readyz").0 == 503);
+    let (_, answer) = server.get("/readyz");
+    let said = answer["error"]["message"].as_str().unwrap();
+    for part in ["no events are taken in", "generation 2", "`wafer apply`"] {
+        assert!(said.contains(part), "{said}");
+    }
+    assert_eq!(server.events("entries", &event("a", 1)).0, 503);
+    let rows = serde_json::json!([{"key_a": "a", "key_b": 1}]);
+    assert_eq!(server.features("account", &rows).len(), 1);
 }

@@ -105,6 +105,35 @@ fn own_key() -> Key {
     Key::single("l")
 }
 
+/// Returns the item of the layout, which every table has that was opened once.
+///
+/// # Errors
+/// Returns the error of [`missing_layout`] when it is not there.
+async fn present(table: &Table, item: Option<Item>) -> Result<Item> {
+    match item {
+        Some(item) => Ok(item),
+        None => Err(missing_layout(table).await),
+    }
+}
+
+/// Makes the error for a layout that is not there. Something else than DynamoDB may have answered
+/// that there are no items: it knows no tables either.
+pub(crate) async fn missing_layout(table: &Table) -> Error {
+    match table.is_described().await {
+        Ok(false) => {
+            let message = format!(
+                "what answers for DynamoDB table `{}` in {} does not answer as DynamoDB does: it has neither \
+                 the item that was written to it, nor a table. Look at AWS_ENDPOINT_URL_DYNAMODB and \
+                 AWS_ENDPOINT_URL, and at `endpoint_url` in the AWS profile",
+                table.name, table.region
+            );
+            Error::new(Kind::Invalid, message)
+        }
+        // A role need not be allowed to ask.
+        Ok(true) | Err(_) => table.corrupt("lost its layout: the table was created anew"),
+    }
+}
+
 /// A cache of the layout as it was last read.
 #[derive(Debug)]
 pub(crate) struct Layouts {
@@ -145,7 +174,7 @@ impl Layouts {
                 table.get(&own_key()).await?
             }
         };
-        layouts.learn(table, item.as_ref(), asked)?;
+        layouts.learn(table, &present(table, item).await?, asked)?;
         Ok(layouts)
     }
 
@@ -183,8 +212,8 @@ impl Layouts {
             None => Ok(layout),
             Some(key) => {
                 let asked = self.machine_clock.now();
-                let item = table.get(&key).await?;
-                self.learn(table, item.as_ref(), asked)
+                let item = present(table, table.get(&key).await?).await?;
+                self.learn(table, &item, asked)
             }
         }
     }
@@ -194,11 +223,9 @@ impl Layouts {
     pub(crate) fn learn(
         &self,
         table: &Table,
-        item: Option<&Item>,
+        item: &Item,
         asked: Timestamp,
     ) -> Result<Arc<TableEpochs>> {
-        let item =
-            item.ok_or_else(|| table.corrupt("lost its layout: the table was created anew"))?;
         let damaged = || table.corrupt("a layout that cannot be read");
         if let Some(project) = text_of(item, "project").filter(|p| *p != self.project) {
             let message = format!(
@@ -239,23 +266,21 @@ impl Layouts {
         let mut backoff = table.write_backoff();
         loop {
             let asked = self.machine_clock.now();
-            let item = table.get(&own_key()).await?;
-            let mut layout = self.learn(table, item.as_ref(), asked)?.as_ref().clone();
-            let version: u64 = item
-                .as_ref()
-                .and_then(|item| number_of(item, "n"))
+            let item = present(table, table.get(&own_key()).await?).await?;
+            let mut layout = self.learn(table, &item, asked)?.as_ref().clone();
+            let version: u64 = number_of(&item, "n")
                 .ok_or_else(|| table.corrupt("a layout that cannot be read"))?;
             let result = change(&mut layout);
             let item = self.item(table, &layout, version + 1);
             let condition = Condition::version(Some(version));
             match table.put(&item, Some(&condition)).await? {
                 Written::Done { .. } => {
-                    self.learn(table, Some(&item), asked)?;
+                    self.learn(table, &item, asked)?;
                     return Ok(result);
                 }
                 // An earlier attempt wrote this item, but its response was lost.
                 Written::ConditionFailed { stored, .. } if stored.as_ref() == Some(&item) => {
-                    self.learn(table, Some(&item), asked)?;
+                    self.learn(table, &item, asked)?;
                     return Ok(result);
                 }
                 Written::ConditionFailed { .. } => {}
@@ -267,6 +292,47 @@ impl Layouts {
                 );
                 return Err(Error::new(Kind::Conflict, message));
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::memory::InMemory;
+    use wafer_core::SystemClock;
+
+    use super::*;
+    use crate::test_server::{answer, serve};
+    use crate::{Dynamo, DynamoConfig};
+
+    /// What the service answers to all else is `{}`.
+    #[tokio::test]
+    async fn a_service_that_keeps_nothing_is_no_table_that_was_created_anew() {
+        let denied = r#"{"__type":"com.amazon.coral.service#AccessDeniedException"}"#;
+        for (status, described, kind, wanted) in [
+            (200, "{}", Kind::Invalid, "AWS_ENDPOINT_URL_DYNAMODB"),
+            (
+                200,
+                r#"{"Table":{"TableName":"t"}}"#,
+                Kind::Corrupt,
+                "lost its layout",
+            ),
+            (400, denied, Kind::Corrupt, "lost its layout"),
+        ] {
+            let (account, _) = serve(move |_, head| {
+                let (status, body) = match head.contains("describetable") {
+                    true => (status, described),
+                    false => (200, "{}"),
+                };
+                answer(status, "content-type: application/x-amz-json-1.0\r\n", body)
+            });
+            let objects = Arc::new(InMemory::new());
+            let clock = Arc::new(SystemClock::new());
+            let config = DynamoConfig::new("t", "p", 1);
+            let opened = Dynamo::open(&account, config, objects, clock).await;
+            let error = opened.unwrap_err();
+            assert_eq!(error.kind(), kind, "{error}");
+            assert!(error.to_string().contains(wanted), "{error}");
         }
     }
 }

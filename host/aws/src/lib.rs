@@ -19,6 +19,7 @@ mod artifacts;
 mod bulk;
 mod call;
 mod commit;
+mod connections;
 mod environment;
 mod event_sources;
 mod failed_batch;
@@ -80,6 +81,8 @@ pub struct DynamoConfig {
     pub table: String,
     /// Name of the project that the table belongs to.
     pub project: String,
+    /// The URL of the folder that the outbox is below, as errors name it. Default `its bucket`.
+    pub folder: String,
     /// Whether reads are strongly consistent: they see every write that returned before.
     /// Eventually consistent reads cost half, and may miss writes of about the last second.
     /// Default true.
@@ -109,6 +112,7 @@ impl DynamoConfig {
         Self {
             table: table.into(),
             project: project.into(),
+            folder: "its bucket".to_owned(),
             consistent: true,
             read_patience: Duration::from_secs(2),
             write_patience: Duration::from_secs(10),
@@ -166,7 +170,7 @@ impl Dynamo {
         Ok(Self {
             table,
             layouts,
-            outbox: Outbox::new(objects),
+            outbox: Outbox::new(objects, config.folder),
             writers: Writers::default(),
             grace: wafer_core::Duration::from_micros(
                 i64::try_from(config.grace.as_micros()).unwrap_or(i64::MAX),

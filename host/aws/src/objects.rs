@@ -22,8 +22,8 @@ use wafer_core::Clock;
 use wafer_store::{Error, Expect, Kind, MetadataStore, Result};
 
 use crate::account::{Account, S3_ATTEMPT_TIMEOUT};
-use crate::page::page;
-use crate::s3::{BucketClient, not_allowed};
+use crate::page::{page, redirect};
+use crate::s3::{BucketClient, OTHER_REGION, not_allowed};
 
 use self::resilient::ResilientStore;
 
@@ -36,6 +36,10 @@ const PASSING_ANSWERS: [&str; 3] = [
     "non-2xx status code: 408",
     "non-2xx status code: 429",
 ];
+
+/// What the library says of a redirect that leads nowhere, as S3 answers for a bucket of another
+/// region. It leaves out the rest of the answer.
+const NO_LOCATION: &str = "redirect without LOCATION";
 
 /// A folder of an S3 bucket.
 #[derive(Clone, Debug)]
@@ -192,20 +196,21 @@ pub(crate) fn failed(action: &str, error: object_store::Error) -> Error {
              at this machine's clock"
                 .to_owned(),
         ),
+        _ if text.contains(NO_LOCATION) => (Kind::Invalid, OTHER_REGION.to_owned()),
         Store::Generic { .. } => (Kind::Unavailable, String::new()),
         _ => (Kind::Internal, String::new()),
     };
     Error::caused(kind, format!("cannot {action}{advice}"), error)
 }
 
-/// Says of the answer that an error is about that it is a page for people. The library keeps the
-/// status and the body in the text of its errors alone, such as
+/// Says of the answer that an error is about that it is a page for people, or a redirect. The
+/// library keeps the status and the body in the text of its errors alone, such as
 /// `non-2xx status code: 403 Forbidden: <html>…`.
 fn page_in(error: &str) -> Option<(Kind, String)> {
     let (_, answer) = error.split_once("non-2xx status code: ")?;
     let (status, body) = answer.split_once(": ")?;
     let status = status.split(' ').next()?.parse().ok()?;
-    page(status, None, body.as_bytes())
+    page(status, None, body.as_bytes()).or_else(|| redirect(status))
 }
 
 /// Returns whether another attempt may succeed: a connection broke, no answer came in time, or S3

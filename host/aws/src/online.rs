@@ -18,7 +18,7 @@ use crate::Dynamo;
 use crate::bulk::in_bulk;
 use crate::commit::{by_entity, is_permanent};
 use crate::item::{Mark, Parts, Stored};
-use crate::layout::{BUCKETS, Epochs, TableEpochs, partition, place};
+use crate::layout::{BUCKETS, Epochs, TableEpochs, missing_layout, partition, place};
 use crate::outbox::{CommitName, minute, records};
 use crate::table::{
     Condition, CountItem, Item, Key, bytes_of, number, number_of, run_concurrently,
@@ -378,7 +378,10 @@ impl OnlineStore for Dynamo {
             let count = |bytes| count(read.fetch_add(bytes, Ordering::Relaxed) + bytes);
             let found = self.table.get_all(&wanted, consistent, &count).await?;
             if let Some(due) = due {
-                let present = self.layouts.learn(&self.table, found.get(&due), asked)?;
+                let Some(item) = found.get(&due) else {
+                    return Err(missing_layout(&self.table).await);
+                };
+                let present = self.layouts.learn(&self.table, item, asked)?;
                 if keys
                     .iter()
                     .any(|key| present.live(&key.group) != layout.live(&key.group))

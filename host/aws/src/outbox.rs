@@ -134,6 +134,8 @@ impl Record {
 #[derive(Debug)]
 pub(crate) struct Outbox {
     objects: Arc<dyn ObjectStore>,
+    /// The URL of the folder that they are below, for errors.
+    folder: String,
     /// Cache of the rows of numbered commits. A commit has rows of several tables, which are read
     /// one after the other.
     cache: Mutex<HashMap<CommitName, Arc<Rows>>>,
@@ -169,15 +171,16 @@ fn journal_key() -> Key {
 }
 
 impl Outbox {
-    pub(crate) fn new(objects: Arc<dyn ObjectStore>) -> Self {
+    pub(crate) fn new(objects: Arc<dyn ObjectStore>, folder: String) -> Self {
         Self {
             objects,
+            folder,
             cache: Mutex::default(),
         }
     }
 
     fn failed(&self, action: &str, error: object_store::Error) -> Error {
-        crate::objects::failed(&format!("{action} the outbox in {}", self.objects), error)
+        crate::objects::failed(&format!("{action} the outbox in {}", self.folder), error)
     }
 
     /// Writes a commit, durably. An attempt that may have succeeded, because its answer was lost,
@@ -231,7 +234,7 @@ impl Outbox {
         };
         let content = found.bytes().await.map_err(|e| self.failed("read", e))?;
         let commit = rmp_serde::from_slice(&content).map_err(|e| {
-            let message = format!("commit {name} of the outbox in {} is damaged", self.objects);
+            let message = format!("commit {name} of the outbox in {} is damaged", self.folder);
             Error::caused(Kind::Corrupt, message, e)
         })?;
         Ok(Some(commit))
@@ -654,9 +657,25 @@ mod tests {
         }
     }
 
+    #[test]
+    fn errors_name_the_folder_and_what_the_role_needs_in_it() {
+        let outbox = Outbox::new(Arc::new(InMemory::new()), "s3://b/p".to_owned());
+        let denied = object_store::Error::PermissionDenied {
+            path: "outbox/1".to_owned(),
+            source: "no".into(),
+        };
+        let error = outbox.failed("write to", denied).to_string();
+        for part in [
+            "cannot write to the outbox in s3://b/p:",
+            "arn:aws:s3:::b/p/*",
+        ] {
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
     #[tokio::test]
     async fn oldest_commit_is_found_although_nobody_finished_it() {
-        let outbox = Outbox::new(Arc::new(InMemory::new()));
+        let outbox = Outbox::new(Arc::new(InMemory::new()), "s3://b/p".to_owned());
         assert_eq!(outbox.oldest(None).await.unwrap(), None);
         let commit = Commit {
             events: Vec::new(),

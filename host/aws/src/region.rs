@@ -4,10 +4,8 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use wafer_store::Result;
 
 use crate::account::Account;
+use crate::page::REGION_HEADER;
 use crate::s3::failed;
-
-/// The header with which S3 names the region of a bucket.
-const HEADER: &str = "x-amz-bucket-region";
 
 /// Returns the account in the region of a bucket. If S3 does not say which it is, this is the
 /// account as it is, and the first request for an object says why.
@@ -40,7 +38,7 @@ async fn region_of(account: &Account, bucket: &str) -> Result<Option<String>> {
 }
 
 fn named_region(response: &HttpResponse) -> Option<String> {
-    let region = response.headers().get(HEADER)?;
+    let region = response.headers().get(REGION_HEADER)?;
     (!region.is_empty()).then(|| region.to_owned())
 }
 

@@ -28,7 +28,7 @@ use crate::account::{Account, S3_ATTEMPT_TIMEOUT};
 use self::error::{is_missing, unless_missing};
 
 pub(crate) use self::download::Version;
-pub(crate) use self::error::{failed, not_allowed};
+pub(crate) use self::error::{OTHER_REGION, failed, not_allowed};
 pub(crate) use self::upload::{Content, Existing, WriteFailure, write_pauses};
 
 /// Size of the parts of large objects, and of the largest object that is written by one request.

@@ -7,10 +7,8 @@ use std::time::Duration;
 
 use futures::TryStreamExt as _;
 use object_store::aws::AwsAuthorizer;
-use object_store::client::{
-    HttpClient, HttpConnector as _, HttpRequest, HttpRequestBody, HttpResponse, ReqwestConnector,
-};
-use object_store::{ClientOptions, CredentialProvider as _, HeaderValue};
+use object_store::client::{HttpClient, HttpRequest, HttpRequestBody, HttpResponse};
+use object_store::{CredentialProvider as _, HeaderValue};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value as Json, json};
@@ -19,7 +17,8 @@ use wafer_store::{Error, Kind, Result};
 
 use crate::account::{Account, bucket_endpoint, domain};
 use crate::call::statement;
-use crate::page::page;
+use crate::connections;
+use crate::page::{page, redirect};
 use crate::queue::Queue;
 
 /// How long a call may take. The limit of a check is shorter, and says which service is silent.
@@ -123,10 +122,8 @@ impl Services {
     pub(crate) fn open(account: &Account) -> Result<Self> {
         let endpoints = ["LAMBDA", "SQS", "S3"].map(|service| account.endpoint(service));
         let mut endpoints = endpoints.iter().flatten();
-        let options = ClientOptions::new()
-            .with_timeout(TIMEOUT)
-            .with_allow_http(endpoints.any(|endpoint| endpoint.starts_with("http://")));
-        let client = ReqwestConnector::default().connect(&options);
+        let is_http = endpoints.any(|endpoint| endpoint.starts_with("http://"));
+        let client = connections::client(is_http, TIMEOUT);
         let client = client.map_err(|e| {
             Error::caused(Kind::Internal, "cannot make a client of Lambda and SQS", e)
         })?;
@@ -245,7 +242,8 @@ impl Services {
         let error_type = header(&answer, "x-amzn-errortype");
         let content_type = header(&answer, "content-type");
         let content = action.content(answer).await?;
-        if let Some((kind, said)) = page(status, Some(&content_type), &content) {
+        let by_others = page(status, Some(&content_type), &content);
+        if let Some((kind, said)) = by_others.or_else(|| redirect(status)) {
             return Err(action.answered_by_page(kind, &said));
         }
         let answer = serde_json::from_slice::<Json>(&content);

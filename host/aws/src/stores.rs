@@ -73,6 +73,7 @@ impl Aws {
         let bucket = Bucket::open(account, &location.objects)?;
         let table = online.host_str().unwrap_or_default();
         let config = DynamoConfig {
+            folder: bucket.to_string(),
             consistent,
             ..DynamoConfig::new(table, project, self.seed)
         };

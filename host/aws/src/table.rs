@@ -241,6 +241,16 @@ impl Table {
         self.usage.add(action, units.unwrap_or(0.0));
     }
 
+    /// Returns whether the service describes a table, as DynamoDB does if it does not refuse to.
+    pub(crate) async fn is_described(&self) -> Result<bool> {
+        let operation = self.operation("dynamodb:DescribeTable");
+        let attempt = || self.client.describe_table().table_name(&self.name).send();
+        let answer = call(operation, &mut self.read_backoff(), attempt)
+            .await
+            .map_err(|e| e.into_error(operation))?;
+        Ok(answer.table.is_some())
+    }
+
     /// Reads items with strong consistency, in concurrent calls of up to 100 keys. Keys that
     /// DynamoDB leaves unprocessed are requested again, so the result is always complete.
     pub(crate) async fn get_many(&self, keys: &[Key]) -> Result<HashMap<Key, Item>> {

@@ -16,7 +16,9 @@ use wafer_store::{Error, Expect, Kind, MetadataStore, Result, Stores};
 
 use crate::context::Context;
 use crate::definitions::Definitions;
-use crate::generations::{Applied, Generation, POINTER, Pointer, artifact, earlier, read_pointer};
+use crate::generations::{
+    Applied, Generation, NUMBERS, POINTER, Pointer, artifact, earlier, read_pointer,
+};
 use crate::objects::ATTEMPTS;
 
 impl Context {
@@ -30,7 +32,7 @@ impl Context {
         let stores = &self.components().stores;
         let definitions = Arc::new(definitions.clone());
         let artifact = artifact::write(stores.artifacts.as_ref(), definitions).await?;
-        let name = format!("{}/generation", self.project());
+        let name = format!("{}/{NUMBERS}", self.project());
         let value = Bytes::from_static(b"{}");
         let number = stores.metadata.put(&name, value, Expect::Anything).await?;
         Ok(Generation {

@@ -364,14 +364,8 @@ impl Context {
         if pointer.live.number > 0 || self.applied().pointer.live.number == 0 {
             return Ok(());
         }
-        let message = format!(
-            "the pointer to the applied definitions, object `{}/{}` in {}, was there before and is gone, or \
-             names none any more: restore the metadata store from a backup",
-            self.project,
-            generations::POINTER,
-            self.components.stores.metadata
-        );
-        Err(Error::new(Kind::Corrupt, message))
+        let metadata = self.components.stores.metadata.as_ref();
+        Err(generations::lost_pointer(metadata, &self.project))
     }
 
     /// Returns the applied definitions, and reads the pointer first if the last look at it was

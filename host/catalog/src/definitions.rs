@@ -10,6 +10,7 @@ mod function;
 mod group;
 mod model;
 mod pipeline;
+mod references;
 mod schedule;
 mod source;
 mod table;
@@ -28,6 +29,7 @@ pub use model::{
 pub use pipeline::{
     HALF_OF_THE_ROWS, MODEL_VERSION, MadeBy, PREDICTION, PassedColumn, PipelineDef, predicted,
 };
+pub(crate) use references::check_view;
 pub use schedule::{Overlap, ScheduleDef, Ticks};
 pub use source::{FIVE_MINUTES, FoundColumn, Location, SEVEN_DAYS, SourceDef, SourceKind, TimeDef};
 pub use table::{LATE, SYSTEM_COLUMNS, Subject, TableDef};

@@ -14,6 +14,7 @@
 
 pub(crate) mod artifact;
 pub(crate) mod earlier;
+mod lost;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,6 +28,8 @@ use wafer_store::{Error, Kind, MetadataStore, Result, Stores, Versioned, blob_na
 use crate::definitions::Definitions;
 use crate::stored;
 
+pub(crate) use lost::lost_pointer;
+
 /// The kinds of definitions, as people read them.
 pub(crate) const KINDS: [&str; 6] = ["source", "function", "group", "pipeline", "view", "model"];
 
@@ -36,6 +39,10 @@ pub const UNKNOWN_SPAN: Interval = Interval::ALL;
 
 /// The name of the pointer's object, below that of the project.
 pub(crate) const POINTER: &str = "applied";
+
+/// The name of the object that numbers generations, below that of the project. Its content says
+/// nothing: the numbers are its versions.
+pub(crate) const NUMBERS: &str = "generation";
 
 /// What the pointer's object looks like, as errors show it.
 const POINTER_FORM: &str = r#"{"live":{"number":7,"artifact":"sha256:…"},"staged":null}"#;
@@ -110,6 +117,10 @@ impl TryFrom<Json> for Generation {
         }
         let text = stored.to_string();
         match serde_json::from_value(stored) {
+            Ok(InArtifact { number: 0, .. }) => Err(format!(
+                "{} is no generation: they are numbered from 1",
+                cut(text)
+            )),
             Ok(InArtifact { number, artifact }) => Ok(Self {
                 number,
                 artifact: Some(artifact),
@@ -135,6 +146,7 @@ impl From<Generation> for StoredGeneration {
 /// Which generations of definitions count. It is one small object that is written at once, so that
 /// all definitions of a project change together.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "StoredPointer")]
 pub struct Pointer {
     /// The live generation.
     pub live: Generation,
@@ -142,11 +154,55 @@ pub struct Pointer {
     pub staged: Option<Generation>,
     /// For each table that the staged generation fills, the event times that the previous version
     /// had when all processes wrote events to both, or [`UNKNOWN_SPAN`] before that.
-    #[serde(default)]
     pub spans: BTreeMap<String, Interval>,
     /// The number of changes of endpoints since the first version of Wafer that counted them.
-    #[serde(default)]
     pub endpoints: u64,
+}
+
+/// What is stored of a pointer. What is not known would be lost when the pointer is written again.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredPointer {
+    live: Generation,
+    staged: Option<Generation>,
+    #[serde(default)]
+    spans: BTreeMap<String, Interval>,
+    #[serde(default)]
+    endpoints: u64,
+}
+
+/// The fields of a [`StoredPointer`], and those of a generation in it.
+const KNOWN_FIELDS: ([&str; 4], [&str; 2]) = (
+    ["live", "staged", "spans", "endpoints"],
+    ["number", "artifact"],
+);
+
+impl TryFrom<StoredPointer> for Pointer {
+    type Error = String;
+
+    fn try_from(stored: StoredPointer) -> Result<Self, Self::Error> {
+        let StoredPointer {
+            live,
+            staged,
+            spans,
+            endpoints,
+        } = stored;
+        match staged {
+            Some(Generation { number: 0, .. }) => {
+                Err("generation 0 is staged, and they are numbered from 1".to_owned())
+            }
+            Some(staged) if staged == live => {
+                let number = live.number;
+                Err(format!("generation {number} is both live and staged"))
+            }
+            _ => Ok(Self {
+                live,
+                staged,
+                spans,
+                endpoints,
+            }),
+        }
+    }
 }
 
 impl Pointer {
@@ -159,6 +215,11 @@ impl Pointer {
     /// Returns whether the same definitions are live and staged by another pointer.
     pub(crate) fn has_definitions_of(&self, other: &Self) -> bool {
         (self.live, self.staged, &self.spans) == (other.live, other.staged, &other.spans)
+    }
+
+    /// Returns whether an earlier version of Wafer wrote some of its definitions, as objects.
+    fn is_in_objects(&self) -> bool {
+        self.live.is_in_objects() || self.staged.is_some_and(Generation::is_in_objects)
     }
 }
 
@@ -198,8 +259,7 @@ impl Applied {
 
     /// Returns whether an earlier version of Wafer wrote some of these definitions, as objects.
     pub(crate) fn is_in_objects(&self) -> bool {
-        let staged = self.pointer.staged;
-        self.pointer.live.is_in_objects() || staged.is_some_and(Generation::is_in_objects)
+        self.pointer.is_in_objects()
     }
 
     /// Returns the definitions of a generation, if it is one of these.
@@ -232,18 +292,41 @@ pub(crate) async fn read_pointer(
 /// Decodes the object of this name as a pointer.
 ///
 /// # Errors
-/// Returns [`Kind::Corrupt`] when it is none.
+/// Returns [`Kind::Corrupt`] when it is none, and [`Kind::Invalid`] when a later version of Wafer
+/// wrote it.
 pub(crate) fn parse_pointer(
     metadata: &dyn MetadataStore,
     name: &str,
     stored: &Versioned,
 ) -> Result<Pointer> {
+    if let Some(unknown) = unknown_field(&stored.value) {
+        return Err(artifact::later(&format!(
+            "the pointer to the applied definitions, object `{name}` in {metadata}, has `{unknown}`, which \
+             is not known"
+        )));
+    }
     stored::read(name, &stored.value).map_err(|e| {
         let message = format!(
             "the pointer to the applied definitions is object `{name}` in {metadata}, and looks like \
              {POINTER_FORM}: restore it from a backup"
         );
         Error::caused(e.kind(), message, e)
+    })
+}
+
+/// Returns the first field of a stored pointer that is not known. What is no object is refused when
+/// it is read.
+fn unknown_field(stored: &[u8]) -> Option<String> {
+    let stored: Json = serde_json::from_slice(stored).ok()?;
+    let (known, of_generations) = KNOWN_FIELDS;
+    let pointer = stored.as_object()?;
+    if let Some(unknown) = pointer.keys().find(|name| !known.contains(&name.as_str())) {
+        return Some(cut(unknown));
+    }
+    ["live", "staged"].into_iter().find_map(|place| {
+        let mut fields = pointer.get(place)?.as_object()?.keys();
+        let unknown = fields.find(|name| !of_generations.contains(&name.as_str()))?;
+        Some(cut(format_args!("{place}.{unknown}")))
     })
 }
 
@@ -296,6 +379,9 @@ pub(crate) async fn read(
 
 /// Reads the definitions that a pointer names, which was `found` with the version of its object.
 ///
+/// Artifacts stay. Objects are removed when the pointer moves: what was read of them while it moved
+/// may be incomplete, so it is read again.
+///
 /// # Errors
 /// Returns the errors of [`read`].
 pub(crate) async fn read_named(
@@ -306,34 +392,45 @@ pub(crate) async fn read_named(
     on_damage: OnDamage,
 ) -> Result<Applied> {
     loop {
-        let (pointer, version) = found;
-        let mut damaged = Vec::new();
-        let live = read_generation(stores, project, pointer.live, known).await;
-        let live = on_damage.readable(pointer.live, live, &mut damaged)?;
-        let staged = match pointer.staged {
-            None => None,
-            Some(staged) => {
-                let read = read_generation(stores, project, staged, known).await;
-                on_damage.readable(staged, read, &mut damaged)?
-            }
-        };
-        let applied = Applied {
-            live: live.unwrap_or_default(),
-            staged,
-            pointer,
-            version,
-            damaged,
-        };
-        if !applied.is_in_objects() {
-            return Ok(applied);
+        let (is_in_objects, version) = (found.0.is_in_objects(), found.1);
+        let read = read_once(stores, project, found, known, on_damage).await;
+        if !is_in_objects {
+            return read;
         }
-        // Artifacts stay. Objects are removed when the pointer moves: what was read of them while
-        // it moved may be incomplete, so it is read again.
         found = read_pointer(stores.metadata.as_ref(), project).await?;
         if found.1 == version {
-            return Ok(applied);
+            return read;
         }
     }
+}
+
+async fn read_once(
+    stores: &Stores,
+    project: &str,
+    (pointer, version): (Pointer, u64),
+    known: &Applied,
+    on_damage: OnDamage,
+) -> Result<Applied> {
+    let mut damaged = Vec::new();
+    let live = match pointer.live.number {
+        0 => lost::nothing(stores, project).await,
+        _ => read_generation(stores, project, pointer.live, known).await,
+    };
+    let live = on_damage.readable(pointer.live, live, &mut damaged)?;
+    let staged = match pointer.staged {
+        None => None,
+        Some(staged) => {
+            let read = read_generation(stores, project, staged, known).await;
+            on_damage.readable(staged, read, &mut damaged)?
+        }
+    };
+    Ok(Applied {
+        live: live.unwrap_or_default(),
+        staged,
+        pointer,
+        version,
+        damaged,
+    })
 }
 
 async fn read_generation(
@@ -363,14 +460,22 @@ fn unreadable(stores: &Stores, project: &str, generation: Generation, cause: Err
     };
     let Generation { number, artifact } = generation;
     let mut message = format!("generation {number} of the definitions of `{project}`");
-    if let Some(digest) = artifact.filter(|_| kind == Kind::Corrupt) {
-        message = format!(
-            "{message} cannot be read: restore its artifact {} in {} from a backup, on S3 from the \
-             versions of the object; or run `wafer apply`, which writes it again if the project is as it \
-             was when it was applied",
+    let advice = match artifact {
+        Some(digest) => format!(
+            "restore its artifact {} in {} from a backup, on S3 from the versions of the object; or run \
+             `wafer apply`, which writes it again if the project is as it was when it was applied",
             blob_name(digest),
             stores.artifacts
-        );
+        ),
+        None => format!(
+            "restore its objects below `{}` in {} from a backup; or run `wafer apply`, which puts the \
+             definitions of the project in its place, unless rows could be lost to requests by that",
+            earlier::prefix(project, number),
+            stores.metadata
+        ),
+    };
+    if kind == Kind::Corrupt {
+        message = format!("{message} cannot be read: {advice}");
     }
     Error::caused(kind, message, cause)
 }

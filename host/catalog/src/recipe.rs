@@ -11,7 +11,9 @@ use wafer_core::{Digest, Field};
 use wafer_store::{Error, Expect, Kind, Result};
 
 use crate::context::Context;
-use crate::definitions::{Definitions, FunctionDef, GroupDef, LookupDef, ViewDef, feature_name};
+use crate::definitions::{
+    Definitions, FunctionDef, GroupDef, LookupDef, ViewDef, check_view, feature_name,
+};
 use crate::names::get;
 
 /// A version of a view: what training sets, models and releases are bound to, whatever is applied
@@ -85,6 +87,11 @@ impl Recipe {
             groups: BTreeMap::from([(name.to_owned(), group)]),
             functions: BTreeMap::new(),
         })
+    }
+
+    /// Checks that everything is in this version that the view refers to.
+    fn check_references(&self) -> Result<(), String> {
+        check_view("the view", &self.view, &self.groups, &self.functions)
     }
 
     /// Returns the name of this version, a digest of its content.
@@ -198,12 +205,18 @@ impl Context {
     /// Reads a version of a view that was kept.
     ///
     /// # Errors
-    /// Returns [`Kind::Corrupt`] when it is missing, and the errors of the metadata store.
+    /// Returns [`Kind::Corrupt`] when it is missing, or names what is not in it, and the errors of
+    /// the metadata store.
     pub async fn recipe(&self, view: &str, version: &str) -> Result<Recipe> {
         let name = recipe_name(view, version);
         let stored = self.object(&name).await?;
         let missing = || Error::new(Kind::Corrupt, format!("object `{name}` is missing"));
-        Ok(stored.ok_or_else(missing)?.0)
+        let recipe: Recipe = stored.ok_or_else(missing)?.0;
+        recipe.check_references().map_err(|reason| {
+            let message = format!("stored object `{name}` is damaged: {reason}");
+            Error::new(Kind::Corrupt, message)
+        })?;
+        Ok(recipe)
     }
 
     /// Keeps a version of a view, for what is bound to it. Returns the name of the version.

@@ -13,7 +13,8 @@
 //! A generation whose artifact is damaged or missing is written again if its definitions are the
 //! wanted ones. Otherwise it is replaced, unless rows could be lost to requests by that: it alone
 //! says which versions of groups are live. All else that it held comes from the project file and
-//! the components, and models, releases and endpoints have records of their own.
+//! the components, and models, releases and endpoints have records of their own. So it is with a
+//! pointer that is lost.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -287,8 +288,8 @@ fn pointer_to(generation: Generation, live: Generation, to_stage: &[String]) -> 
 /// Makes the error for a damaged generation in whose place no other definitions may be put.
 fn cannot_replace(damaged: &Damaged, lost: &[String]) -> Error {
     let message = format!(
-        "{}. The project is not as it was, and may not take its place: it is lost which versions of groups \
-         are live, and {} may be, whose rows would no longer be served. Restore the artifact; or apply the \
+        "{}. The project is not known to be as it was, and may not take its place: it is lost which versions of groups \
+         are live, and {} may be, whose rows would no longer be served. Restore what is damaged; or apply the \
          project as it was before; or make the versions of this project live at once, with `--now`",
         damaged.reason,
         lost.join(", ")

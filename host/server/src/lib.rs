@@ -21,7 +21,7 @@
 //! | `GET`, `POST /v1/clock` | returns the clock's time; sets it, if it can be set |
 //! | `GET /metrics` | returns metrics in the text format of Prometheus |
 //! | `GET /healthz` | succeeds while the process runs |
-//! | `GET /readyz` | succeeds while the stores answer, and their disk is not full |
+//! | `GET /readyz` | succeeds while the stores answer and have room, and definitions can be read |
 //!
 //! Around the handlers, `connections.rs` bounds connections, `access.rs` refuses requests of other
 //! sites, and `intake.rs` takes in bodies and bounds what is worked on and how much memory it

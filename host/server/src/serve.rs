@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::middleware::from_fn;
 use tokio::net::TcpListener;
-use wafer_platform::{Background, Platform, Result};
+use wafer_platform::{Background, Error, Kind, Platform, Result};
 
 use crate::connections::answer_connections;
 use crate::error::Failure;
@@ -46,18 +46,25 @@ pub async fn serve(
     }
 }
 
-/// Answers `GET /readyz`: succeeds if the stores answer and have room for more.
+/// Answers `GET /readyz`: succeeds if the stores answer and have room for more, and what is applied
+/// can be read.
 pub(crate) async fn ready(State(platform): State<Arc<Platform>>) -> Result<&'static str, Failure> {
     check_stores(&platform).await?;
     Ok("ready")
 }
 
 /// Checks that the stores answer, by reading a metadata object, and that they have room for more.
-/// Whether the object exists does not matter.
+/// Whether the object exists does not matter. Then checks that events would be taken in: by the
+/// definitions that are applied now.
 pub(crate) async fn check_stores(platform: &Platform) -> Result<()> {
     let stores = &platform.context().components().stores;
     let name = format!("{}/ready", platform.context().project());
     stores.metadata.get(&name).await?;
     stores.upkeep.check_room().await?;
-    stores.artifacts.check_room().await
+    stores.artifacts.check_room().await?;
+    let lately = platform.context().lately_applied().await;
+    lately.map(drop).map_err(|e| match e.kind() {
+        Kind::Unavailable => Error::new(Kind::Unavailable, e.chain()),
+        _ => e,
+    })
 }

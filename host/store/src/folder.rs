@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::private::{create_private_file, make_private_folder};
+use crate::private::{create_private_file, make_private_folder, open_stored_file};
 use crate::{ArtifactStore, Error, Kind, Result, large_artifact};
 
 /// How the names of temporary files end, after the number of the process and of the file.
@@ -143,7 +143,16 @@ impl PartialArtifact {
     /// Fails when the file cannot be renamed.
     pub fn complete(mut self) -> Result<PathBuf> {
         let renamed = std::fs::rename(&self.temporary, &self.path);
-        renamed.map_err(|e| Error::io("write", &self.path, e))?;
+        renamed.map_err(|e| match e.kind() {
+            io::ErrorKind::IsADirectory => {
+                let message = format!(
+                    "cannot write {}: a folder is in its place. Remove it, and run the command again",
+                    self.path.display()
+                );
+                Error::caused(Kind::Corrupt, message, e)
+            }
+            _ => Error::io("write", &self.path, e),
+        })?;
         self.is_complete = true;
         Ok(std::mem::take(&mut self.path))
     }
@@ -208,7 +217,7 @@ impl ArtifactStore for ArtifactFolder {
     async fn get_at_most(&self, name: &str, most: u64) -> Result<Option<Bytes>> {
         let path = self.path(name)?;
         let read = || -> io::Result<(u64, Vec<u8>)> {
-            let file = File::open(&path)?;
+            let file = open_stored_file(&path)?;
             let bytes = file.metadata()?.len();
             let mut content = Vec::new();
             if bytes <= most {
@@ -220,6 +229,10 @@ impl ArtifactStore for ArtifactFolder {
             Ok((bytes, _)) if bytes > most => Err(large_artifact(self, name, (bytes, most))),
             Ok((_, content)) => Ok(Some(content.into())),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) if e.kind() == io::ErrorKind::InvalidData => {
+                let message = format!("cannot read {}", path.display());
+                Err(Error::caused(Kind::Corrupt, message, e))
+            }
             Err(e) => Err(Error::io("read", &path, e)),
         }
     }
@@ -308,6 +321,35 @@ mod tests {
         drop(file);
         drop(ArtifactFolder::open(folder.path()).unwrap());
         assert!(!written.exists());
+    }
+
+    /// It is damaged, so that it may be written again.
+    #[tokio::test]
+    async fn what_is_no_file_is_damaged_and_only_a_folder_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = ArtifactFolder::open(folder.path()).unwrap();
+        let pipe = folder.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        std::fs::create_dir(folder.path().join("folder")).unwrap();
+        for name in ["pipe", "folder"] {
+            let error = store.get(name).await.unwrap_err();
+            assert_eq!(error.kind(), Kind::Corrupt, "{name}");
+            assert!(
+                error.chain().contains("in the place of the file"),
+                "{error}"
+            );
+            assert!(!store.contains(name).await.unwrap());
+        }
+        store.put("pipe", Bytes::from("content")).await.unwrap();
+        let stored = store.get("pipe").await.unwrap();
+        assert_eq!(stored, Some(Bytes::from("content")));
+        let error = store.put("folder", Bytes::new()).await.unwrap_err();
+        let path = folder.path().join("folder").display().to_string();
+        for part in [&*path, "a folder is in its place. Remove it"] {
+            assert!(error.to_string().contains(part), "{error}");
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
     }
 
     #[test]

@@ -62,7 +62,7 @@ pub use online::{
     OnlineRow, OnlineStore, OnlineWrite, PutCounts, combine,
 };
 pub use outbox::{Outbox, OutboxEntry, OutboxRow, Waiting};
-pub use private::make_private_folder;
+pub use private::{make_private_folder, open_stored_file};
 pub use remote::{RemoteFile, RemoteFiles, RemoteFilesExt, RemoteListing, UnreachableFiles};
 pub use sharing::{sharing, sharing_processes};
 pub use stores::Stores;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use tempfile::TempDir;
-use wafer_catalog::{Components, Context, TableDef};
+use wafer_catalog::{Components, Context, Definitions, Pointer, TableDef};
 use wafer_core::{Clock, DataType, Duration, Field, Timestamp};
 use wafer_runtime::{Guests, Runtime, RuntimeConfig};
 use wafer_store::{ArtifactFolder, MemoryStore, OfflineTables, Outbox, Stores, UnreachableFiles};
@@ -59,7 +59,8 @@ impl Project {
         self.open_with(process, outbox).await
     }
 
-    /// Opens the project as a process of this name does, with another way to the outbox.
+    /// Opens the project as a process of this name does, with another way to the outbox. The first
+    /// one applies definitions, before there are tables.
     pub(crate) async fn open_with(&self, process: &str, outbox: Arc<dyn Outbox>) -> Tables {
         let artifacts = ArtifactFolder::open(self.folder.path().join("artifacts")).unwrap();
         let offline = OfflineTables::in_folder(&self.folder.path().join("offline")).unwrap();
@@ -81,7 +82,17 @@ impl Project {
             machine_clock: Arc::<ManualClock>::clone(&self.clock),
             holder: format!("{process}/{}", std::process::id()),
         };
-        Tables::new(Arc::new(Context::open("p", components).await.unwrap()))
+        let context = Context::open("p", components).await.unwrap();
+        let applied = context.applied();
+        if applied.pointer == Pointer::default() {
+            let live = context.write_generation(&Definitions::default()).await;
+            let pointer = Pointer {
+                live: live.unwrap(),
+                ..Pointer::default()
+            };
+            context.point(pointer, &applied).await.unwrap();
+        }
+        Tables::new(Arc::new(context))
     }
 }
 

@@ -22,7 +22,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::aws::{AmazonS3, AmazonS3Builder, Checksum};
-use object_store::client::{HttpClient, HttpConnector, ReqwestConnector};
+use object_store::client::{HttpClient, HttpConnector};
 use object_store::path::Path;
 use object_store::{
     BackoffConfig, ClientOptions, CopyOptions, GetOptions, GetRange, GetResult, GetResultPayload,
@@ -36,7 +36,8 @@ use wafer_store::Kind;
 use super::create::Deadline;
 use super::is_transient;
 use super::upload::{ResilientUpload, UPLOADED_MEBIBYTES};
-use crate::account::{Account, IDLE_TIMEOUT, S3_CONNECT_TIMEOUT, bucket_endpoint};
+use crate::account::{Account, bucket_endpoint};
+use crate::connections;
 use crate::pauses::Pauses;
 use crate::s3::{BucketClient, CONCURRENT_PARTS, Content, Existing, PART_BYTES, Version, parts_of};
 
@@ -50,9 +51,6 @@ const RETRIES: usize = 20;
 /// may be a connection that was idle and is gone.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// Maximum number of connections that are kept while they are idle, each of which may be gone when
-/// a process is thawed, and then costs an attempt.
-const IDLE_CONNECTIONS: usize = 8;
 /// Maximum number of attempts of a request that `object_store` does not retry.
 pub(super) const ATTEMPTS: u32 = 16;
 /// Maximum number of objects that S3 deletes by one request.
@@ -93,13 +91,12 @@ impl ResilientStore {
     pub(super) fn open(account: &Account, client: BucketClient, timeout: Duration) -> Result<Self> {
         let endpoint = account.endpoint("S3");
         let is_http = endpoint.as_ref().is_some_and(|e| e.starts_with("http://"));
-        let options = ClientOptions::new()
-            .with_allow_http(is_http)
-            .with_timeout(timeout)
-            .with_connect_timeout(S3_CONNECT_TIMEOUT)
-            .with_pool_idle_timeout(IDLE_TIMEOUT)
-            .with_pool_max_idle_per_host(IDLE_CONNECTIONS);
-        let connections = ReqwestConnector::default().connect(&options)?;
+        let options = ClientOptions::new().with_allow_http(is_http);
+        let connections = connections::client(is_http, timeout);
+        let connections = connections.map_err(|e| object_store::Error::Generic {
+            store: "S3",
+            source: Box::new(e),
+        })?;
         let store = |max_retries| {
             let retries = RetryConfig {
                 backoff: BackoffConfig {

@@ -18,6 +18,10 @@ const CREDENTIAL_CODES: [&str; 7] = [
     "TokenRefreshRequired",
 ];
 
+/// What to do about a bucket that is in another region.
+pub(crate) const OTHER_REGION: &str = ": the bucket is in another region. Correct AWS_REGION, `region` in \
+                                       the AWS profile, or `?region=` in `store.online`";
+
 /// Converts an error of S3, with advice on how to fix it.
 pub(crate) fn failed<E>(action: &str, error: SdkError<E, HttpResponse>) -> Error
 where
@@ -44,17 +48,12 @@ fn judge(action: &str, status: u16, code: Option<&str>) -> (Kind, String) {
              `store.objects` or AWS_REGION"
                 .to_owned(),
         ),
-        (301 | 307, _) | (_, "PermanentRedirect" | "AuthorizationHeaderMalformed") => (
-            Kind::Invalid,
-            ": the bucket is in another region. Correct AWS_REGION, `region` in the AWS profile, or \
-             `?region=` in `store.online`"
-                .to_owned(),
-        ),
+        (301 | 307, _) | (_, "PermanentRedirect" | "AuthorizationHeaderMalformed") => {
+            (Kind::Invalid, OTHER_REGION.to_owned())
+        }
         (401, _) => (Kind::Internal, bad_credentials()),
         (_, code) if CREDENTIAL_CODES.contains(&code) => (Kind::Internal, bad_credentials()),
-        (403, _) | (_, "AccessDenied") => {
-            (Kind::Internal, format!(": {}", not_allowed(action)))
-        }
+        (403, _) | (_, "AccessDenied") => (Kind::Internal, format!(": {}", not_allowed(action))),
         (404, _) => (Kind::NotFound, String::new()),
         (409 | 412, _) => (Kind::Conflict, String::new()),
         (408 | 429 | 500.., _) => (Kind::Unavailable, String::new()),

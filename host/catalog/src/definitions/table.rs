@@ -51,9 +51,17 @@ impl TableDef {
     /// Returns all columns of the table: keys, times, event identity, order of arrival, and the
     /// others.
     pub fn schema(&self) -> Schema {
+        self.checked_schema()
+            .expect("names were checked when the table was made up")
+    }
+
+    /// Returns all columns of the table, as [`schema`](Self::schema) does.
+    ///
+    /// # Errors
+    /// Returns an error when there are too many columns, or when a name is invalid or used twice.
+    pub(crate) fn checked_schema(&self) -> Result<Schema, SchemaError> {
         Self::checked(&self.keys, &self.columns)
             .or_else(|_| Self::with_system(&self.keys, before_arrival_order(), &self.columns))
-            .expect("names were checked when the table was made up")
     }
 
     /// Returns whether the table holds the order of arrival of its rows. A table that was defined

@@ -10,16 +10,21 @@
 //! are missing have their defaults, since earlier versions did not write them.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::fmt;
+use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value as Json;
 use serde_json::value::RawValue;
-use wafer_core::Digest;
-use wafer_store::{ArtifactStore, Error, Kind, Result, blob_name, damaged_artifact};
+use wafer_core::{Digest, cut};
+use wafer_store::{
+    ArtifactStore, Error, Kind, Result, blob_name, damaged_artifact, open_stored_file,
+};
 
 use crate::definitions::Definitions;
 use crate::task::blocking;
@@ -102,10 +107,14 @@ async fn stored(artifacts: &dyn ArtifactStore, digest: Digest) -> Result<Bytes> 
 /// Reads a file that has at most so many bytes. Returns `None` if it has more.
 fn read_file(path: &Path, most: usize) -> Result<Option<Bytes>> {
     let read = || -> std::io::Result<Option<Vec<u8>>> {
-        match std::fs::metadata(path)?.len() > most as u64 {
-            true => Ok(None),
-            false => std::fs::read(path).map(Some),
+        let file = open_stored_file(path)?;
+        let length = file.metadata()?.len();
+        if length > most as u64 {
+            return Ok(None);
         }
+        let mut bytes = Vec::new();
+        file.take(length).read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
     };
     let bytes = read().map_err(|e| {
         let message = format!("cannot read {}", path.display());
@@ -114,8 +123,11 @@ fn read_file(path: &Path, most: usize) -> Result<Option<Bytes>> {
     Ok(bytes.map(Bytes::from))
 }
 
-/// Compresses the JSON of definitions, which must be within the limits: more could not be read.
+/// Compresses the JSON of definitions, which must be within the limits and refer to each other
+/// alone: others could not be read.
 fn pack(definitions: &Definitions, limits: Limits) -> Result<Bytes> {
+    let references = definitions.check_references();
+    references.map_err(|reason| Error::new(Kind::Internal, reason))?;
     let within = |bytes: usize, most: usize, form: &str| match bytes <= most {
         true => Ok(()),
         false => Err(Error::invalid(format!(
@@ -147,12 +159,52 @@ fn unpack(packed: &[u8], limits: Limits) -> Result<Definitions> {
         Error::new(Kind::Corrupt, message)
     })?;
     let damaged = |e| Error::caused(Kind::Corrupt, "it cannot be decompressed", e);
-    parse(&zstd::bulk::decompress(packed, size).map_err(damaged)?)
+    let read = parse(&zstd::bulk::decompress(packed, size).map_err(damaged)?)?;
+    match read.check_references() {
+        Err(reason) => Err(Error::new(Kind::Corrupt, reason)),
+        Ok(()) => Ok(read),
+    }
+}
+
+/// The parts of a JSON object by their names, each of which is there once: of two parts, it would
+/// be left to the reader which of them counts.
+struct Parts<'a>(BTreeMap<String, &'a RawValue>);
+
+impl<'de> Deserialize<'de> for Parts<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(PartsVisitor)
+    }
+}
+
+struct PartsVisitor;
+
+impl<'de> Visitor<'de> for PartsVisitor {
+    type Value = Parts<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Parts<'de>, M::Error> {
+        let mut parts = BTreeMap::new();
+        while let Some((name, part)) = map.next_entry::<String, &'de RawValue>()? {
+            match parts.entry(name) {
+                Entry::Vacant(place) => {
+                    place.insert(part);
+                }
+                Entry::Occupied(twice) => {
+                    let message = format!("`{}` is there twice", cut(twice.key()));
+                    return Err(M::Error::custom(message));
+                }
+            }
+        }
+        Ok(Parts(parts))
+    }
 }
 
 /// Parses the JSON of definitions: an object with a field for each kind.
 fn parse(json: &[u8]) -> Result<Definitions> {
-    let kinds: BTreeMap<String, &RawValue> = serde_json::from_slice(json).map_err(unreadable)?;
+    let Parts(kinds) = serde_json::from_slice(json).map_err(unreadable)?;
     let format = kinds.get("format").map(|stored| stored.get());
     let format = format.map_or(Ok(FORMAT), serde_json::from_str);
     let format: u64 = format.map_err(unreadable)?;
@@ -181,8 +233,7 @@ fn definitions<T>(kind: &str, stored: &RawValue) -> Result<BTreeMap<String, T>>
 where
     T: DeserializeOwned + Serialize,
 {
-    let stored: BTreeMap<String, &RawValue> =
-        serde_json::from_str(stored.get()).map_err(unreadable)?;
+    let Parts(stored) = serde_json::from_str(stored.get()).map_err(unreadable)?;
     let mut read = BTreeMap::new();
     for (name, stored) in stored {
         let place = format!("{kind} `{name}`");
@@ -238,7 +289,7 @@ fn unreadable(error: serde_json::Error) -> Error {
 
 /// Makes the error for what this version of Wafer does not know. Nothing is damaged, so that nobody
 /// may write over it.
-fn later(what: &str) -> Error {
+pub(super) fn later(what: &str) -> Error {
     let message = format!("{what}: a newer version of Wafer wrote it; update this program");
     Error::new(Kind::Invalid, message)
 }
@@ -330,8 +381,7 @@ mod tests {
             format!(r#"{{"pipelines":{{"p":{{{pipeline}}}}}}}"#),
         ];
         for json in known {
-            let packed = zstd::bulk::compress(json.as_bytes(), 1).unwrap();
-            unpack(&packed, LIMITS).unwrap();
+            parse(json.as_bytes()).unwrap();
         }
     }
 
@@ -391,10 +441,51 @@ mod tests {
             (compressed("[]"), "its JSON cannot be read"),
             (compressed("{\"views\":[]}"), "its JSON cannot be read"),
             (compressed("{\"views\":{\"a\":{}}}"), "view `a`"),
+            (
+                compressed("{\"views\":{},\"groups\":{},\"views\":{}}"),
+                "`views` is there twice",
+            ),
+            (
+                compressed("{\"views\":{\"a\":{},\"a\":{}}}"),
+                "`a` is there twice",
+            ),
         ] {
             let error = unpack(&bytes, LIMITS).unwrap_err();
             assert_eq!(error.kind(), Kind::Corrupt);
-            assert!(error.to_string().contains(wanted), "{error}");
+            assert!(error.chain().contains(wanted), "{}", error.chain());
+        }
+    }
+
+    /// Whatever names them takes for granted that they are there.
+    #[test]
+    fn definitions_that_name_what_is_not_there_are_neither_read_nor_written() {
+        let view = |lookups: &str, functions: &str| {
+            format!(
+                r#"{{"views":{{"a":{{"inputs":[],"lookups":[{lookups}],"functions":[{functions}],"doc":""}}}}}}"#
+            )
+        };
+        let lookup = r#"{"group":"g","alias":"x","keys":[],"features":[]}"#;
+        let pipeline = r#"{"source":"s","function":"f","group":"g","doc":""}"#;
+        for (json, wanted) in [
+            (
+                view(lookup, ""),
+                "view `a` names group `g`, which is not there",
+            ),
+            (
+                view("", r#"{"function":"f"}"#),
+                "view `a` names function `f`, which is not there",
+            ),
+            (
+                format!(r#"{{"pipelines":{{"p":{pipeline}}}}}"#),
+                "pipeline `p` names source `s`, which is not there",
+            ),
+        ] {
+            let packed = zstd::bulk::compress(json.as_bytes(), 1).unwrap();
+            let error = unpack(&packed, LIMITS).unwrap_err();
+            assert_eq!((error.kind(), &*error.to_string()), (Kind::Corrupt, wanted));
+            let read = parse(json.as_bytes()).unwrap();
+            let error = pack(&read, LIMITS).unwrap_err();
+            assert_eq!(error.to_string(), wanted);
         }
     }
 

@@ -530,10 +530,7 @@ async fn pointers_that_are_none_are_errors_that_show_what_one_looks_like() {
         (json!("sha256:zz"), r#""sha256:zz" is no generation"#),
         (json!({"number": -1, "artifact": digest}), "invalid value"),
         (json!({"number": 7}), "missing field `artifact`"),
-        (
-            json!({"number": 7, "artifact": digest, "new": 1}),
-            "unknown field `new`",
-        ),
+        (json!({"number": 0, "artifact": digest}), "numbered from 1"),
         (json!(-1), "-1 is no generation"),
         (json!(null), "null is no generation"),
     ] {
@@ -547,6 +544,109 @@ async fn pointers_that_are_none_are_errors_that_show_what_one_looks_like() {
             assert!(said.contains(part), "{pointer}: {said}");
         }
     }
+    for (staged, wanted) in [
+        (json!(3), "generation 3 is both live and staged"),
+        (json!(0), "generation 0 is staged"),
+    ] {
+        let pointer = json!({"live": 3, "staged": staged});
+        project.put("p/applied", &pointer).await;
+        let error = project.read().await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Corrupt);
+        assert!(error.chain().contains(wanted), "{}", error.chain());
+    }
+}
+
+/// What is not known would be lost when the pointer is written again, as by each change of an
+/// endpoint.
+#[tokio::test]
+async fn pointers_of_a_newer_version_are_refused_and_not_written_over() {
+    let project = Project::new();
+    project.make_live(1, &view("a")).await;
+    let context = Context::open("p", components(&project, &Arc::default())).await;
+    let context = context.unwrap();
+    let digest = Digest::of(b"").to_string();
+    let live = json!({"number": 7, "artifact": digest});
+    for (pointer, wanted) in [
+        (json!({"live": live, "staged": null, "new": 1}), "has `new`"),
+        (
+            json!({"live": {"number": 7, "artifact": digest, "new": 1}, "staged": null}),
+            "has `live.new`",
+        ),
+    ] {
+        project.put("p/applied", &pointer).await;
+        let error = project.read().await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Invalid);
+        let said = error.to_string();
+        for part in ["`p/applied`", wanted, "a newer version of Wafer wrote it"] {
+            assert!(said.contains(part), "{pointer}: {said}");
+        }
+        assert_eq!(context.poll().await.unwrap_err().kind(), Kind::Invalid);
+        assert!(context.count_endpoint_change().await.is_err());
+        let kept = project.stores.metadata.get("p/applied").await.unwrap();
+        assert_eq!(kept.unwrap().value, pointer.to_string());
+    }
+}
+
+/// The process knows nothing of what was applied before: records of it tell.
+#[tokio::test]
+async fn a_pointer_that_names_nothing_after_an_apply_is_damaged() {
+    let project = Project::new();
+    let parts = || components(&project, &Arc::default());
+    let nothing = json!({"live": 0, "staged": null, "endpoints": 2});
+    project.put("p/applied", &nothing).await;
+    assert!(project.read().await.unwrap().damaged.is_empty());
+
+    let context = Context::open("p", parts()).await.unwrap();
+    let live = context.write_generation(&view("a")).await.unwrap();
+    let pointer = Pointer {
+        live,
+        ..Pointer::default()
+    };
+    let applied = context.applied();
+    context.point(pointer, &applied).await.unwrap();
+    let metadata = &project.stores.metadata;
+    for pointer in [None, Some(nothing)] {
+        match &pointer {
+            Some(pointer) => project.put("p/applied", pointer).await,
+            None => {
+                let deleted = metadata.delete("p/applied", Expect::Anything);
+                deleted.await.unwrap();
+            }
+        }
+        let error = Context::open("p", parts()).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Corrupt);
+        for part in ["object `p/applied`", "`wafer apply`"] {
+            assert!(error.to_string().contains(part), "{error}");
+        }
+        let context = Context::open_to_apply("p", parts()).await.unwrap();
+        let applied = context.applied();
+        assert_eq!(applied.damaged.len(), 1);
+        assert_eq!(applied.damaged[0].generation, Generation::default());
+        assert!(context.mend(&view("a")).await.unwrap().is_empty());
+        let pointer = Pointer {
+            live,
+            ..Pointer::default()
+        };
+        context.point(pointer, &applied).await.unwrap();
+        assert_eq!(*context.definitions(), view("a"));
+    }
+}
+
+#[tokio::test]
+async fn objects_that_are_gone_are_damaged_definitions_if_there_are_tables() {
+    let project = Project::new();
+    let pointer = json!({"live": 9, "staged": null});
+    project.put("p/applied", &pointer).await;
+    // An earlier version may have applied a project without groups.
+    assert_eq!(*project.read().await.unwrap().live, Definitions::default());
+    project.put("p/table/g_v1", &json!({})).await;
+    let error = project.read().await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Corrupt);
+    for part in ["generation 9", "`p/definitions/00000009/`", "`wafer apply`"] {
+        assert!(error.to_string().contains(part), "{error}");
+    }
+    let noted = read(&project.stores, "p", &Applied::default(), OnDamage::Note).await;
+    assert_eq!(noted.unwrap().damaged[0].generation.number, 9);
 }
 
 #[tokio::test]

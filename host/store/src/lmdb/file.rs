@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::private::open_stored_file;
 use crate::{Error, Kind, Result};
 
 const DATA: &str = "data.mdb";
@@ -54,7 +55,7 @@ pub(super) fn check(folder: &Path) -> Result<()> {
     let unreadable = |e| Error::io("read", &path, e);
     let mut found = None;
     for _ in 0..ATTEMPTS {
-        found = match File::open(&path) {
+        found = match open_stored_file(&path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
             file => look_at(&file.map_err(unreadable)?).map_err(unreadable)?,
         };
