@@ -193,12 +193,18 @@ impl Record {
     /// Gives an event without an identity the one that its service uses for the record. It stays
     /// the same however often the record is delivered.
     fn with_identity(&self, event: IncomingEvent, id: &Option<String>) -> IncomingEvent {
-        let id = id
-            .as_ref()
-            .map(|id| joined_identity(&self.event_source_arn, id));
-        IncomingEvent {
-            id: event.id.or(id),
-            ..event
+        let Some(id) = id.as_ref().filter(|_| event.id.is_none()) else {
+            return event;
+        };
+        match joined_identity(&self.event_source_arn, id) {
+            Ok(id) => IncomingEvent {
+                id: Some(id),
+                ..event
+            },
+            Err(reason) => IncomingEvent {
+                payload: Err(reason),
+                ..event
+            },
         }
     }
 }
@@ -330,6 +336,12 @@ mod tests {
         }));
         assert_eq!(sqs.identifier(), "m");
         assert!(sqs.event().unwrap().payload.is_err());
+        let long = record(json!({
+            "eventSource": "aws:sqs", "eventSourceARN": "arn:q", "messageId": "m".repeat(2_000),
+            "body": "{}",
+        }));
+        let refused = long.event().unwrap().payload.unwrap_err();
+        assert!(refused.contains("is 2006 bytes long"), "{refused}");
         assert!(sqs.notification().is_none());
     }
 
