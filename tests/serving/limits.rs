@@ -527,6 +527,7 @@ fn stored_rows_are_counted_before_they_are_read() {
         let rows: Vec<Json> = ids.map(|id| json!({ "id": id })).collect();
         json!({ "rows": rows }).to_string()
     };
+    server.wait_for_flush();
     // What the first lookup loads does not count.
     let first = "/v1/views/newest/features";
     assert_eq!(server.post(first, JSON, ask(1..=1)).0, 200);
@@ -559,6 +560,7 @@ fn a_large_row_is_in_memory_twice_at_most() {
     let ask = |id: u32| json!({ "rows": [{ "id": id }] }).to_string();
     let ask_feast =
         |id: u32| json!({"features": ["newest:note"], "entities": {"id": [id]}}).to_string();
+    server.wait_for_flush();
     // What the first lookups load does not count.
     assert_eq!(server.post(view, JSON, ask(2)).0, 200);
     assert_eq!(server.post(feast, JSON, ask_feast(2)).0, 200);
@@ -644,6 +646,7 @@ group = "others"
         (others, NDJSON, event(json!(large), "a"), "is not int64"),
     ] {
         let body = body.to_string();
+        server.wait_for_flush();
         Request::new(path, media_type, body.as_str(), &[422]).check(&server);
         let (status, answer) = server.post(path, media_type, body);
         let said = answer["events"][0].to_string();
