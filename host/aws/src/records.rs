@@ -61,7 +61,8 @@ struct Kinesis {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Change {
-    sequence_number: String,
+    // The answer names a record by it. One whose row was removed is no event, and need not be named.
+    sequence_number: Option<String>,
     new_image: Option<Map<String, Json>>,
 }
 
@@ -110,7 +111,10 @@ impl Record {
     pub fn identifier(&self) -> String {
         let found = match self.event_source.as_str() {
             "aws:kinesis" => self.kinesis.as_ref().map(|k| k.sequence_number.clone()),
-            "aws:dynamodb" => self.dynamodb.as_ref().map(|d| d.sequence_number.clone()),
+            "aws:dynamodb" => self
+                .dynamodb
+                .as_ref()
+                .and_then(|d| d.sequence_number.clone()),
             _ => self.message_id.clone(),
         };
         found.unwrap_or_default()
@@ -317,6 +321,11 @@ mod tests {
             "dynamodb": {"SequenceNumber": "7"},
         }));
         assert!(removed.event().is_none());
+        let unnamed = record(json!({
+            "eventName": "REMOVE", "eventSource": "aws:dynamodb", "eventSourceARN": "arn:d",
+            "dynamodb": {"Keys": {}},
+        }));
+        assert!(unnamed.event().is_none());
     }
 
     #[test]
