@@ -15,8 +15,8 @@ pub struct EventSources(BTreeMap<String, String>);
 
 impl EventSources {
     /// Parses `ARN=SOURCE;ARN=SOURCE`, the value of the environment variable
-    /// `WAFER_EVENT_SOURCES`. A text without entries, such as an empty one, says that all events come
-    /// by HTTP. There may be spaces beside `;`.
+    /// `WAFER_EVENT_SOURCES`. A text without entries, such as an empty one, says that all events
+    /// come by HTTP. There may be spaces beside `;`.
     ///
     /// # Errors
     /// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid), with the entry, when an entry has

@@ -69,12 +69,12 @@ pub(crate) fn check_folder(url: &Url) -> Result<()> {
 }
 
 impl Bucket {
-    /// Opens a folder such as `s3://BUCKET/FOLDER`, or the whole bucket `s3://BUCKET`. This makes no
-    /// request to S3.
+    /// Opens a folder such as `s3://BUCKET/FOLDER`, or the whole bucket `s3://BUCKET`. This makes
+    /// no request to S3.
     ///
     /// # Errors
-    /// Returns [`Kind::Invalid`] when `url` is not an `s3://` URL, and when it has more than a bucket
-    /// and a folder.
+    /// Returns [`Kind::Invalid`] when `url` is not an `s3://` URL, and when it has more than a
+    /// bucket and a folder.
     pub fn open(account: &Account, url: &Url) -> Result<Self> {
         check_folder(url)?;
         let client = BucketClient::open(account, url)?;

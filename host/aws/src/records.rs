@@ -61,7 +61,8 @@ struct Kinesis {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Change {
-    // The answer names a record by it. One whose row was removed is no event, and need not be named.
+    // The answer names a record by it. One whose row was removed is no event, and need not be
+    // named.
     sequence_number: Option<String>,
     new_image: Option<Map<String, Json>>,
 }

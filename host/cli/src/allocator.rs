@@ -5,7 +5,8 @@
 //! memory of its last requests, and one under load two times the buffers that it needs.
 //!
 //! The functions are those of mimalloc 3, which the crate `libmimalloc-sys` compiles:
-//! <https://microsoft.github.io/mimalloc/>. It declares them only with a crate of C types beside it.
+//! <https://microsoft.github.io/mimalloc/>. It declares them only with a crate of C types beside
+//! it.
 
 use std::ffi::{c_int, c_long};
 use std::time::Duration;
@@ -15,8 +16,8 @@ use std::time::Duration;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The number of the option for the largest object that is kept in the memory that threads share,
-/// in KiB: `mi_option_arena_max_object_size`. Larger ones are mapped by themselves, and given back as
-/// soon as they are freed.
+/// in KiB: `mi_option_arena_max_object_size`. Larger ones are mapped by themselves, and given back
+/// as soon as they are freed.
 const ARENA_MAX_OBJECT_SIZE: c_int = 45;
 
 /// The size in KiB from which on a server gives a buffer back as soon as it is freed. To map one of
@@ -24,8 +25,8 @@ const ARENA_MAX_OBJECT_SIZE: c_int = 45;
 /// it, a server kept 65 to 240 MiB beside what is mapped of its store, and keeps 8 MiB.
 const LARGE_BUFFER_KIB: c_long = 1 << 10;
 
-/// How often a server gives back what was freed and is not asked for again: as long as the allocator
-/// keeps it.
+/// How often a server gives back what was freed and is not asked for again: as long as the
+/// allocator keeps it.
 const PAUSE: Duration = Duration::from_secs(1);
 
 #[allow(

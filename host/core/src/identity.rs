@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-/// The greatest length of an identity in bytes. Each row that an event writes has a copy of it, also
-/// in the archive and in quarantine tables, so that the memory of a push depends on it.
+/// The greatest length of an identity in bytes. Each row that an event writes has a copy of it,
+/// also in the archive and in quarantine tables, so that the memory of a push depends on it.
 pub const MAX_IDENTITY_BYTES: usize = 1 << 10;
 
 /// Checks the length of an identity in bytes.

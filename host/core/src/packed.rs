@@ -48,8 +48,8 @@ pub fn encode_row(columns: &[ArrayRef], row: usize, out: &mut Vec<u8>) {
     }
 }
 
-/// Packs a row of text columns, each of which has a value, appending to `out`. The texts are written
-/// as they are formatted, so that a large one is not in memory a second time.
+/// Packs a row of text columns, each of which has a value, appending to `out`. The texts are
+/// written as they are formatted, so that a large one is not in memory a second time.
 pub fn encode_texts(texts: &[&dyn Display], out: &mut Vec<u8>) {
     out.push(VERSION);
     // A schema has at most 1,024 fields.

@@ -70,9 +70,9 @@ fn of_wafer(filter: &str) -> String {
     levels.chain(others).collect::<Vec<_>>().join(",")
 }
 
-/// Returns whether a panic is one that a library makes and catches by itself. A writer of Delta that
-/// cannot finish a file, as on a full disk, gives the file up, which `object_store` answers by a
-/// panic if the last part was begun. What failed is returned as an error:
+/// Returns whether a panic is one that a library makes and catches by itself. A writer of Delta
+/// that cannot finish a file, as on a full disk, gives the file up, which `object_store` answers by
+/// a panic if the last part was begun. What failed is returned as an error:
 /// <https://github.com/delta-io/delta-rs/blob/main/crates/core/src/datafile/writer.rs>.
 fn is_caught(file: &str, message: &str) -> bool {
     let is_writer = file.contains("/object_store-") && file.ends_with("/src/buffered.rs");

@@ -226,8 +226,8 @@ fn or_broken_link(path: &Path, error: Error) -> Error {
     }
 }
 
-/// Returns the error for what has the name of a file and is none. A pipe would be waited for without
-/// an end, and nothing of these could be read a second time.
+/// Returns the error for what has the name of a file and is none. A pipe would be waited for
+/// without an end, and nothing of these could be read a second time.
 fn no_file(path: &Path, found: &Metadata) -> Error {
     let kind = found.file_type();
     let what = if kind.is_fifo() {
