@@ -293,6 +293,16 @@ fn sources_that_take_no_events_are_refused_by_name() {
             "names no source `entriez`; it names entries",
         ),
         (
+            String::new(),
+            Some("entries"),
+            "names no source `entries`; it names none, so that all events come by HTTP",
+        ),
+        (
+            " ; ".to_owned(),
+            Some("entries"),
+            "names no source `entries`; it names none, so that all events come by HTTP",
+        ),
+        (
             format!("{right};{right}"),
             None,
             "gives the same ARN to source `entries`",

@@ -160,6 +160,9 @@ fn errors_of_wrong_store_settings_say_what_to_do() {
     let said = apply(&both);
     if cfg!(feature = "aws") {
         assert!(said.contains("known are region=REGION"), "{said}");
+        let said = apply(&[(online, "dynamodb://t"), (objects, "s3://b/f?x=1")]);
+        let wanted = "`s3://b/f?x=1` has more than a bucket and a folder";
+        assert!(said.contains(wanted), "{said}");
         let missing = [
             (online, "dynamodb://t"),
             (objects, "s3://b/f"),

@@ -115,6 +115,11 @@ group = "g"
     for (link, to, wanted) in [
         ("in/back", "in", "in/back leads back to "),
         ("in/loop", "in/loop", "in/loop cannot be read"),
+        (
+            "in/gone",
+            "nothing",
+            "in/gone is a link that leads to nothing",
+        ),
     ] {
         std::os::unix::fs::symlink(at(to), at(link)).unwrap();
         let said = project.fails(&["check"]);

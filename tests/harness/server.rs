@@ -170,6 +170,15 @@ impl Server {
         kib("VmHWM:").saturating_sub(before + mapped) << 10
     }
 
+    /// Waits until what was pushed is in the tables, which is work of its own that takes memory.
+    pub(crate) fn wait_for_flush(&self) {
+        let is_flushed = |metrics: &str| {
+            let mut lines = metrics.lines();
+            lines.any(|line| line == "wafer_outbox_age_seconds 0")
+        };
+        wait_for("a flush", || is_flushed(&self.metrics()));
+    }
+
     /// Sends the signal TERM.
     pub(crate) fn terminate(&self) {
         let pid = self.child.id().to_string();

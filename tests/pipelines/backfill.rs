@@ -146,6 +146,10 @@ fn backfill_refuses_invalid_spans() {
             "is not before",
         ),
         (
+            vec!["--from", "0000-01-01", "--to", "2020-01-01"],
+            "`0000-01-01` is outside of the years 1 to 9999",
+        ),
+        (
             vec![
                 "--from",
                 "2020-01-01",

@@ -527,6 +527,7 @@ fn stored_rows_are_counted_before_they_are_read() {
         let rows: Vec<Json> = ids.map(|id| json!({ "id": id })).collect();
         json!({ "rows": rows }).to_string()
     };
+    server.wait_for_flush();
     // What the first lookup loads does not count.
     let first = "/v1/views/newest/features";
     assert_eq!(server.post(first, JSON, ask(1..=1)).0, 200);
@@ -559,6 +560,7 @@ fn a_large_row_is_in_memory_twice_at_most() {
     let ask = |id: u32| json!({ "rows": [{ "id": id }] }).to_string();
     let ask_feast =
         |id: u32| json!({"features": ["newest:note"], "entities": {"id": [id]}}).to_string();
+    server.wait_for_flush();
     // What the first lookups load does not count.
     assert_eq!(server.post(view, JSON, ask(2)).0, 200);
     assert_eq!(server.post(feast, JSON, ask_feast(2)).0, 200);
@@ -571,6 +573,92 @@ fn a_large_row_is_in_memory_twice_at_most() {
     let (_, answer) = server.post(view, JSON, ask(1));
     let note = answer["rows"][0]["features"]["newest_note"].as_str();
     assert_eq!(note.unwrap().len(), 26 * MIB);
+}
+
+/// Each row of an event has its identity, and a quarantine table has the whole event.
+#[cfg(target_os = "linux")]
+#[test]
+fn large_identities_and_refused_events_take_no_more_memory_than_their_size_allows() {
+    // An item of DynamoDB has at most 400 KB.
+    if !are_embedded() {
+        return;
+    }
+    let project = Project::new(
+        r#"
+[project]
+name = "notes"
+[entities.thing]
+keys = { id = "int64" }
+[sources.notes]
+type = "stream"
+id = "note"
+columns = { id = "int64", at = "timestamp", note = "utf8" }
+[sources.others]
+type = "stream"
+columns = { id = "int64", at = "timestamp", note = "utf8" }
+[groups.newest]
+entity = "thing"
+event_time = "at"
+[groups.others]
+entity = "thing"
+event_time = "at"
+[pipelines.newest]
+source = "notes"
+group = "newest"
+[pipelines.others]
+source = "others"
+group = "others"
+"#,
+    );
+    let project = project.applied();
+    let server = project.serve(&[]);
+    let (notes, others) = ("/v1/sources/notes/events", "/v1/sources/others/events");
+    let cloud_event = "application/cloudevents+json";
+    let event =
+        |id: Json, note: &str| json!({"id": id, "at": "2020-01-01T00:00:00Z", "note": note});
+    let of_cloud = |id: &str| {
+        let data = event(json!(1), "a");
+        json!({"specversion": "1.0", "id": id, "source": "/s", "type": "t", "data": data})
+    };
+    // What the first pushes load does not count, one that is refused included.
+    for (path, body) in [
+        (notes, event(json!(1), &"n".repeat(1_024))),
+        (others, event(json!(1), "a")),
+    ] {
+        assert_eq!(server.post(path, NDJSON, body.to_string()).0, 200);
+        let refused = event(json!("x"), "b").to_string();
+        assert_eq!(server.post(path, NDJSON, refused).0, 422);
+    }
+    let large = "x".repeat(26 * MIB);
+    for (path, media_type, body, wanted) in [
+        (
+            notes,
+            NDJSON,
+            event(json!(1), &large),
+            "field `note`, its identity, is 27262976 bytes long, and an identity takes at most 1024",
+        ),
+        (
+            others,
+            cloud_event,
+            of_cloud(&large),
+            "its sender and its id together, its identity, is 27262979 bytes long",
+        ),
+        (others, NDJSON, event(json!(large), "a"), "is not int64"),
+    ] {
+        let body = body.to_string();
+        server.wait_for_flush();
+        Request::new(path, media_type, body.as_str(), &[422]).check(&server);
+        let (status, answer) = server.post(path, media_type, body);
+        let said = answer["events"][0].to_string();
+        assert_eq!(status, 422, "{said}");
+        assert!(said.contains(wanted) && said.len() < 1_000, "{said}");
+    }
+    assert_eq!(
+        server
+            .post(others, cloud_event, of_cloud("7").to_string())
+            .0,
+        200
+    );
 }
 
 #[test]

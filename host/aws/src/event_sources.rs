@@ -15,7 +15,8 @@ pub struct EventSources(BTreeMap<String, String>);
 
 impl EventSources {
     /// Parses `ARN=SOURCE;ARN=SOURCE`, the value of the environment variable
-    /// `WAFER_EVENT_SOURCES`. An empty text names no source. There may be spaces beside `;`.
+    /// `WAFER_EVENT_SOURCES`. A text without entries, such as an empty one, says that all events
+    /// come by HTTP. There may be spaces beside `;`.
     ///
     /// # Errors
     /// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid), with the entry, when an entry has
@@ -131,7 +132,9 @@ mod tests {
         let arns = |source| found.arns(source).collect::<Vec<_>>();
         assert_eq!(arns("a"), ["arn:aws-cn:sqs:r:1:q"]);
         assert!(arns("c").is_empty());
-        assert_eq!(EventSources::parse("").unwrap(), EventSources::default());
+        for none in ["", " ", ";", " ; ;"] {
+            assert_eq!(EventSources::parse(none).unwrap(), EventSources::default());
+        }
         assert_eq!(found.names(), BTreeSet::from(["a", "b"]));
     }
 

@@ -148,9 +148,14 @@ pub fn failed_batch(content: &[u8], sources: &EventSources) -> Result<FailedBatc
     let mut events = Vec::with_capacity(records.len());
     for record in records {
         let record: Record = serde_json::from_str(record.get()).map_err(|e| no_batch(&e))?;
+        let Some(event) = record.event() else {
+            continue;
+        };
         let name = record.identifier();
-        let event = record.event();
-        events.extend(event.map(|event| FailedEvent { name, event }));
+        if name.is_empty() {
+            return Err("has a record without a sequence number".to_owned());
+        }
+        events.push(FailedEvent { name, event });
     }
     Ok(FailedBatch {
         source: source.to_owned(),
@@ -297,15 +302,30 @@ mod tests {
                 "dynamodb": {"SequenceNumber": number.to_string(), "NewImage": {"a": {"N": "7"}}},
             })
         };
-        let object = json!({
-            "DDBStreamBatchInfo": info(DYNAMODB, 2),
-            "payload": {"Records": [record(1, "REMOVE"), record(2, "INSERT")]},
-        });
-        let batch = failed_batch(object.to_string().as_bytes(), &sources()).unwrap();
+        let unnamed = |name: &str| {
+            let mut record = record(3, name);
+            let change = record["dynamodb"].as_object_mut().unwrap();
+            change.remove("SequenceNumber");
+            record
+        };
+        let batch_of = |records: [Json; 3]| {
+            let object = json!({
+                "DDBStreamBatchInfo": info(DYNAMODB, 3), "payload": {"Records": records},
+            });
+            failed_batch(object.to_string().as_bytes(), &sources())
+        };
+        // Nothing is said of a removal, so that it need not have a number.
+        let batch = batch_of([record(1, "REMOVE"), record(2, "INSERT"), unnamed("REMOVE")]);
+        let batch = batch.unwrap();
         assert_eq!(batch.source, "rows");
         let id = format!("{DYNAMODB} e2");
         let wanted = [("2", Some(id.as_str()), Some(r#"{"a":7}"#.to_owned()))];
         assert_eq!(events(&batch), wanted);
+        let refused = batch_of([record(1, "REMOVE"), record(2, "INSERT"), unnamed("INSERT")]);
+        assert_eq!(
+            refused.unwrap_err(),
+            "has a record without a sequence number"
+        );
     }
 
     #[test]

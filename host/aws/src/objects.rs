@@ -18,7 +18,7 @@ use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutMode};
 use url::Url;
-use wafer_core::Clock;
+use wafer_core::{Clock, without_userinfo};
 use wafer_store::{Error, Expect, Kind, MetadataStore, Result};
 
 use crate::account::{Account, S3_ATTEMPT_TIMEOUT};
@@ -55,12 +55,32 @@ pub struct Bucket {
     client: BucketClient,
 }
 
+/// Checks that a URL has a bucket and a folder alone. Nothing else of it would be used.
+///
+/// # Errors
+/// Returns [`Kind::Invalid`] when it has a query, a fragment, a port, or a user.
+pub(crate) fn check_folder(url: &Url) -> Result<()> {
+    let has_user = !url.username().is_empty() || url.password().is_some();
+    let has_options = url.query().is_some() || url.fragment().is_some();
+    match has_user || has_options || url.port().is_some() {
+        true => Err(Error::invalid(format!(
+            "`{}` has more than a bucket and a folder, of which nothing would be used; write \
+             s3://BUCKET/FOLDER",
+            without_userinfo(url.as_str())
+        ))),
+        false => Ok(()),
+    }
+}
+
 impl Bucket {
-    /// Opens a folder such as `s3://BUCKET/FOLDER`. This makes no request to S3.
+    /// Opens a folder such as `s3://BUCKET/FOLDER`, or the whole bucket `s3://BUCKET`. This makes
+    /// no request to S3.
     ///
     /// # Errors
-    /// Returns [`Kind::Invalid`] when `url` is not an `s3://` URL.
+    /// Returns [`Kind::Invalid`] when `url` is not an `s3://` URL, and when it has more than a
+    /// bucket and a folder.
     pub fn open(account: &Account, url: &Url) -> Result<Self> {
+        check_folder(url)?;
         let client = BucketClient::open(account, url)?;
         let root = ResilientStore::open(account, client.clone(), S3_ATTEMPT_TIMEOUT)
             .map_err(|e| failed(&format!("reach {url}"), e))?;

@@ -61,7 +61,9 @@ struct Kinesis {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Change {
-    sequence_number: String,
+    // The answer names a record by it. One whose row was removed is no event, and need not be
+    // named.
+    sequence_number: Option<String>,
     new_image: Option<Map<String, Json>>,
 }
 
@@ -110,7 +112,10 @@ impl Record {
     pub fn identifier(&self) -> String {
         let found = match self.event_source.as_str() {
             "aws:kinesis" => self.kinesis.as_ref().map(|k| k.sequence_number.clone()),
-            "aws:dynamodb" => self.dynamodb.as_ref().map(|d| d.sequence_number.clone()),
+            "aws:dynamodb" => self
+                .dynamodb
+                .as_ref()
+                .and_then(|d| d.sequence_number.clone()),
             _ => self.message_id.clone(),
         };
         found.unwrap_or_default()
@@ -193,12 +198,18 @@ impl Record {
     /// Gives an event without an identity the one that its service uses for the record. It stays
     /// the same however often the record is delivered.
     fn with_identity(&self, event: IncomingEvent, id: &Option<String>) -> IncomingEvent {
-        let id = id
-            .as_ref()
-            .map(|id| joined_identity(&self.event_source_arn, id));
-        IncomingEvent {
-            id: event.id.or(id),
-            ..event
+        let Some(id) = id.as_ref().filter(|_| event.id.is_none()) else {
+            return event;
+        };
+        match joined_identity(&self.event_source_arn, id) {
+            Ok(id) => IncomingEvent {
+                id: Some(id),
+                ..event
+            },
+            Err(reason) => IncomingEvent {
+                payload: Err(reason),
+                ..event
+            },
         }
     }
 }
@@ -311,6 +322,11 @@ mod tests {
             "dynamodb": {"SequenceNumber": "7"},
         }));
         assert!(removed.event().is_none());
+        let unnamed = record(json!({
+            "eventName": "REMOVE", "eventSource": "aws:dynamodb", "eventSourceARN": "arn:d",
+            "dynamodb": {"Keys": {}},
+        }));
+        assert!(unnamed.event().is_none());
     }
 
     #[test]
@@ -330,6 +346,12 @@ mod tests {
         }));
         assert_eq!(sqs.identifier(), "m");
         assert!(sqs.event().unwrap().payload.is_err());
+        let long = record(json!({
+            "eventSource": "aws:sqs", "eventSourceARN": "arn:q", "messageId": "m".repeat(2_000),
+            "body": "{}",
+        }));
+        let refused = long.event().unwrap().payload.unwrap_err();
+        assert!(refused.contains("is 2006 bytes long"), "{refused}");
         assert!(sqs.notification().is_none());
     }
 

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use url::Url;
-use wafer_core::Clock;
+use wafer_core::{Clock, without_userinfo};
 use wafer_store::{Backend, Error, Kind, OfflineTables, Result, StoreLocation, Stores};
 
+use crate::objects::check_folder;
 use crate::{Account, Artifacts, Bucket, Dynamo, DynamoConfig};
 
 /// The AWS backend: the online and metadata store in a DynamoDB table, everything else on S3.
@@ -54,6 +55,7 @@ impl Backend for Aws {
     /// honour `If-None-Match: *`.
     async fn open(&self, location: &StoreLocation) -> Result<Stores> {
         let Options { region, .. } = Options::of(&location.online)?;
+        check_folder(&location.objects)?;
         let account = Account::from_environment(region).await?;
         self.open_as(&account, location).await
     }
@@ -102,6 +104,12 @@ impl Options {
             region: None,
             consistent: true,
         };
+        if !matches!(url.path(), "" | "/") || url.fragment().is_some() {
+            return Err(Error::invalid(format!(
+                "`{}` has more than a table and its options; write dynamodb://TABLE",
+                without_userinfo(url.as_str())
+            )));
+        }
         for (name, value) in url.query_pairs() {
             match (name.as_ref(), value.as_ref()) {
                 ("region", region) => options.region = Some(region.to_owned()),
@@ -131,11 +139,16 @@ mod tests {
         assert_eq!(found.region.as_deref(), Some("eu-west-1"));
         assert!(!found.consistent);
         assert!(options("dynamodb://t").unwrap().consistent);
-        for text in ["dynamodb://t?reads=never", "dynamodb://t?zone=1"] {
+        for (text, wanted) in [
+            ("dynamodb://t?reads=never", "known are region"),
+            ("dynamodb://t?zone=1", "known are region"),
+            ("dynamodb://t/folder", "has more than a table"),
+            ("dynamodb://t#1", "has more than a table"),
+        ] {
             let Err(error) = options(text) else {
                 panic!("{text}")
             };
-            assert!(error.to_string().contains("known are region"), "{error}");
+            assert!(error.to_string().contains(wanted), "{error}");
         }
     }
 }

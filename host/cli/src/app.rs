@@ -235,10 +235,9 @@ pub(crate) fn failed_batches(project: &Project, source: Option<&str>) -> Result<
         "the stores of this project are not on AWS, where Lambda keeps what it gave up: set \
          WAFER_STORE_ONLINE and WAFER_STORE_OBJECTS",
     )?;
-    let text = wafer_config::variable("WAFER_EVENT_SOURCES")?.context(
+    let sources = event_sources()?.context(
         "WAFER_EVENT_SOURCES is not set: `terraform output -raw environment` says what to set",
     )?;
-    let sources = wafer_aws::EventSources::parse(&text)?;
     Ok(FailedBatches {
         folder: wafer_aws::failed_folder(&cloud.objects),
         sources: sources.names().into_iter().map(str::to_owned).collect(),
@@ -302,7 +301,8 @@ pub(crate) async fn check_deployment(
 }
 
 /// Returns the queues and streams that Terraform was told to take events from, or `None` if
-/// `WAFER_EVENT_SOURCES` is not set. It is empty if there are none.
+/// `WAFER_EVENT_SOURCES` is not set. It is empty if the variable names none, so that all events
+/// come by HTTP.
 #[cfg(feature = "aws")]
 fn event_sources() -> Result<Option<wafer_aws::EventSources>> {
     let name = "WAFER_EVENT_SOURCES";

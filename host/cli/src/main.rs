@@ -10,6 +10,7 @@
     reason = "an edge: it reads the environment and hands in clocks and randomness"
 )]
 
+mod allocator;
 mod app;
 mod build;
 mod commands;
@@ -26,10 +27,6 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Parser;
 
-/// A fifth of the time of a small request was spent in glibc's allocator (`docs/benchmarks.md`).
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// How long work on other threads is waited for when a command is done.
 const SHUTDOWN: Duration = Duration::from_secs(2);
 
@@ -44,6 +41,9 @@ fn main() -> ExitCode {
     };
     if let Some(code) = exit_code {
         return ExitCode::from(u8::try_from(code).unwrap_or(1));
+    }
+    if matches!(arguments.command, commands::Command::Serve(_)) {
+        allocator::give_back_large_buffers();
     }
     output::start_log(arguments.verbose);
     match start(arguments) {

@@ -1,6 +1,7 @@
 //! Builds columns from single values, which come from JSON, text, packed rows or aggregates.
 
 use std::borrow::Cow;
+use std::fmt::{self, Display, Write as _};
 use std::sync::Arc;
 
 use arrow_array::builder::{
@@ -174,7 +175,7 @@ impl ColumnBuilder {
     /// Returns a message that says what was found and which type was wanted. Nothing is appended
     /// then.
     pub fn append_json(&mut self, value: &Json) -> Result<(), String> {
-        self.append_value(&Value::of_json(value), || cut(&value.to_string()))
+        self.append_value(&Value::of_json(value), || cut(value))
     }
 
     /// Appends a JSON value like [`Self::append_json`], with every number as its text says.
@@ -574,11 +575,39 @@ fn parse_hex(text: &str) -> Option<Vec<u8>> {
         .collect()
 }
 
-/// The first 60 characters of a text, for messages.
-fn cut(text: &str) -> String {
-    match text.char_indices().nth(60) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
+/// The first 60 characters of how a value is written, for messages. No more of it is written, as it
+/// may be as large as a request.
+fn cut(value: impl Display) -> String {
+    let mut start = Start {
+        text: String::new(),
+        room: 60,
+    };
+    match write!(start, "{value}") {
+        Ok(()) => start.text,
+        Err(fmt::Error) => start.text + "…",
+    }
+}
+
+/// Takes the start of what is written to it, and then fails.
+struct Start {
+    text: String,
+    /// The number of characters that it still takes.
+    room: usize,
+}
+
+impl fmt::Write for Start {
+    fn write_str(&mut self, piece: &str) -> fmt::Result {
+        match piece.char_indices().nth(self.room) {
+            Some((end, _)) => {
+                self.text.push_str(&piece[..end]);
+                Err(fmt::Error)
+            }
+            None => {
+                self.text.push_str(piece);
+                self.room -= piece.chars().count();
+                Ok(())
+            }
+        }
     }
 }
 

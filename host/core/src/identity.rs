@@ -2,6 +2,24 @@
 
 use std::borrow::Cow;
 
+/// The greatest length of an identity in bytes. Each row that an event writes has a copy of it,
+/// also in the archive and in quarantine tables, so that the memory of a push depends on it.
+pub const MAX_IDENTITY_BYTES: usize = 1 << 10;
+
+/// Checks the length of an identity in bytes.
+///
+/// # Errors
+/// Returns the reason when it is too long, to be said of what the identity is.
+fn check_length(bytes: usize) -> Result<(), String> {
+    match bytes > MAX_IDENTITY_BYTES {
+        true => Err(format!(
+            "is {bytes} bytes long, and an identity takes at most {MAX_IDENTITY_BYTES}; send a \
+             shorter one, such as a digest of it"
+        )),
+        false => Ok(()),
+    }
+}
+
 /// Returns the identity of an event that a sender knows as `id`, and that no other sender has under
 /// this identity: `sender id`, as in CloudEvents, where the source and the id identify an event
 /// together.
@@ -10,19 +28,25 @@ use std::borrow::Cow;
 /// nor an ARN does, is preceded by its length, since `a b` and `c` would read like `a` and `b c`:
 ///
 /// ```
-/// assert_eq!(wafer_core::joined_identity("/ewr", "7 a"), "/ewr 7 a");
-/// assert_eq!(wafer_core::joined_identity("a b", "c"), " 3 a b c");
+/// assert_eq!(wafer_core::joined_identity("/ewr", "7 a").unwrap(), "/ewr 7 a");
+/// assert_eq!(wafer_core::joined_identity("a b", "c").unwrap(), " 3 a b c");
 /// ```
 ///
 /// Stores remember identities, and recognise a repeated event by them. So identities whose sender
 /// contains no space are what they were before length was added, and must stay so.
-pub fn joined_identity(sender: &str, id: &str) -> String {
+///
+/// # Errors
+/// Returns the reason when the two together are longer than [`MAX_IDENTITY_BYTES`].
+pub fn joined_identity(sender: &str, id: &str) -> Result<String, String> {
+    // They are not copied if they are too long.
+    let checked = check_length(sender.len() + 1 + id.len());
+    checked.map_err(|reason| format!("its sender and its id together, its identity, {reason}"))?;
     // A sender is not empty, so no identity without a length begins with a space. An empty one
     // would make it begin with a space as well, and is therefore written with its length.
-    match sender.is_empty() || sender.contains(' ') {
+    Ok(match sender.is_empty() || sender.contains(' ') {
         true => format!(" {} {sender} {id}", sender.len()),
         false => format!("{sender} {id}"),
-    }
+    })
 }
 
 /// Returns the identity of an event that is known by a text in it: the text itself.
@@ -31,18 +55,22 @@ pub fn joined_identity(sender: &str, id: &str) -> String {
 /// is preceded by one more space.
 ///
 /// ```
-/// assert_eq!(wafer_core::text_identity("7"), "7");
-/// assert_eq!(wafer_core::text_identity(" 7"), "  7");
+/// assert_eq!(wafer_core::text_identity("7").unwrap(), "7");
+/// assert_eq!(wafer_core::text_identity(" 7").unwrap(), "  7");
 /// ```
 ///
 /// Like [`joined_identity`]s, texts of all other forms must stay what they are.
-pub fn text_identity(text: &str) -> Cow<'_, str> {
+///
+/// # Errors
+/// Returns the reason when the text is longer than [`MAX_IDENTITY_BYTES`], to be said of it.
+pub fn text_identity(text: &str) -> Result<Cow<'_, str>, String> {
+    check_length(text.len())?;
     let rest = text.trim_start_matches(' ');
     let begins_a_number = rest.starts_with(|c: char| c == '-' || c.is_ascii_digit());
-    match begins_a_number && rest.len() < text.len() {
+    Ok(match begins_a_number && rest.len() < text.len() {
         true => Cow::Owned(format!(" {text}")),
         false => Cow::Borrowed(text),
-    }
+    })
 }
 
 /// Returns the identity of an event that is known by a number in it, written as in JSON. The event
@@ -73,7 +101,7 @@ mod tests {
             (" 7", "  7"),
             ("  -7 a", "   -7 a"),
         ] {
-            assert_eq!(text_identity(text), wanted);
+            assert_eq!(text_identity(text).unwrap(), wanted);
         }
     }
 
@@ -92,7 +120,28 @@ mod tests {
             ("", "c", " 0  c"),
             ("", "1 x c", " 0  1 x c"),
         ] {
-            assert_eq!(joined_identity(sender, id), wanted);
+            assert_eq!(joined_identity(sender, id).unwrap(), wanted);
+        }
+    }
+
+    #[test]
+    fn identities_of_more_bytes_than_the_limit_are_refused_with_their_length() {
+        // A character of two bytes.
+        let text = |bytes: usize| format!("{}{}", "é".repeat(bytes / 2), "e".repeat(bytes % 2));
+        for (bytes, is_taken) in [
+            (1_023, true),
+            (1_024, true),
+            (1_025, false),
+            (1 << 20, false),
+        ] {
+            let (alone, id) = (text(bytes), text(bytes - 5));
+            let joined = joined_identity("/ewr", &id);
+            for found in [text_identity(&alone).map(Cow::into_owned), joined] {
+                let said = found.as_ref().err().cloned().unwrap_or_default();
+                assert_eq!(found.is_ok(), is_taken, "{bytes}: {said}");
+                let wanted = format!("is {bytes} bytes long, and an identity takes at most 1024");
+                assert!(is_taken || said.contains(&wanted), "{said}");
+            }
         }
     }
 
@@ -102,7 +151,7 @@ mod tests {
             one in ("[ 0-9a]{0,4}", "[ 0-9a]{0,6}"),
             other in ("[ 0-9a]{0,4}", "[ 0-9a]{0,6}"),
         ) {
-            let joined = |(sender, id): &(String, String)| joined_identity(sender, id);
+            let joined = |(sender, id): &(String, String)| joined_identity(sender, id).unwrap();
             prop_assert_eq!(joined(&one) == joined(&other), one == other);
         }
 
@@ -114,7 +163,7 @@ mod tests {
         ) {
             prop_assert_eq!(text_identity(&one) == text_identity(&other), one == other);
             let number = number_identity(&number.to_string());
-            prop_assert_ne!(text_identity(&one), number);
+            prop_assert_ne!(text_identity(&one).unwrap(), number);
         }
     }
 }

@@ -14,6 +14,9 @@
 //! fingerprint. In a row that was packed before columns were added to the end of the schema, those
 //! columns are null.
 
+use std::fmt::Display;
+use std::io::Write as _;
+
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
     Date32Type, Float32Type, Float64Type, Int64Type, TimestampMicrosecondType,
@@ -42,6 +45,25 @@ pub fn encode_row(columns: &[ArrayRef], row: usize, out: &mut Vec<u8>) {
             out[bits + index / 8] |= 1 << (index % 8);
             encode_value(column, row, out);
         }
+    }
+}
+
+/// Packs a row of text columns, each of which has a value, appending to `out`. The texts are
+/// written as they are formatted, so that a large one is not in memory a second time.
+pub fn encode_texts(texts: &[&dyn Display], out: &mut Vec<u8>) {
+    out.push(VERSION);
+    // A schema has at most 1,024 fields.
+    out.extend_from_slice(&(texts.len() as u16).to_le_bytes());
+    let bits = out.len();
+    out.resize(bits + texts.len().div_ceil(8), 0);
+    for (index, text) in texts.iter().enumerate() {
+        out[bits + index / 8] |= 1 << (index % 8);
+        let start = out.len();
+        encode_length(0, out);
+        // Writing to memory cannot fail.
+        let _ = write!(out, "{text}");
+        let length = (out.len() - start - size_of::<u32>()) as u32;
+        out[start..start + size_of::<u32>()].copy_from_slice(&length.to_le_bytes());
     }
 }
 
@@ -247,6 +269,23 @@ mod tests {
 
     fn builders() -> Vec<ColumnBuilder> {
         types().iter().map(|t| ColumnBuilder::new(t, 1)).collect()
+    }
+
+    #[test]
+    fn texts_are_packed_like_a_row_of_text_columns() {
+        let event = json!({"a": "é", "b": [1, null]});
+        let texts: [&dyn Display; 9] = [&event, &"", &"é", &4, &5, &6, &7, &8, &"nine"];
+        let columns = texts.map(|text| {
+            let mut column = ColumnBuilder::new(&DataType::Utf8, 1);
+            column.append_json(&Json::String(text.to_string())).unwrap();
+            column.finish()
+        });
+        for count in 0..=texts.len() {
+            let (mut wanted, mut found) = (vec![7], vec![7]);
+            encode_row(&columns[..count], 0, &mut wanted);
+            encode_texts(&texts[..count], &mut found);
+            assert_eq!(found, wanted, "{count}");
+        }
     }
 
     fn packed(values: &[Json]) -> Vec<u8> {

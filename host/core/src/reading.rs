@@ -214,7 +214,7 @@ fn no_zone(text: &str) -> String {
 }
 
 fn outside(text: &str) -> String {
-    format!("`{}` is outside of the years 1 to 9999", shown(text))
+    ParseTimestampError::OutsideOfYears(shown(text)).to_string()
 }
 
 fn storable(time: Timestamp, text: &str) -> Result<Timestamp, String> {

@@ -36,8 +36,18 @@ impl Timestamp {
     /// [declared](crate::Reading) of them.
     ///
     /// # Errors
-    /// Returns an error when the text is neither.
+    /// Returns an error when the text is neither, and when it lies outside of the years 1 to 9999.
     pub fn parse_argument(text: &str) -> Result<Self, ParseTimestampError> {
+        let time = Self::parse_setting(text)?;
+        match time.is_storable() {
+            true => Ok(time),
+            false => Err(ParseTimestampError::OutsideOfYears(shown(text))),
+        }
+    }
+
+    /// Parses a time like [`Self::parse_argument`], of any year: records have the ends of intervals
+    /// without a start or an end.
+    fn parse_setting(text: &str) -> Result<Self, ParseTimestampError> {
         match parse_date(text) {
             Some(date) => {
                 let midnight = date.and_time(NaiveTime::MIN).and_utc();
@@ -108,6 +118,9 @@ pub enum ParseTimestampError {
         "`{0}` is a date, which is not a time without a time zone; write RFC 3339 such as 2013-01-01T00:00:00Z"
     )]
     Date(String),
+    /// The text is a time that tables and texts of other programs cannot have.
+    #[error("`{0}` is outside of the years 1 to 9999")]
+    OutsideOfYears(String),
     /// The text is no time at all.
     #[error(
         "`{0}` is not a time; write RFC 3339 such as 2013-01-01T10:15:00Z or 2013-01-01T05:15:00-05:00"
@@ -192,12 +205,12 @@ impl Serialize for Timestamp {
     }
 }
 
-/// Text is read as that of an argument or a setting. Rows are not deserialized.
+/// Text is read as that of a setting or a record. Rows are not deserialized.
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         if deserializer.is_human_readable() {
             let text = String::deserialize(deserializer)?;
-            Self::parse_argument(&text).map_err(D::Error::custom)
+            Self::parse_setting(&text).map_err(D::Error::custom)
         } else {
             i64::deserialize(deserializer).map(Self)
         }
@@ -426,6 +439,31 @@ mod tests {
         }
         for text in ["", "01-02-03", "2013-13-01", "2013-01-01T00:00:00"] {
             assert!(of(text).is_err() && json(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn arguments_have_the_years_1_to_9999_and_records_any() {
+        for (text, is_taken) in [
+            ("0001-01-01", true),
+            ("9999-12-31T23:59:59.999999Z", true),
+            ("0000-01-01", false),
+            ("0000-12-31T23:59:59Z", false),
+            // A year before its offset is subtracted, and a year after.
+            ("0001-01-01T00:00:00+01:00", false),
+            ("9999-12-31T23:59:59-01:00", false),
+            ("253402300800000000us", false),
+        ] {
+            let found = Timestamp::parse_argument(text);
+            let wanted = format!("`{text}` is outside of the years 1 to 9999");
+            let said = found.as_ref().map_err(ToString::to_string).err();
+            assert_eq!(said, (!is_taken).then_some(wanted));
+            let record = serde_json::from_value::<Timestamp>(text.into());
+            assert!(record.is_ok(), "{text}");
+        }
+        for time in [Timestamp::MIN, Timestamp::MAX] {
+            let record = serde_json::to_value(time).unwrap();
+            assert_eq!(serde_json::from_value::<Timestamp>(record).unwrap(), time);
         }
     }
 

@@ -298,19 +298,21 @@ fn percent_decoded(text: &str) -> Option<String> {
 
 /// Checks the attributes of a CloudEvent, and returns its identity: its source and its id.
 fn identity([version, id, source, kind]: [Option<&str>; 4]) -> Result<String, String> {
-    let needed = |name: &str, value: Option<&str>| -> Result<String, String> {
+    fn needed<'a>(name: &str, value: Option<&'a str>) -> Result<&'a str, String> {
         let value = value.filter(|value| !value.is_empty());
-        value
-            .map(str::to_owned)
-            .ok_or_else(|| format!("CloudEvents attribute `{name}` is missing"))
-    };
-    match needed("specversion", version)?.as_str() {
+        value.ok_or_else(|| format!("CloudEvents attribute `{name}` is missing"))
+    }
+    match needed("specversion", version)? {
         "1.0" => {}
-        other => return Err(format!("CloudEvents version {other}; send 1.0")),
+        other => {
+            return Err(format!(
+                "CloudEvents version {}; send 1.0",
+                cut_to(other, 60)
+            ));
+        }
     }
     needed("type", kind)?;
-    let (source, id) = (needed("source", source)?, needed("id", id)?);
-    Ok(joined_identity(&source, &id))
+    joined_identity(needed("source", source)?, needed("id", id)?)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use wafer_platform::{Background, Error, Kind, Platform, Result};
 use crate::connections::answer_connections;
 use crate::error::Failure;
 use crate::intake::one_host;
+use crate::stopping::background_work;
 use crate::{ServerOptions, router};
 
 /// Answers the requests of a listener until `stop` completes.
@@ -35,10 +36,7 @@ pub async fn serve(
     let router = router(Arc::clone(&platform), options).layer(from_fn(one_host));
     let stopping = answer_connections(listener, router, &limits, stop).await;
     let rows = || platform.serving().unwritten_log_rows();
-    let waits_for = || {
-        let rows = rows();
-        format!("{rows} rows of the request log, the outbox and other background work")
-    };
+    let waits_for = || background_work(rows());
     let finished = stopping.wait(stopping.end(), background.stop(), waits_for);
     match finished.await {
         Some(finished) => finished,

@@ -92,6 +92,16 @@ impl Stopping {
     }
 }
 
+/// Says what the background work has to do at the end, with the number of rows of the request log
+/// that wait, if there are any.
+pub(crate) fn background_work(rows: u64) -> String {
+    match rows {
+        0 => "the outbox and other background work".to_owned(),
+        1 => "1 row of the request log, the outbox and other background work".to_owned(),
+        _ => format!("{rows} rows of the request log, the outbox and other background work"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
@@ -137,6 +147,18 @@ mod tests {
         assert_eq!(never.await, None);
         let ready = late.wait(late.end(), ready("stored"), String::new);
         assert_eq!(ready.await, Some("stored"));
+    }
+
+    #[test]
+    fn stopping_names_rows_of_the_request_log_only_if_there_are_some() {
+        for (rows, wanted) in [
+            (0, "the outbox and"),
+            (1, "1 row of the request log, the outbox and"),
+            (3, "3 rows of the request log, the outbox and"),
+        ] {
+            let said = background_work(rows);
+            assert!(said.starts_with(wanted), "{said}");
+        }
     }
 
     #[test]

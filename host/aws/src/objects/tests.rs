@@ -22,6 +22,26 @@ use super::upload::{ResilientUpload, UPLOADED_MEBIBYTES};
 use crate::s3::{BucketClient, PART_BYTES};
 use crate::test_server::{Answer, Fault, answer, object, range, refusal, serve};
 
+#[test]
+fn a_folder_on_s3_is_a_bucket_and_a_path_alone() {
+    for (text, is_folder) in [
+        ("s3://bucket", true),
+        ("s3://bucket/", true),
+        ("s3://bucket/some/folder/", true),
+        ("s3://bucket/folder?", false),
+        ("s3://bucket/folder?region=eu-west-1", false),
+        ("s3://bucket/folder#1", false),
+        ("s3://bucket:1/folder", false),
+        ("s3://me@bucket/folder", false),
+        ("s3://:secret@bucket/folder", false),
+    ] {
+        let checked = super::check_folder(&Url::parse(text).unwrap());
+        let said = checked.err().map(|error| error.to_string());
+        assert_eq!(said.is_none(), is_folder, "{text}: {said:?}");
+        assert!(said.is_none_or(|said| !said.contains("secret")), "{text}");
+    }
+}
+
 /// A timeout that no answer of the server takes that does not stall.
 const LONG: Duration = Duration::from_secs(10);
 const CONTENT: &[u8] = b"content";

@@ -66,7 +66,10 @@ impl Redrive {
             ensure!(
                 failed.sources.iter().any(|known| known == source),
                 "WAFER_EVENT_SOURCES names no source `{source}`; it names {}",
-                failed.sources.join(", ")
+                match failed.sources.is_empty() {
+                    true => "none, so that all events come by HTTP".to_owned(),
+                    false => failed.sources.join(", "),
+                }
             );
         }
         let platform = app::open(&project, None).await?;

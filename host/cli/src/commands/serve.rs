@@ -14,6 +14,7 @@ use wafer_config::ServerConfig;
 use wafer_server::{Hosts, REFUSALS, ServerLimits, ServerOptions, serve};
 
 use super::Context;
+use crate::allocator::give_back_what_is_freed;
 use crate::app::{self, ClockOption};
 use crate::output::say;
 
@@ -82,6 +83,7 @@ impl Serve {
             project.name,
             listener.local_addr()?
         ));
+        tokio::spawn(give_back_what_is_freed());
         serve(platform, listener, options, stop).await?;
         Ok(ExitCode::SUCCESS)
     }

@@ -1,13 +1,12 @@
 //! Drafts: what an event will write, from its identity to the finished commit.
 
-use std::sync::Arc;
+use std::fmt::Display;
 
-use arrow_array::{ArrayRef, StringArray};
 use bytes::Bytes;
 use serde_json::Value as Json;
 use wafer_core::rules::{available_from_event, available_from_file};
 use wafer_core::{
-    Duration, IncomingEvent, Timestamp, cut, encode_row, number_identity, text_identity,
+    Duration, IncomingEvent, Timestamp, cut, encode_texts, number_identity, text_identity,
 };
 use wafer_store::{EventCommit, OutboxRow, Result};
 
@@ -85,14 +84,10 @@ impl IngestTerms<'_> {
     }
 }
 
-/// Packs texts as a row of a table without keys.
-fn packed_texts(texts: &[Option<&str>]) -> Bytes {
-    let columns: Vec<ArrayRef> = texts
-        .iter()
-        .map(|text| Arc::new(StringArray::from(vec![*text])) as ArrayRef)
-        .collect();
+/// Packs texts as a row of a table without keys. One of them is an event, which may be large.
+fn packed_texts(texts: &[&dyn Display]) -> Bytes {
     let mut bytes = Vec::new();
-    encode_row(&columns, 0, &mut bytes);
+    encode_texts(texts, &mut bytes);
     bytes.into()
 }
 
@@ -140,16 +135,15 @@ impl Draft {
         }
         let reason = cut(reason);
         if let Ok(payload) = &event.payload {
-            let row = payload.to_string();
             let source = self.commit.as_ref().map_or("", |commit| &commit.source);
-            let values = [Some(reason.as_str()), Some(source), Some(row.as_str())];
+            let values = packed_texts(&[&reason, &source, payload]);
             self.quarantine.push(OutboxRow {
                 table: target.group.quarantine_table().name,
                 event: now,
                 available: now,
                 created: now,
                 event_id: self.id.clone(),
-                values: packed_texts(&values),
+                values,
                 order: None,
             });
         }
@@ -195,7 +189,6 @@ impl Draft {
         if self.has_deleted_rows {
             return;
         }
-        let payload = payload.to_string();
         // The raw event has the available time of its rows: events of a backfill were available
         // when they happened, not when they came in.
         let available = match terms.delivery {
@@ -208,7 +201,7 @@ impl Draft {
             available,
             created: now,
             event_id: commit.id.clone(),
-            values: packed_texts(&[Some(&payload), Some(tables)]),
+            values: packed_texts(&[payload, tables]),
             order: Some(terms.arrivals.take(1)),
         });
     }
@@ -240,7 +233,11 @@ pub(crate) fn event_id(event: &IncomingEvent, id_field: Option<&str>) -> Result<
             Some(Json::String(id)) if id.is_empty() => {
                 return Err(format!("field `{field}`, its identity, is empty"));
             }
-            Some(Json::String(id)) => Some(text_identity(id).into_owned()),
+            Some(Json::String(id)) => {
+                let id = text_identity(id);
+                let id = id.map_err(|reason| format!("field `{field}`, its identity, {reason}"))?;
+                Some(id.into_owned())
+            }
             Some(Json::Number(id)) if is_exact(id) => Some(number_identity(&id.to_string())),
             Some(Json::Number(id)) => {
                 return Err(format!(
@@ -320,6 +317,10 @@ mod tests {
             assert_eq!(id.is_ok(), is_kept, "{number}: {id:?}");
             assert!(!is_kept || id == Ok(format!(" {number}")), "{number}");
         }
+        let long = format!("{{\"t\": \"{}\"}}", "x".repeat(1_025));
+        let long = event_id(&IncomingEvent::from_json(long.as_bytes()), Some("t"));
+        let long = long.unwrap_err();
+        assert!(long.starts_with("field `t`, its identity, is 1025 bytes long"));
         let unread = event_id(&IncomingEvent::from_json(b"{"), Some("t"));
         assert!(unread.is_err_and(|reason| reason.contains("is not JSON")));
     }

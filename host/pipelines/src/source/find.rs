@@ -9,11 +9,12 @@
 //!
 //! Links are followed wherever they lead to, as file systems do by themselves: a partition may be
 //! on another disk. A folder that is in itself by a link is refused, because its files would have
-//! no end, and so is a path for which too many names would have to be looked at.
+//! no end, and so is a path for which too many names would have to be looked at. A name that would
+//! be that of a file is refused if it is a link that leads nowhere, a pipe, a socket or a device.
 
 use std::ffi::OsString;
 use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -84,9 +85,10 @@ pub(super) fn existing_files(path: &Path) -> Result<Vec<PathBuf>> {
     if pattern.is_empty() {
         match look_at(path) {
             Ok(found) if found.is_dir() => {}
-            Ok(_) => return Ok(vec![path.to_owned()]),
-            Err(e) if e.kind() == Kind::NotFound => return Ok(Vec::new()),
-            Err(e) => return Err(e),
+            Ok(found) if found.is_file() => return Ok(vec![path.to_owned()]),
+            Ok(found) => return Err(no_file(path, &found)),
+            Err(e) if e.kind() == Kind::NotFound && !path.is_symlink() => return Ok(Vec::new()),
+            Err(e) => return Err(or_broken_link(path, e)),
         }
     }
     let parts: Vec<&str> = pattern.iter().map(String::as_str).collect();
@@ -212,6 +214,35 @@ pub(super) fn look_at(path: &Path) -> Result<Metadata> {
     }
 }
 
+/// Returns the error for a name that leads to nothing, by which a link that is there is told from a
+/// file that is not there yet.
+fn or_broken_link(path: &Path, error: Error) -> Error {
+    match error.kind() == Kind::NotFound && path.is_symlink() {
+        true => Error::invalid(format!(
+            "{} is a link that leads to nothing: remove it, or put the file there",
+            path.display()
+        )),
+        false => error,
+    }
+}
+
+/// Returns the error for what has the name of a file and is none. A pipe would be waited for
+/// without an end, and nothing of these could be read a second time.
+fn no_file(path: &Path, found: &Metadata) -> Error {
+    let kind = found.file_type();
+    let what = if kind.is_fifo() {
+        "a pipe"
+    } else if kind.is_socket() {
+        "a socket"
+    } else {
+        "a device"
+    };
+    Error::invalid(format!(
+        "{} is {what} and not a file: remove it, or use a path that does not stand for it",
+        path.display()
+    ))
+}
+
 fn none(path: &str) -> Error {
     Error::new(Kind::NotFound, format!("there are no files {path}"))
 }
@@ -299,7 +330,7 @@ impl Walk {
                 }
                 // A file that is left out because it cannot be read would be rows that nobody
                 // misses.
-                found => found?,
+                found => found.map_err(|error| or_broken_link(&path, error))?,
             };
             match (matched, found.is_dir()) {
                 (Match::File | Match::FileOrFolder(_), false) if found.is_file() => {
@@ -307,6 +338,9 @@ impl Walk {
                 }
                 (Match::Folder(rest) | Match::FileOrFolder(rest), true) => {
                     self.enter(&path, &found, rest)?;
+                }
+                (Match::File | Match::FileOrFolder(_), false) => {
+                    return Err(no_file(&path, &found));
                 }
                 _ => {}
             }
@@ -721,12 +755,50 @@ mod tests {
             std::fs::remove_file(at(link)).unwrap();
             assert_eq!(names("in").unwrap(), flat, "{link}");
         }
+        // A link that leads nowhere has the name of a file or not.
+        symlink(at("nothing"), at("in/e.csv")).unwrap();
+        for path in ["in", "in/*.csv", "in/e.csv"] {
+            let refused = names(path).unwrap_err();
+            let wanted = "in/e.csv is a link that leads to nothing";
+            assert!(refused.contains(wanted), "{path}: {refused}");
+        }
+        assert_eq!(names("in/a*").unwrap(), ["in/a.csv"]);
+        std::fs::remove_file(at("in/e.csv")).unwrap();
         // A folder beside it is in nothing twice.
         symlink(at("in/sub"), at("in/twin")).unwrap();
         assert_eq!(
             names("in/**/b.csv").unwrap(),
             ["in/sub/b.csv", "in/twin/b.csv"]
         );
+    }
+
+    #[test]
+    fn what_has_the_name_of_a_file_and_is_none_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::create_dir_all(at("in/sub.csv")).unwrap();
+        std::fs::write(at("in/a.csv"), "").unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(at("in/s.csv")).unwrap();
+        std::os::unix::fs::symlink("/dev/null", at("in/z.tsv")).unwrap();
+        for (path, wanted) in [
+            ("in/*.csv", Err("in/s.csv is a socket and not a file")),
+            ("in/s.csv", Err("in/s.csv is a socket and not a file")),
+            ("in/*.tsv", Err("in/z.tsv is a device and not a file")),
+            ("in/z.tsv", Err("in/z.tsv is a device and not a file")),
+            // Other names, and folders, are not looked at.
+            ("in/a*", Ok(1)),
+            ("in/su*", Ok(0)),
+            ("in/*/*.csv", Ok(0)),
+        ] {
+            match (existing_files(&at(path)), wanted) {
+                (Ok(found), Ok(count)) => assert_eq!(found.len(), count, "{path}"),
+                (Err(error), Err(wanted)) => {
+                    assert_eq!(error.kind(), Kind::Invalid);
+                    assert!(error.to_string().contains(wanted), "{path}: {error}");
+                }
+                (found, wanted) => panic!("{path}: {found:?}, wanted {wanted:?}"),
+            }
+        }
     }
 
     #[test]
