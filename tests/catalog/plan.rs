@@ -116,9 +116,9 @@ group = "g"
         ("in/back", "in", "in/back leads back to "),
         ("in/loop", "in/loop", "in/loop cannot be read"),
         (
-            "in/gone",
+            "in/gone.csv",
             "nothing",
-            "in/gone is a link that leads to nothing",
+            "in/gone.csv is a link that leads to nothing",
         ),
     ] {
         std::os::unix::fs::symlink(at(to), at(link)).unwrap();
