@@ -66,6 +66,24 @@ int clock_gettime(int clock, void *time) {
     return 0;
 }
 
+/* Python asks how large its stack is, and ends a recursion of C functions before its end. Such
+   functions need more of the call stack, which is outside of the memory, than of this one. */
+enum { STACK = 96 << 10 };
+int pthread_getattr_np(void *thread, void *attributes) { (void)thread, (void)attributes; return 0; }
+int pthread_attr_getguardsize(const void *attributes, size_t *size) {
+    (void)attributes;
+    *size = 0;
+    return 0;
+}
+extern char __stack_high;
+int pthread_attr_getstack(const void *attributes, void **low, size_t *size) {
+    (void)attributes;
+    *low = &__stack_high - STACK;
+    *size = STACK;
+    return 0;
+}
+int pthread_attr_destroy(void *attributes) { (void)attributes; return 0; }
+
 void *opendir(const char *a) { (void)a; refused(); return NULL; }
 void *fopen(const char *a, const char *b) { (void)a, (void)b; refused(); return NULL; }
 char *getcwd(char *a, size_t b) { (void)a, (void)b; refused(); return NULL; }

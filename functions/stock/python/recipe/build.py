@@ -42,7 +42,8 @@ LEFT_OUT = set(
     pydoc_data rlcompleter runpy sched shelve site-packages smtplib socket socketserver sqlite3 ssl
     subprocess symtable test this timeit tkinter trace tty turtle turtledemo unittest venv wave
     webbrowser wsgiref xmlrpc zipapp __hello__ __phello__ _sitebuiltins sre_compile sre_constants
-    sre_parse tracemalloc site""".split()
+    sre_parse tracemalloc site _pydatetime _pydecimal _pyio optparse pickletools plistlib
+    tarfile""".split()
 )
 LEFT_OUT_PATHS = ("http/server", "http/cookiejar", "urllib/request", "urllib/robotparser",
                   "logging/handlers", "logging/config", "email/mime/", "importlib/resources/",
@@ -226,7 +227,7 @@ class Preparing:
         self.call("room", len(compiled))
         for name, (code, is_package) in compiled.items():
             self.call("code", self.put(name.encode()), self.put(code), len(code), is_package)
-        self.call("start", self.put(b"wafer._guest"))
+        self.call("start", self.put(b"wafer._start"))
         memory = bytes(self.memory.read(self.store, 0, self.memory.data_len(self.store)))
         return memory, [self.exports["__stack_pointer"].value(self.store)]
 

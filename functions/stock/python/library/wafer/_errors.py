@@ -8,8 +8,14 @@ import traceback
 from types import TracebackType
 from typing import Any
 
-_HERE = os.path.dirname(__file__) if "__file__" in globals() else "/library/wafer"
+# In the component all that is not the author's is below one folder. Outside of it, in an author's
+# tests, Python's files are elsewhere.
 _LIBRARY = "/library/"
+_NATIVE = tuple(
+    os.path.dirname(file) + os.sep for file in (globals().get("__file__"), os.__file__) if file
+)
+
+MOST_FRAMES = 20
 
 NOT_THERE = (
     "a function has no clock, randomness, files, environment, processes or sockets: what it needs "
@@ -29,7 +35,7 @@ def own_frames(trace: TracebackType | None) -> list[traceback.FrameSummary]:
 
 def is_library(file: str) -> bool:
     """Returns whether a file is Python's or this library's."""
-    return file.startswith((_LIBRARY, _HERE, "<frozen")) or file == "<rows>"
+    return file.startswith((_LIBRARY, "<frozen", *_NATIVE)) or file == "<rows>"
 
 
 def explained(error: BaseException) -> str:
@@ -63,7 +69,12 @@ def located(error: BaseException) -> str:
 def trace(error: BaseException, line: Any) -> str:
     """Returns a traceback of the author's lines. `line` returns a line of a file, or ''."""
     parts = ["Traceback (most recent call last):"]
-    for frame in own_frames(error.__traceback__):
+    frames = own_frames(error.__traceback__)
+    if len(frames) > MOST_FRAMES:
+        half = MOST_FRAMES // 2
+        parts.append(f"  ({len(frames)} calls, of which {half} at each end are shown)")
+        frames = frames[:half] + frames[-half:]
+    for frame in frames:
         parts.append(f'  File "{frame.filename}", line {frame.lineno}, in {frame.name}')
         source = line(frame.filename, frame.lineno or 0).strip()
         if source:

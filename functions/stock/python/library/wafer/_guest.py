@@ -11,8 +11,6 @@ from __future__ import annotations
 import gc
 import importlib
 import io
-import logging
-import sys
 import zipfile
 from typing import Any
 
@@ -23,11 +21,10 @@ from ._errors import Refused
 from ._function import Function
 from ._imports import Modules, install
 from ._kinds import Buffers
-from ._prepare import prepare
 from ._rows import Answer, Call
 
 CODE, FILE, FUNCTION = "python", "python_file", "python_function"
-TRACE, DEBUG, INFO, WARN, ERROR = range(5)
+WARN = 3
 FAILED = 1
 MAX_TRACES = 3
 MAX_FILES = 20_000
@@ -139,38 +136,6 @@ def report(error: BaseException) -> None:
         _wafer.log(WARN, _errors.trace(error, _modules.line))
 
 
-class Lines(io.TextIOBase):
-    """A stream whose lines are messages of the log."""
-
-    def __init__(self, level: int) -> None:
-        self.level = level
-        self.rest = ""
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, text: str) -> int:
-        *lines, self.rest = (self.rest + text).split("\n")
-        for line in lines:
-            _wafer.log(self.level, line)
-        return len(text)
-
-    def flush(self) -> None:
-        if self.rest:
-            _wafer.log(self.level, self.rest)
-            self.rest = ""
-
-
-class Handler(logging.Handler):
-    """Messages of `logging` are messages of the log."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        levels = ((40, ERROR), (30, WARN), (20, INFO), (10, DEBUG))
-        level = next((level for least, level in levels if record.levelno >= least), TRACE)
-        _wafer.log(level, self.format(record))
-
-
-sys.stdout = Lines(INFO)
-sys.stderr = Lines(WARN)
-logging.basicConfig(handlers=[Handler()], level=logging.DEBUG, format="%(name)s: %(message)s")
-prepare()
+def begin(_parameters: list[Any], _columns: list[Any], _label: str) -> str:
+    """Begins a training."""
+    return "Python functions cannot train models yet: write the trainer in Rust, or name a stock one"

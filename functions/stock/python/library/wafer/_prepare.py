@@ -17,7 +17,7 @@ OFTEN_USED = """
     abc array ast base64 bisect calendar cmath collections collections.abc contextlib copy csv
     dataclasses datetime decimal enum fractions functools graphlib hashlib heapq html importlib.util
     inspect io ipaddress itertools json logging math numbers operator random re statistics string
-    struct textwrap traceback types typing unicodedata urllib.parse uuid zipfile zlib zoneinfo
+    struct textwrap traceback types typing unicodedata urllib.parse uuid zipfile zlib
 """
 
 

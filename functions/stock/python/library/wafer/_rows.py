@@ -16,7 +16,7 @@ from ._errors import Refused, located
 from ._kinds import Buffers, Unreadable, describe, read_column, unpack_bits, write_column
 from ._signature import ONE_TO_MANY, Columns, Field, Signature
 
-Answer = tuple[int, list[Buffers], array[int] | None, list[tuple[int, str]]]
+Answer = tuple[int, list[Buffers], "array[int] | None", list[tuple[int, str]]]
 """Number of rows, columns, source rows if rows do not map one to one, and rows that failed."""
 
 Call = Callable[[int, list[Buffers]], Answer]
