@@ -1,4 +1,4 @@
-"""Builds the component of Python functions: `python build.py FOLDER`.
+"""Builds the component of Python functions in a folder. `build.sh` calls it.
 
 Everything that it is made of is in packages of registries, whose digests are in `requirements.txt`
 and `../flatten/Cargo.lock`, and in this folder. The same sources make the same bytes: nothing of

@@ -46,7 +46,7 @@ class Function:
         failed: Callable[[BaseException], None],
     ) -> Call:
         """Calls `init`, and returns what calls the function on a batch."""
-        bound = self.function
+        bound: Callable[..., Any] = self.function
         if self.init is not None:
             bound = _bound(self.function, _state(self.init, assets, parameters))
         elif parameters:

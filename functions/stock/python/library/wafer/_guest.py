@@ -21,6 +21,7 @@ from ._errors import Refused
 from ._function import Function
 from ._imports import Modules, install
 from ._kinds import Buffers
+from ._prepare import keep
 from ._rows import Answer, Call
 
 CODE, FILE, FUNCTION = "python", "python_file", "python_function"
@@ -66,8 +67,7 @@ def _init(parameters: dict[str, str]) -> None:
     install(_modules)
     _function = chosen(importlib.import_module(module), wanted)
     _call = _function.initialised(assets, parameters, report)
-    gc.collect()
-    gc.freeze()
+    keep()
     # The memory of a call is given back as a whole.
     gc.disable()
 

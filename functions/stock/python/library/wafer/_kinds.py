@@ -27,7 +27,7 @@ _BITS = [tuple(bool(byte >> bit & 1) for bit in range(8)) for byte in range(256)
 _DIGITS = bytes.maketrans(b"\0\1", b"01")
 _LONGEST = 2**31 - 1
 # Offsets are 32-bit integers on every machine.
-_INT32 = "i"
+_INT32: Any = "i"
 
 
 def unpack_bits(bits: bytes, rows: int) -> list[bool]:
@@ -86,7 +86,7 @@ class Kind:
 class Number(Kind):
     """Values that are numbers of one width in memory."""
 
-    def __init__(self, tag: int, name: str, wanted: type, zero: Any, code: str) -> None:
+    def __init__(self, tag: int, name: str, wanted: type, zero: Any, code: Any) -> None:
         super().__init__(tag, name, wanted, zero)
         self.code = code
 

@@ -11,6 +11,8 @@ import random
 import sys
 from typing import Any
 
+import _wafer
+
 from ._errors import Refused
 
 OFTEN_USED = """
@@ -32,8 +34,23 @@ def prepare() -> None:
     logging.time = _NoTime()  # type: ignore[attr-defined]
     sys.path.clear()
     sys.path_importer_cache.clear()
-    # Each call would trace all that is imported here.
+    keep()
+
+
+def keep() -> None:
+    """Makes everything that is there now stay for ever: it is neither traced nor counted."""
     gc.collect()
+    found = gc.get_objects()
+    found.append(sys.modules)
+    known = set(map(id, found))
+    at = 0
+    while at < len(found):
+        for inner in gc.get_referents(*found[at : at + 1000]):
+            if id(inner) not in known:
+                known.add(id(inner))
+                found.append(inner)
+        at += 1000
+    _wafer.keep(found)
     gc.freeze()
 
 
