@@ -1,7 +1,6 @@
 /* What Python and the C library ask a system for. A function has none: no clock, no randomness, no
-   files, no environment, no processes, no sockets. Python makes an `PermissionError` of `EPERM`, which
-   `library/wafer/_errors.py` explains. What is not here and in no library traps, and its name is
-   in the backtrace.
+   files, no environment, no processes, no sockets. Python makes a `PermissionError` of `EPERM`,
+   which `library/wafer/_errors.py` explains. What is not here and in no library traps.
 
    The names of the C library are replaced by those of this file, because it is linked first. */
 

@@ -11,6 +11,7 @@ import hashlib
 import io
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -164,8 +165,8 @@ def compile_glue(folder: pathlib.Path) -> pathlib.Path:
     for source in sorted((HERE / "glue").glob("*.c")):
         made = folder / f"{source.stem}.o"
         run(*zig, "cc", "-target", "wasm32-wasi", f"-mcpu={FEATURES}", "-fPIC", "-O2", "-g0",
-            "-fno-builtin", "-fno-stack-protector", "-fno-sanitize=all", "-Wall", "-Wextra", "-Werror", "-c", source, "-o", made,
-            env=environment)
+            "-fno-builtin", "-fno-stack-protector", "-fno-sanitize=all", "-Wall", "-Wextra",
+            "-Werror", "-c", source, "-o", made, env=environment)
         objects.append(made)
     # What is linked first replaces what is linked later.
     objects.sort(key=lambda path: path.stem != "wafer")
@@ -279,9 +280,13 @@ class Preparing:
 
 def embed(module: pathlib.Path, component: pathlib.Path) -> None:
     """Makes a component of a module."""
+    world = module.parent / "wit"
+    shutil.rmtree(world, ignore_errors=True)
+    shutil.copytree(HERE.parents[2] / "wit", world / "deps" / "function")
+    shutil.copy(HERE / "recipe" / "python.wit", world)
     embedded = module.with_suffix(".embedded.wasm")
     tools = pathlib.Path(sys.executable).parent / "wasm-tools"
-    run(tools, "component", "embed", HERE / "recipe" / "wit", module, "--world", "python",
+    run(tools, "component", "embed", world, module, "--world", "python",
         "-o", embedded)
     run(tools, "component", "new", embedded, "-o", component)
 

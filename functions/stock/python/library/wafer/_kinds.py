@@ -91,7 +91,8 @@ class Number(Kind):
         self.code = code
 
     def read(self, rows: int, *buffers: bytes) -> list[Any]:
-        return self.view(rows, *buffers).tolist()
+        values: list[Any] = self.view(rows, *buffers).tolist()
+        return values
 
     def view(self, rows: int, *buffers: bytes) -> Any:
         return memoryview(buffers[0]).cast(self.code)
