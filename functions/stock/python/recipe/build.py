@@ -78,7 +78,23 @@ def main() -> None:
     flatten("freeze", linked, folder / "memory", folder / "globals", frozen, *EXPORTS)
     component = folder / "python.wasm"
     embed(frozen, component)
-    print(f"{hashlib.sha256(component.read_bytes()).hexdigest()}  {component}")
+    (folder / "LICENSE-PSF.txt").write_bytes(standard["LICENSE.txt"])
+    tell(hashlib.sha256(component.read_bytes()).hexdigest())
+
+
+def tell(digest: str) -> None:
+    """Compares the digest of the component with the one that is committed."""
+    kept = HERE / "recipe" / "digest"
+    if kept.read_text().strip() == digest:
+        print(f"{digest} python.wasm, as in recipe/digest")
+    elif "--update" in sys.argv:
+        kept.write_text(f"{digest}\n")
+        print(f"{digest} python.wasm, now in recipe/digest")
+    else:
+        sys.exit(
+            f"python.wasm has the digest {digest}, and recipe/digest another one: if the sources "
+            "were changed, build with `--update` and commit it; if not, the build is not the same"
+        )
 
 
 def wheel(name: str) -> zipfile.ZipFile:

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Builds the component in a folder: `build.sh FOLDER`. Needs Python 3.11 on Linux x86-64, and cargo.
+# Builds the component in a folder: `build.sh FOLDER [--update]`. Needs Python 3.11 on Linux x86-64,
+# and cargo. With `--update`, the digest of changed sources is written to `digest`.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 folder=$1
@@ -12,4 +13,4 @@ python3 -m venv "$folder/venv"
 grep -v '^componentize-py' "$here/requirements.txt" > "$folder/tools.txt"
 "$folder/venv/bin/pip" install --quiet --no-index --no-deps --require-hashes \
     --find-links "$WHEELS" --requirement "$folder/tools.txt"
-"$folder/venv/bin/python" "$here/build.py" "$folder"
+"$folder/venv/bin/python" "$here/build.py" "$@"
