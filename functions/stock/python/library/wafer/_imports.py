@@ -42,9 +42,8 @@ WITHOUT = {
     "threading": "threads",
     "urllib.request": "sockets",
 }
-"""Modules that an author's files may not import, and what they would be for."""
-CONTAINED = frozenset({"os", "posix", "select", "signal", "tempfile", "threading", "_thread", "http"})
-"""Those that a dependency may import, since many do without a need. What they do is refused."""
+"""Modules that an author's files may not import, and what they would be for. Some of them are there,
+since many dependencies import them without a need: what they do is refused."""
 
 NATIVE = (".so", ".pyd", ".dylib")
 
