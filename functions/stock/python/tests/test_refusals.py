@@ -1,0 +1,144 @@
+"""What is no function is refused when it is registered, with a sentence and a way out."""
+
+import io
+import zipfile
+
+import pytest
+from conftest import MESSAGES
+from guest import Guest
+
+HEAD = """from dataclasses import dataclass
+import wafer
+@dataclass
+class In:
+    a: float
+@dataclass
+class Out:
+    x: float
+"""
+FUNCTION = "@wafer.function\ndef f(r: In) -> Out: return Out(r.a)\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("@wafer.function\ndef f(r) -> Out: ...", "parameter `r` of function `f` has no type hint"),
+        ("@wafer.function\ndef f(r: In): ...", "function `f` has no type hint for what it returns"),
+        ("@wafer.function\ndef f() -> Out: ...", "function `f` takes nothing"),
+        ("@wafer.function\ndef f(r: float) -> Out: ...", "parameter `r` of function `f` is `float`, and has to be a dataclass"),
+        ("@wafer.function\ndef f(r: In) -> float: ...", "what function `f` returns is `float`, and has to be a dataclass"),
+        ("@wafer.function\ndef f(r: In, s: int) -> Out: ...", "function `f` has 2 parameters, and is given a row; a second one needs `init=`"),
+        ("@wafer.function\nasync def f(r: In) -> Out: ...", "function `f` is `async`"),
+        ("@wafer.function(columns=True)\ndef f(r: In) -> Out: ...", "has to be wafer.Columns[Input]"),
+        ("@dataclass\nclass Bad:\n    z: complex\n@wafer.function\ndef f(r: Bad) -> Out: ...", "field `z` of `Bad` has the type `complex`, which no column has: bool, int"),
+        ("@dataclass\nclass Bad:\n    z: dict[str, int]\n@wafer.function\ndef f(r: Bad) -> Out: ...", "field `z` of `Bad` has the type `dict[str, int]`"),
+        ("@dataclass\nclass Bad:\n    z: int | str\n@wafer.function\ndef f(r: Bad) -> Out: ...", "field `z` of `Bad` has the type `int | str`"),
+        ("@wafer.function\ndef f(r: 'Nowhere') -> Out: ...", "a type hint of function `f` cannot be read: name 'Nowhere' is not defined"),
+        ("", "has no function: write `@wafer.function` above one"),
+        (FUNCTION + "@wafer.function\ndef g(r: In) -> Out: ...", "has the functions `f`, `g`: say which by `python_function`"),
+    ],
+)
+def test_function_without_a_signature(code: str, message: str) -> None:
+    error = Guest(HEAD + code).error
+    assert error is not None and message in error
+
+
+@pytest.mark.parametrize(
+    ("line", "without"),
+    [
+        ("import os", "files, processes or an environment"),
+        ("import os.path as p", "files, processes or an environment"),
+        ("from os import environ", "files, processes or an environment"),
+        ("import socket", "sockets"),
+        ("import json, subprocess", "processes"),
+        ("from ctypes import CDLL", "native code"),
+        ("import threading", "threads"),
+        ("from urllib.request import urlopen", "sockets"),
+        ("from urllib import request", "sockets"),
+        ("import asyncio", "sockets"),
+        ("import sqlite3", "files"),
+    ],
+)
+def test_import_of_what_a_function_has_not(line: str, without: str) -> None:
+    error = Guest(HEAD + line + "\n" + FUNCTION).error
+    assert error is not None
+    assert error.startswith(f"code_of_test.py, line {HEAD.count(chr(10)) + 1}: a function cannot import `")
+    assert f"it has no {without}" in error
+
+
+def test_import_hidden_from_the_source_is_refused_too() -> None:
+    error = Guest(HEAD + "__import__('cffi')\n" + FUNCTION).error
+    assert error is not None and "a function cannot import `cffi`: it has no native code" in error
+
+
+def test_native_package_is_refused() -> None:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("ride.py", HEAD + "import fast\n" + FUNCTION)
+        archive.writestr("site-packages/fast.cpython-314-x86_64-linux-gnu.so", b"\x7fELF")
+    error = Guest(content.getvalue(), file="ride.py").error
+    assert error is not None and "`fast` is native code" in error
+
+
+def test_import_error_shows_own_lines_only() -> None:
+    error = Guest(HEAD + "import absent\n" + FUNCTION).error
+    line = HEAD.count("\n") + 1
+    assert error == (
+        "Traceback (most recent call last):\n"
+        f'  File "code_of_test.py", line {line}, in <module>\n'
+        "    import absent\n"
+        "ModuleNotFoundError: No module named 'absent'"
+    )
+
+
+def test_syntax_error_names_the_line() -> None:
+    error = Guest(HEAD + "def f(:\n").error
+    assert error is not None and f"line {HEAD.count(chr(10)) + 1}" in error and "SyntaxError" in error
+
+
+def test_source_that_is_no_text() -> None:
+    error = Guest(b"x = '\xff'").error
+    assert error is not None and "code_of_test.py is not text in UTF-8" in error
+
+
+def test_end_of_python_is_an_error_of_the_row() -> None:
+    code = HEAD + "@wafer.function\ndef f(r: In) -> Out: raise SystemExit(3)"
+    _, _, errors = Guest(code).call([1.0])
+    assert "SystemExit: 3; a function cannot end Python" in errors[0]
+
+
+def test_recursion_is_an_error_of_the_row() -> None:
+    code = HEAD + "@wafer.function\ndef f(r: In) -> Out: return f.function(r)"
+    _, _, errors = Guest(code).call([1.0])
+    assert "RecursionError" in errors[0]
+
+
+def test_traceback_of_a_row_is_logged_with_own_lines() -> None:
+    MESSAGES.clear()
+    code = HEAD + "import json\n@wafer.function\ndef f(r: In) -> Out: return Out(json.loads('{'))"
+    _, _, errors = Guest(code).call([1.0] * 9)
+    line = HEAD.count("\n") + 3
+    assert len(errors) == 9 and len(MESSAGES) == 3
+    level, message = MESSAGES[0]
+    assert level == 3
+    # The files of Python are below the folder of the library only inside of the component.
+    assert f'  File "code_of_test.py", line {line}, in f\n' in message
+    assert "JSONDecodeError: Expecting property name" in message
+
+
+def test_parameters_without_init() -> None:
+    error = Guest(HEAD + FUNCTION, speed="3").error
+    assert error is not None and "has no `init=`, which would take the parameters `speed`" in error
+
+
+def test_wrong_name_of_a_file() -> None:
+    error = Guest(HEAD + FUNCTION, file="my-ride.py").error
+    assert error == "`my-ride.py` is no name of a module: letters, digits and `_`"
+
+
+def test_archive_that_is_cut() -> None:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("ride.py", HEAD + FUNCTION)
+    error = Guest(content.getvalue()[:-30], file="ride.py").error
+    assert error is not None and "the archive of the code cannot be read" in error
