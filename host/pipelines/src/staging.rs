@@ -28,8 +28,8 @@
 //!   asked for its event times, by the first backfill ([`Pipelines::settle`]). They include those
 //!   of all events that were not written to both versions, and these events are in the archive, if
 //!   the source keeps one. A commit may be durable later if its process was suspended meanwhile. So
-//!   a backfill looks at the archive once more when it has filled the version; what comes even later
-//!   is missing.
+//!   a backfill looks at the archive once more when it has filled the version; what comes even
+//!   later is missing.
 //! - An interval counts as filled only if it was filled from the inputs that a backfill finds now
 //!   ([`Pipelines::first_missing`]): not if raw events, files or the function are others since, not
 //!   if fewer rows may be rejected since, and not if the version was staged before, and was left
