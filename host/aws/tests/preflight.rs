@@ -321,6 +321,9 @@ async fn web_pages_in_the_place_of_answers_are_called_so() {
     let (checks, _) = checked(LONG, |_| Fate::Page).await;
     for what in ["bucket", "concurrency", "wafer-p-events"] {
         let said = checks[what].as_ref().unwrap_err();
-        assert!(said.contains("the answer is a page of HTML and not one of the service (status 200"), "{said}");
+        assert!(
+            said.contains("the answer is a page of HTML and not one of the service (status 200"),
+            "{said}"
+        );
     }
 }
