@@ -23,6 +23,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
+use std::io::Write;
 use std::iter::{from_fn, once};
 use std::sync::Arc;
 
@@ -58,7 +59,7 @@ use crate::intake::{Payload, charged};
 use crate::json_size::parsed_size;
 use crate::limits::FoundCharge;
 use crate::media_type::check_json;
-use crate::whole::WholeAnswer;
+use crate::whole::{Length, WholeAnswer};
 
 /// The event timestamp of a value that has none, such as a join key.
 const NEVER: &str = "1970-01-01T00:00:00Z";
@@ -69,6 +70,8 @@ const WHOLE_CELLS: usize = 4_096;
 const WHOLE_BYTES: u64 = 1 << 20;
 /// The size in bytes from which on no further values are encoded together with others.
 const PIECE_BYTES: usize = 1 << 20;
+/// Room for the characters that follow the last value of a piece.
+const AFTER_A_VALUE: usize = 16;
 
 /// Columns that a data frame of Feast may have beside those of the group.
 const EVENT_TIME: &str = "event_timestamp";
@@ -510,14 +513,25 @@ impl Column<'_> {
         encoded.expect("values always serialise");
     }
 
+    /// Encodes a value. A large one is measured first, so that its text does not take its memory
+    /// twice while it grows.
     fn encode_value(&self, row: usize, text: &mut Vec<u8>) -> serde_json::Result<()> {
+        if self.size(row) > PIECE_BYTES as u64 {
+            let mut length = Length::default();
+            self.write_value(row, &mut length)?;
+            text.reserve(length.0 + AFTER_A_VALUE);
+        }
+        self.write_value(row, text)
+    }
+
+    fn write_value(&self, row: usize, out: impl Write) -> serde_json::Result<()> {
         match self {
-            Self::Entity(values) => serde_json::to_writer(text, &values[row]),
+            Self::Entity(values) => serde_json::to_writer(out, &values[row]),
             Self::Feature { values, .. } => {
                 let is_time = DataType::Timestamp.to_arrow() == *values.data_type();
                 match is_time.then(|| cell_to_json(values, row)) {
-                    Some(Json::String(time)) => serde_json::to_writer(text, &seconds(&time)),
-                    _ => serde_json::to_writer(text, &JsonCell::new(values, row)),
+                    Some(Json::String(time)) => serde_json::to_writer(out, &seconds(&time)),
+                    _ => serde_json::to_writer(out, &JsonCell::new(values, row)),
                 }
             }
         }
@@ -541,12 +555,18 @@ impl Column<'_> {
     /// Returns the size of the longest value that was looked up, in bytes. The values of a request
     /// are no longer than its body.
     fn longest(&self) -> u64 {
+        let rows = match self {
+            Self::Entity(_) => 0,
+            Self::Feature { values, .. } => values.len(),
+        };
+        (0..rows).map(|row| self.size(row)).max().unwrap_or(0)
+    }
+
+    /// Returns the size of a value that was looked up, in bytes, and 0 of one of the request.
+    fn size(&self, row: usize) -> u64 {
         match self {
             Self::Entity(_) => 0,
-            Self::Feature { values, .. } => {
-                let sizes = (0..values.len()).map(|row| value_bytes(values, row));
-                sizes.max().unwrap_or(0)
-            }
+            Self::Feature { values, .. } => value_bytes(values, row),
         }
     }
 }
