@@ -23,7 +23,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
-use std::io::Write;
+use std::io;
 use std::iter::{from_fn, once};
 use std::sync::Arc;
 
@@ -524,7 +524,7 @@ impl Column<'_> {
         self.write_value(row, text)
     }
 
-    fn write_value(&self, row: usize, out: impl Write) -> serde_json::Result<()> {
+    fn write_value(&self, row: usize, out: impl io::Write) -> serde_json::Result<()> {
         match self {
             Self::Entity(values) => serde_json::to_writer(out, &values[row]),
             Self::Feature { values, .. } => {
