@@ -12,9 +12,9 @@ use crate::output::table;
 
 /// Get the feature vector of a view for one row.
 ///
-/// Examples:
-///   wafer get arrival_delay tailnum=N14228 origin=EWR dest=IAH
-///   wafer get arrival_delay --output json tailnum=N14228 …
+/// Example, with --output json for programs:
+///   wafer get arrival_delay tailnum=N14228 origin=EWR dest=IAH \
+///     scheduled_departure=2013-12-31T13:00:00Z scheduled_arrival=2013-12-31T18:30:00Z
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Get {
