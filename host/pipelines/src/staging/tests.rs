@@ -190,10 +190,12 @@ async fn rows(pipelines: &Pipelines, version: u32) -> u64 {
     info.unwrap().rows
 }
 
+/// Returns the span of a table from its first event time to its last one. The statistics of a Delta
+/// table have milliseconds, the greatest of a file rounded up.
 fn span(from: &str, last: &str) -> Interval {
     Interval {
         from: at(from),
-        to: at(last).plus(Duration::MICROSECOND),
+        to: at(last).plus(Duration::from_micros(1_000)),
     }
 }
 
