@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail, ensure};
 use serde::Serialize;
 use wafer_core::escaped;
-use wafer_platform::{Definitions, LeftBehind, RedriveReport, RedriveRequest, SourceKind};
+use wafer_platform::{Definitions, LeftBehind, RedriveReport, RedriveRequest};
 
 use super::Context;
 use crate::app;
@@ -109,7 +109,7 @@ impl Redrive {
 /// one would take in nothing, and its queues would have no command.
 fn check_sources(sources: &[String], definitions: &Definitions) -> Result<()> {
     let known = definitions.sources.iter();
-    let known = known.filter(|(_, source)| matches!(source.kind, SourceKind::Stream { .. }));
+    let known = known.filter(|(_, source)| source.kind.takes_events());
     let known: Vec<&str> = known.map(|(name, _)| name.as_str()).collect();
     let unknown = sources.iter().find(|name| !known.contains(&name.as_str()));
     match (unknown, known.is_empty()) {
