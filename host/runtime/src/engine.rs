@@ -11,6 +11,7 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAlloc
 
 use crate::Compiler;
 use crate::bindings;
+use crate::interpreter::Interpreters;
 use crate::state::{MAX_INSTANCES, MAX_MEMORIES, MAX_TABLE_ELEMENTS, MAX_TABLES, State};
 
 /// Major version of wasmtime. Native code can be loaded by every release of the major version that
@@ -65,6 +66,7 @@ pub(crate) struct Shared {
     default: EngineSet,
     /// The engine for functions with `strict_nan`, created when it is first needed.
     strict: OnceLock<EngineSet>,
+    pub(crate) interpreters: Interpreters,
     stopped: Arc<AtomicBool>,
 }
 
@@ -89,6 +91,7 @@ impl Runtime {
             config,
             default,
             strict: OnceLock::new(),
+            interpreters: Interpreters::default(),
             stopped,
         });
         let (watched, stopped) = (Arc::downgrade(&shared), Arc::clone(&shared.stopped));
