@@ -235,6 +235,28 @@ fn a_function_of_an_interpreter_that_breaks_its_promises_gets_a_snapshot() {
 }
 
 #[test]
+fn recursion_without_end_ends_at_the_call_stack_and_others_go_on() {
+    let call = "(func (export \"wafer:function/transform@0.1.0#call\")";
+    let deep = "(func $deep (param $depth i32) (result i32)
+        (i32.add (call $deep (i32.add (local.get $depth) (i32.const 1))) (local.get $depth)))";
+    let first = "(local.set $at (i32.load (global.get $asset)))";
+    let text = module();
+    assert!(text.contains(call) && text.contains(first));
+    let recursive = text
+        .replace(call, &format!("{deep} {call}"))
+        .replace(first, &format!("(drop (call $deep (i32.const 0))) {first}"));
+    let sandbox = Sandbox::new();
+    let registered = sandbox.register(&component(&recursive), asset(3, 1));
+    let function = sandbox.load(&registered);
+    let said = function.invoke(&rows(), Deadline::Batch).unwrap_err();
+    let said = said.to_string();
+    let wanted = "recursed past the call stack of 1 MiB (not a setting)";
+    assert!(said.contains(wanted), "{said}");
+    let other = sandbox.register(&component(&text), asset(3, 1));
+    assert_eq!(called(&sandbox.load(&other)), [11, 21, -29]);
+}
+
+#[test]
 fn damaged_memory_is_refused_with_its_artifact() {
     let sandbox = Sandbox::new();
     let registered = sandbox.register(&component(&module()), asset(1_000, 1));

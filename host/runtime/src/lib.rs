@@ -43,7 +43,7 @@ mod train;
 
 pub use asset::{Asset, AssetContent};
 pub use compile::{CompileError, Compiler, compile_worker};
-pub use engine::{Runtime, RuntimeConfig, Target};
+pub use engine::{Runtime, RuntimeConfig, THREAD_STACK_BYTES, Target};
 pub use error::{Blame, InvokeError, LimitKind};
 pub use function::{Deadline, Function, Output, Warm};
 pub use guests::{Busy, Guests};
