@@ -91,6 +91,7 @@ mod sandbox {
     mod registration;
     mod same_bytes;
     mod trainers;
+    mod wasi;
 }
 
 /// Stores whose processes are killed or whose disks are full, and their upkeep.

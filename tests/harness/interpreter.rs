@@ -1,8 +1,6 @@
 //! An interpreter in a few lines, as a component: `tests/guests/interpreter/guest.wat`.
 
-use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
-use wit_parser::Resolve;
-
+use super::components;
 use super::project::repository;
 
 /// What the component imports and exports.
@@ -22,14 +20,5 @@ pub(crate) fn module() -> String {
 
 /// Makes a component of a core module.
 pub(crate) fn component(module: &str) -> Vec<u8> {
-    let wit = repository().join("wit");
-    let mut resolve = Resolve::default();
-    resolve.push_path(&wit).unwrap();
-    resolve.push_path(wit.join("interpreter")).unwrap();
-    let package = resolve.push_str("world.wit", WORLD).unwrap();
-    let world = resolve.select_world(&[package], Some("guest")).unwrap();
-    let mut module = wat::parse_str(module).unwrap();
-    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
-    let encoder = ComponentEncoder::default().validate(true).module(&module);
-    encoder.unwrap().encode().unwrap()
+    components::component(module, WORLD)
 }

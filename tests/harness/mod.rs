@@ -2,6 +2,7 @@
 
 pub(crate) mod accounts;
 mod cloud;
+mod components;
 mod flights;
 mod guests;
 pub(crate) mod interpreter;
@@ -21,6 +22,7 @@ pub(crate) mod request_log;
 mod rows;
 mod server;
 pub(crate) mod values;
+pub(crate) mod wasi;
 
 pub(crate) use cloud::{are_embedded, are_on_aws, endpoint, terraform};
 pub(crate) use guests::{flights_components, guest};

@@ -25,10 +25,10 @@ fn a_component_that_is_not_a_function_is_refused() {
         "{empty}"
     );
     let clock = component(
-        "(component (import \"wasi:clocks/monotonic-clock@0.2.0\" (instance (export \"now\" (func (result u64))))))",
+        "(component (import \"wasi:clocks/monotonic-clock@0.3.0\" (instance (export \"now\" (func (result u64))))))",
     );
     assert!(
-        clock.contains("it imports `wasi:clocks/monotonic-clock@0.2.0`")
+        clock.contains("it imports `wasi:clocks/monotonic-clock@0.3.0`")
             && clock.contains("no clock"),
         "{clock}"
     );

@@ -1,10 +1,12 @@
 //! Host bindings generated from `wit/`. The worlds are generated together, because they share their
 //! types.
 
+use wafer_core::Digest;
 use wasmtime::component::{Instance, InstancePre};
-use wasmtime::{AsContextMut, Result};
+use wasmtime::{AsContextMut, Result, Store};
 
 use crate::state::State;
+use crate::wasi::MAX_HANDLES;
 
 pub(crate) use generated::exports::wafer::function::{training, transform};
 pub(crate) use generated::exports::wafer::interpreter::memory;
@@ -41,7 +43,7 @@ mod generated {
     });
 }
 
-/// Adds the log, which is all that components may import, to a linker.
+/// Adds the log, which is all that components may import beside WASI, to a linker.
 pub(crate) fn add_to_linker(linker: &mut wasmtime::component::Linker<State>) -> Result<()> {
     generated::All::add_to_linker::<_, wasmtime::component::HasSelf<_>>(linker, |state| state)
 }
@@ -51,6 +53,8 @@ pub(crate) fn add_to_linker(linker: &mut wasmtime::component::Linker<State>) -> 
 pub(crate) struct Linked<I> {
     pub(crate) instance: InstancePre<State>,
     exports: I,
+    /// Digest of the component if it imports WASI.
+    wasi: Option<Digest>,
 }
 
 /// A linked function.
@@ -93,9 +97,23 @@ exports!(transform, "transform");
 exports!(training, "training");
 
 impl<I: Exports> Linked<I> {
-    pub(crate) fn new(instance: InstancePre<State>) -> Result<Self> {
+    pub(crate) fn new(instance: InstancePre<State>, wasi: Option<Digest>) -> Result<Self> {
         let exports = I::find(&instance)?;
-        Ok(Self { instance, exports })
+        Ok(Self {
+            instance,
+            exports,
+            wasi,
+        })
+    }
+
+    /// Creates a store for one instance, whose memories have at most `memory` bytes.
+    pub(crate) fn store(&self, memory: u64) -> Store<State> {
+        let mut store = Store::new(self.instance.engine(), State::new(memory, self.wasi));
+        store.limiter(|state| state);
+        if self.wasi.is_some() {
+            store.set_max_component_handles(MAX_HANDLES);
+        }
+        store
     }
 
     /// Creates an instance, and loads the functions of its interface.

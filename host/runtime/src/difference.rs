@@ -42,10 +42,10 @@ impl Runtime {
         if component.get_export_index(None, MEMORY).is_none() {
             return Ok(None);
         }
-        let mut store = limited(function.instance.engine(), spec);
+        let mut store = limited(&function, spec);
         let initialised = initialise(spec, &function, &mut store);
         let made = initialised.and_then(|(signature, instance)| {
-            let mut new_store = limited(function.instance.engine(), spec);
+            let mut new_store = limited(&function, spec);
             let new = function.instantiate(&mut new_store);
             let (new_instance, _) = new.map_err(|e| host(&spec.name, &e))?;
             let mut initialised = Running {
@@ -67,7 +67,7 @@ impl Runtime {
             );
         } else {
             // Otherwise the function is initialised again, and says again what it said.
-            store.data_mut().log.emit(&spec.name);
+            store.data_mut().emit(&spec.name);
         }
         made.map(Result::ok)
     }
@@ -91,6 +91,10 @@ fn delta(
     new: &mut Running<'_>,
 ) -> Result<Bytes, String> {
     let interpreter = Interpreter::new(function).map_err(|e| text(&e))?;
+    let kept = initialised.store.data().kept_streams();
+    if kept.is_none() || kept != new.store.data().kept_streams() {
+        return Err("it holds other handles of WASI than a new instance".to_owned());
+    }
     let wanted = initialised.read(spec)?;
     let wanted = wanted.as_le_slice(&*initialised.store);
     let before = new.read(spec)?;

@@ -25,6 +25,7 @@ use crate::lift::{self, Lifted};
 use crate::limits::Limits;
 use crate::lower::with_batch;
 use crate::state::State;
+use crate::wasi::Refused;
 use crate::{CHUNK_ROWS, Runtime};
 
 /// Target size in bytes of the input columns of a chunk of wide rows.
@@ -259,8 +260,7 @@ impl Function {
 
     fn store(&self, deadline: Deadline) -> Store<State> {
         let limits = &self.inner.limits;
-        let mut store = Store::new(self.inner.pre.instance.engine(), State::new(limits.memory));
-        store.limiter(|state| state);
+        let mut store = self.inner.pre.store(limits.memory);
         store.set_hostcall_fuel(usize::try_from(limits.output).unwrap_or(usize::MAX));
         start_time(&mut store, self.time(deadline));
         store
@@ -280,7 +280,8 @@ impl Function {
     ) -> Result<Guest, InvokeError> {
         let instantiated = self.inner.pre.instantiate(&mut *store);
         let (instance, guest) = instantiated.map_err(|error| {
-            if error.is::<Trap>() || store.data().out_of_memory {
+            let is_its_fault = error.is::<Trap>() || error.is::<Refused>();
+            if is_its_fault || store.data().out_of_memory {
                 return self.failure(&error, store, deadline);
             }
             // The pool has no room for another instance, which is not the function's fault.
@@ -338,16 +339,16 @@ impl Function {
         let output = match result {
             Ok(Ok(output)) => output,
             Ok(Err(refusal)) => {
-                store.data_mut().log.emit(name);
+                store.data_mut().emit(name);
                 return Err(self.refusal(refusal));
             }
             Err(error) => {
                 let failure = self.failure(&error, store, deadline);
-                store.data_mut().log.emit(name);
+                store.data_mut().emit(name);
                 return Err(failure);
             }
         };
-        store.data_mut().log.emit(name);
+        store.data_mut().emit(name);
         lift::output(output, signature, rows).map_err(|message| InvokeError::Output {
             function: name.clone(),
             message,
@@ -488,8 +489,9 @@ pub(crate) fn failure(
         .downcast_ref::<WasmBacktrace>()
         .map(said)
         .unwrap_or_default();
-    let message = match (state.log.last_error(), trap) {
-        (Some(panic), _) => match advice(panic) {
+    let message = match (state.last_error(), trap) {
+        (Some(last), _) if error.is::<Refused>() => said(format!("{root}; it said: {last}")),
+        (Some(panic), _) => match advice(&panic) {
             Some(advice) => format!("{}; {advice}", said(panic)),
             None => said(panic),
         },
@@ -501,7 +503,7 @@ pub(crate) fn failure(
         (None, Some(_)) => root,
         // The guest did not trap, but returned values that the canonical ABI refuses, or the host
         // failed.
-        (None, None) if backtrace.is_empty() => {
+        (None, None) if backtrace.is_empty() && !error.is::<Refused>() => {
             return InvokeError::Output {
                 function,
                 message: root,

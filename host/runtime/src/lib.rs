@@ -29,17 +29,23 @@ mod function;
 #[doc(hidden)]
 pub mod fuzzing;
 mod guests;
+mod handles;
 mod interpreter;
 mod lift;
 mod limits;
 mod load;
 mod lower;
+mod printed;
 mod register;
+#[cfg(feature = "compiler")]
+mod reopen;
 mod rows;
+mod seeded;
 #[cfg(feature = "compiler")]
 mod snapshot;
 mod state;
 mod train;
+mod wasi;
 
 pub use asset::{Asset, AssetContent};
 pub use compile::{CompileError, Compiler, compile_worker};

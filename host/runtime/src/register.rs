@@ -21,9 +21,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use wafer_core::{Digest, Hasher, Signature};
 use wafer_store::{ArtifactStore, ArtifactStoreExt as _, COMPILED, Error, Kind, blob_name};
+use wasmtime::Store;
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
-use wasmtime::{Engine, Store};
 
 use crate::asset::Asset;
 use crate::bindings::types::Parameter;
@@ -37,7 +37,7 @@ use crate::function::Function;
 use crate::interpreter::{InitialMemory, Interpreter};
 use crate::limits::Limits;
 use crate::state::State;
-use crate::{CONTRACT, Runtime, load};
+use crate::{CONTRACT, Runtime, load, wasi};
 
 /// The definition of a function or trainer that is to be registered.
 #[derive(Clone, Debug, Default)]
@@ -222,9 +222,8 @@ impl From<RegisterError> for wafer_store::Error {
 }
 
 /// Creates a store with the limits of an initialisation.
-pub(crate) fn limited(engine: &Engine, spec: &FunctionSpec) -> Store<State> {
-    let mut store = Store::new(engine, State::new(spec.limits.memory));
-    store.limiter(|state| state);
+pub(crate) fn limited<I: Exports>(linked: &Linked<I>, spec: &FunctionSpec) -> Store<State> {
+    let mut store = linked.store(spec.limits.memory);
     store.set_hostcall_fuel(usize::try_from(spec.limits.output).unwrap_or(usize::MAX));
     start_time(&mut store, spec.limits.init_time);
     store
@@ -361,7 +360,7 @@ impl Runtime {
         let component = self.component(name, &code, &set, artifacts, || {
             Ok(block_on(artifacts.get_blob(registered.compiled()))?)
         })?;
-        link(&set, &component).map_err(|message| RegisterError::Component {
+        link(&set, &component, registered.component).map_err(|message| RegisterError::Component {
             function: name.to_owned(),
             message,
         })
@@ -390,11 +389,12 @@ impl Runtime {
         let set = self
             .engine(spec.strict_nan)
             .map_err(|e| host(&spec.name, &e))?;
-        let code = Code::of_component(Digest::of(&spec.component), spec.strict_nan);
+        let digest = Digest::of(&spec.component);
+        let code = Code::of_component(digest, spec.strict_nan);
         let component = self.component(&spec.name, &code, &set, artifacts, || {
             Ok(spec.component.clone())
         })?;
-        linked(&set, &component).map_err(|message| RegisterError::Component {
+        linked(&set, &component, digest).map_err(|message| RegisterError::Component {
             function: spec.name.clone(),
             message,
         })
@@ -539,14 +539,21 @@ pub(crate) fn host(function: &str, error: &wasmtime::Error) -> RegisterError {
     .into()
 }
 
-/// Links a component, and looks up the exports of its world.
+/// Links a component, and looks up the exports of its world. `digest` is that of the component that
+/// was registered, of which this one may be the snapshot.
 pub(crate) fn link<I: Exports>(
     set: &EngineSet,
     component: &Component,
+    digest: Digest,
 ) -> Result<Linked<I>, String> {
-    set.linker
-        .instantiate_pre(component)
-        .and_then(Linked::new)
+    let has_wasi = wasi::is_imported_by(component);
+    let linked = match has_wasi {
+        false => set.linker.instantiate_pre(component),
+        true => wasi::linker(&set.linker, component)
+            .and_then(|linker| linker.instantiate_pre(component)),
+    };
+    linked
+        .and_then(|instance| Linked::new(instance, has_wasi.then_some(digest)))
         .map_err(|e| format!("its types differ from the contract's: {e:#}"))
 }
 
@@ -554,12 +561,13 @@ pub(crate) fn link<I: Exports>(
 pub(crate) fn linked<I: Exports>(
     set: &EngineSet,
     component: &Component,
+    digest: Digest,
 ) -> Result<Linked<I>, String> {
     check_world(set, component, I::INTERFACE)?;
-    link(set, component)
+    link(set, component, digest)
 }
 
-/// Checks that a component imports nothing but the log, and exports the interface.
+/// Checks that a component imports nothing but the log and WASI, and exports the interface.
 fn check_world(set: &EngineSet, component: &Component, interface: &str) -> Result<(), String> {
     let (package, version) = CONTRACT.split_once('@').expect("a contract has a version");
     let allowed = [
@@ -568,9 +576,10 @@ fn check_world(set: &EngineSet, component: &Component, interface: &str) -> Resul
     ];
     let ty = component.component_type();
     for (name, _) in ty.imports(&set.engine) {
-        if !allowed.iter().any(|allowed| allowed == name) {
+        if !wasi::is_wasi(name) && !allowed.iter().any(|allowed| allowed == name) {
             return Err(format!(
-                "it imports `{name}`; a function may import `{}` only: no clock, files, network or randomness",
+                "it imports `{name}`; a function may import `{}` and WASI 0.2 only, and is granted no \
+                 clock, files, network or randomness by it",
                 allowed[0]
             ));
         }

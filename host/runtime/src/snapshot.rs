@@ -1,7 +1,7 @@
 //! Snapshots: a component is initialised, and its memory becomes the initial memory of a new
 //! component.
 
-use wafer_core::Signature;
+use wafer_core::{Digest, Signature};
 use wafer_store::ArtifactStore;
 use wasmtime::Store;
 use wasmtime::component::{Instance, Lift, WasmList};
@@ -13,7 +13,7 @@ use crate::error::LimitKind;
 use crate::function::failure;
 use crate::register::{FunctionSpec, RegisterError, block_on, host, limited, linked};
 use crate::state::State;
-use crate::{Runtime, lift, load};
+use crate::{Runtime, lift, load, reopen};
 
 impl Runtime {
     /// Initialises a function, and returns its signature and its snapshot.
@@ -34,12 +34,16 @@ impl Runtime {
             .map_err(|e| host(&spec.name, &e))?;
         let code = self.compile(&spec.name, &instrumented, spec.strict_nan, Target::Here)?;
         let component = load::from_bytes(&set.engine, &code).map_err(|e| host(&spec.name, &e))?;
-        let pre: FunctionPre = linked(&set, &component).map_err(refuse)?;
+        let digest = Digest::of(&spec.component);
+        let pre: FunctionPre = linked(&set, &component, digest).map_err(refuse)?;
 
-        let mut store = limited(pre.instance.engine(), spec);
+        let mut store = limited(&pre, spec);
         let result = initialise(spec, &pre, &mut store);
-        store.data_mut().log.emit(&spec.name);
+        store.data_mut().emit(&spec.name);
         let (signature, instance) = result?;
+        let Some(streams) = store.data().kept_streams() else {
+            return Err(RegisterError::init(&spec.name, HOLDS_HANDLES.to_owned()));
+        };
 
         // The limits of the function do not apply while the host reads its memory.
         store.set_epoch_deadline(u64::MAX / 2);
@@ -47,9 +51,16 @@ impl Runtime {
         let mut reader = SnapshotReader { store, instance };
         let snapshot = block_on(wizer.snapshot_component(&context, &mut reader))
             .map_err(|e| refuse(format!("its memory cannot be snapshotted: {e:#}")))?;
+        let snapshot = reopen::with_streams(snapshot, &streams)
+            .map_err(|message| refuse(format!("its streams cannot be opened again: {message}")))?;
         Ok((signature, snapshot))
     }
 }
+
+/// Why a function is refused whose handles would be others in a new instance.
+const HOLDS_HANDLES: &str = "after `init` and `describe` it holds handles of WASI that a snapshot \
+     cannot keep: what it can wait for (pollables), or a stream that it opened after it had closed \
+     a handle. Close them before these functions return, and open them in `call`";
 
 impl Runtime {
     /// Initialises a function in a new instance like [`register`](Self::register), but makes no
@@ -64,7 +75,7 @@ impl Runtime {
         artifacts: &dyn ArtifactStore,
     ) -> Result<Signature, RegisterError> {
         let pre: FunctionPre = self.linked(spec, artifacts)?;
-        let mut store = limited(pre.instance.engine(), spec);
+        let mut store = limited(&pre, spec);
         Ok(initialise(spec, &pre, &mut store)?.0)
     }
 }

@@ -1,11 +1,15 @@
-//! The host's state for one instance: its memory limit and its log.
+//! The host's state for one instance: its memory limit, its log, and its WASI if it imports that.
 
-use wafer_core::cut_to;
+use std::borrow::Cow;
+
+use wafer_core::{Digest, cut_to};
 use wasmtime::ResourceLimiter;
 
 use crate::bindings::log::{Host, Level};
 use crate::bindings::types;
 use crate::deadline::CallTime;
+use crate::handles::Handle;
+use crate::wasi::Wasi;
 
 /// Maximum length of a log message in bytes; longer ones are cut.
 const MESSAGE_BYTES: usize = 4 << 10;
@@ -29,17 +33,70 @@ pub(crate) struct State {
     /// The time of the present call.
     pub(crate) time: Option<CallTime>,
     pub(crate) log: Log,
+    /// Of a component that imports WASI.
+    wasi: Option<Box<Wasi>>,
 }
 
 impl State {
-    pub(crate) fn new(memory_limit: u64) -> Self {
+    /// Creates the state of an instance. `wasi` is the digest of its component if that imports
+    /// WASI.
+    pub(crate) fn new(memory_limit: u64, wasi: Option<Digest>) -> Self {
         Self {
             memory_limit,
             memory: 0,
             out_of_memory: false,
             time: None,
             log: Log::default(),
+            wasi: wasi.map(|component| Box::new(Wasi::new(component))),
         }
+    }
+
+    /// Returns the state of WASI.
+    pub(crate) fn wasi(&mut self) -> &mut Wasi {
+        let wasi = self.wasi.as_deref_mut();
+        wasi.expect("only the instances of components that import WASI can call it")
+    }
+
+    /// Takes what a function writes to standard output or standard error to its log.
+    pub(crate) fn print(&mut self, stream: Handle, bytes: &[u8]) {
+        if let Some(wasi) = &mut self.wasi {
+            wasi.print(stream, bytes, &mut self.log);
+        }
+    }
+
+    /// Returns the streams of WASI that a new instance has to open to be like this one, or `None`
+    /// if it cannot be; see [`Handles::kept`](crate::handles::Handles::kept).
+    #[cfg(feature = "compiler")]
+    pub(crate) fn kept_streams(&self) -> Option<Vec<Handle>> {
+        match &self.wasi {
+            Some(wasi) => wasi.handles.kept(),
+            None => Some(Vec::new()),
+        }
+    }
+
+    /// Writes the messages of a function to the host's log, and clears them.
+    pub(crate) fn emit(&mut self, function: &str) {
+        self.finish_lines();
+        self.log.emit(function);
+    }
+
+    /// Writes the messages of a trainer to the host's log, and clears them.
+    pub(crate) fn emit_of_trainer(&mut self, trainer: &str) {
+        self.finish_lines();
+        self.log.emit_of_trainer(trainer);
+    }
+
+    /// Ends the lines of standard output and standard error, which last no longer than a call.
+    fn finish_lines(&mut self) {
+        if let Some(wasi) = &mut self.wasi {
+            wasi.finish_lines(&mut self.log);
+        }
+    }
+
+    /// Returns the last error that a function told: after a trap, the panic message of the guest.
+    pub(crate) fn last_error(&self) -> Option<Cow<'_, str>> {
+        let logged = self.log.last_error().map(Cow::Borrowed);
+        logged.or_else(|| self.wasi.as_ref()?.last_errors().map(Cow::Owned))
     }
 
     /// Total size of all linear memories in bytes.
@@ -74,8 +131,24 @@ macro_rules! write_message {
 }
 
 impl Log {
+    /// Keeps a message, if there is room for it.
+    pub(crate) fn write(&mut self, level: Level, message: String) {
+        // The copy does not keep the memory of the part that is cut off.
+        let message = match message.len() <= MESSAGE_BYTES {
+            true => message,
+            false => cut_to(message, MESSAGE_BYTES),
+        };
+        let charge = message.len() + MESSAGE_CHARGE;
+        if self.bytes + charge > LOG_BYTES {
+            self.dropped += 1;
+        } else {
+            self.bytes += charge;
+            self.messages.push((level, message));
+        }
+    }
+
     /// Writes the messages of a function to the host's log, and clears them.
-    pub(crate) fn emit(&mut self, function: &str) {
+    fn emit(&mut self, function: &str) {
         let dropped = self.emit_by(|level, message| {
             write_message!("function", function, level, message);
         });
@@ -106,8 +179,8 @@ impl Log {
         std::mem::take(self).dropped
     }
 
-    /// Returns the last error message. After a trap, it is the panic message of the guest.
-    pub(crate) fn last_error(&self) -> Option<&str> {
+    /// Returns the last error message.
+    fn last_error(&self) -> Option<&str> {
         let errors = self.messages.iter().rev();
         errors
             .filter(|(level, _)| *level == Level::Error)
@@ -118,18 +191,7 @@ impl Log {
 
 impl Host for State {
     fn write(&mut self, level: Level, message: String) {
-        // The copy does not keep the memory of the part that is cut off.
-        let message = match message.len() <= MESSAGE_BYTES {
-            true => message,
-            false => cut_to(message, MESSAGE_BYTES),
-        };
-        let charge = message.len() + MESSAGE_CHARGE;
-        if self.log.bytes + charge > LOG_BYTES {
-            self.log.dropped += 1;
-        } else {
-            self.log.bytes += charge;
-            self.log.messages.push((level, message));
-        }
+        self.log.write(level, message);
     }
 }
 
@@ -176,8 +238,9 @@ impl ResourceLimiter for State {
 
 /// Maximum number of entries of a function table.
 pub(crate) const MAX_TABLE_ELEMENTS: usize = 100_000;
-/// Maximum number of core instances of a component: the module and the adapters around it.
-pub(crate) const MAX_INSTANCES: usize = 10;
+/// Maximum number of core instances of a component: the modules and the adapters around them. An
+/// interpreter with its libraries is a dozen modules.
+pub(crate) const MAX_INSTANCES: usize = 20;
 /// Maximum number of linear memories of a component.
 pub(crate) const MAX_MEMORIES: usize = 4;
 /// Maximum number of tables of a component.
@@ -197,7 +260,7 @@ mod tests {
                 LOG_BYTES / (MESSAGE_BYTES + MESSAGE_CHARGE),
             ),
         ] {
-            let mut state = State::new(0);
+            let mut state = State::new(0, None);
             for _ in 0..2_000 {
                 state.write(Level::Info, message.clone());
             }

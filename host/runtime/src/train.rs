@@ -96,9 +96,9 @@ impl Runtime {
         artifacts: &dyn ArtifactStore,
     ) -> Result<TrainingSession, RegisterError> {
         let pre: TrainerPre = self.linked(spec, artifacts)?;
-        let mut store = limited(pre.instance.engine(), spec);
+        let mut store = limited(&pre, spec);
         let result = begin(spec, &pre, &mut store, offered, label);
-        store.data_mut().log.emit_of_trainer(&spec.name);
+        store.data_mut().emit_of_trainer(&spec.name);
         let (columns, guest) = result?;
         Ok(TrainingSession {
             name: spec.name.clone(),
@@ -306,7 +306,7 @@ impl TrainingSession {
             let time = LimitKind::TrainTime(self.limits.train_time);
             failure(&self.name, &error, self.store.data(), &self.limits, time)
         });
-        self.store.data_mut().log.emit_of_trainer(&self.name);
+        self.store.data_mut().emit_of_trainer(&self.name);
         result?.map_err(|message| InvokeError::Training {
             function: self.name.clone(),
             message: said(message),
