@@ -5,12 +5,13 @@ use std::sync::{Arc, LazyLock};
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::Int64Type;
 use arrow_array::{ArrayRef, Int64Array};
+use serde_json::json;
 use wafer_runtime::{
     Compiler, Deadline, Function, FunctionSpec, Limits, Registered, Runtime, RuntimeConfig,
 };
 use wafer_store::ArtifactFolder;
 
-use crate::harness::wasi::Guest;
+use crate::harness::wasi::{Guest, c_function};
 use crate::harness::{Project, text};
 
 /// The sandbox of these tests.
@@ -477,4 +478,65 @@ fn a_function_that_draws_random_numbers_for_rows_fails_its_check() {
     let said = project(&guest.component()).fails(&["check"]);
     let wanted = "gives another result for row 1 cut into other batches";
     assert!(said.contains(wanted), "{said}");
+}
+
+#[test]
+fn a_core_module_that_imports_the_first_preview_is_adapted() {
+    let guest = Guest {
+        imports: r#"
+            (import "wasi_snapshot_preview1" "clock_time_get"
+                (func $time (param i32 i64 i32) (result i32)))
+            (import "wasi_snapshot_preview1" "random_get"
+                (func $random (param i32 i32) (result i32)))"#,
+        value: "(drop (call $random (i32.const 1032) (i32.const 8)))
+            (drop (call $time (i32.const 0) (i64.const 1) (i32.const 1024)))
+            (i64.add (i64.div_u (i64.load (i32.const 1024)) (i64.const 1000000000))
+                (i64.extend_i32_u (i64.eqz (i64.load (i32.const 1032)))))",
+        ..Guest::default()
+    };
+    let project = project(&guest.core_module()).applied();
+    let rows = project
+        .serve(&[])
+        .features("v", &json!([{"x": 1}, {"x": 2}]));
+    for row in rows {
+        assert_eq!(row["features"]["y"], 946_684_800);
+    }
+}
+
+#[test]
+fn a_function_in_c_is_served_with_its_standard_library() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(module) = c_function(folder.path()) else {
+        return;
+    };
+    let project = project(&module);
+    // Its three streams are open from then on.
+    let log = log_of(&project, &["apply"]);
+    assert!(log.contains("initialised with 40"), "{log}");
+    let server = project.serve(&[]);
+    let asked = |x: i64| server.features("v", &json!([{ "x": x }]))[0]["features"]["y"].clone();
+    assert_eq!(asked(2), 42);
+    // The time, a file, the environment, and the end of standard input.
+    assert_eq!(asked(-1), 946_684_800);
+    for question in [-3, -4, -5] {
+        assert_eq!(asked(question), 1, "{question}");
+    }
+    let random = asked(-2);
+    assert!(random.as_i64().unwrap() > 0, "{random}");
+    assert_eq!(asked(-2), random);
+    let fails = |x: i64, wanted: &str| {
+        let rows = json!({ "rows": [{ "x": x }] }).to_string();
+        let (status, answer) = server.post("/v1/views/v/features", "application/json", rows);
+        let said = answer.to_string();
+        assert_eq!(status, 500, "{said}");
+        assert!(said.contains(wanted), "{said}");
+    };
+    fails(-6, "it waits for time to pass");
+    fails(
+        -7,
+        "it called `exit` with status failure; it said: no row is like this",
+    );
+    assert_eq!(asked(2), 42);
+    let log = log_of(&project, &["get", "v", "x=2"]);
+    assert!(log.contains("row 0 is 42"), "{log}");
 }

@@ -1,7 +1,8 @@
 //! Prebuilt files: components that `wafer build` did not compile.
 //!
 //! A prebuilt file is a component, which is used unchanged, or a core module with its WIT world in
-//! a custom section, as bindings generators write it. Such a module is wrapped into a component.
+//! a custom section, as bindings generators write it. Such a module is wrapped into a component,
+//! also if it imports WASI's first preview, as C and Go do.
 
 use wit_component::metadata;
 
