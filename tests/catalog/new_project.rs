@@ -67,7 +67,12 @@ fn doctor_reports_what_is_installed() {
         .unwrap();
     let said = text(&output);
     assert!(output.status.success(), "{said}");
-    for wanted in ["WebAssembly", "sandbox", "make one with `wafer new NAME`"] {
+    for wanted in [
+        "WebAssembly",
+        "Python             CPython 3.14 in this program (component ",
+        "sandbox",
+        "make one with `wafer new NAME`",
+    ] {
         assert!(said.contains(wanted), "{said}");
     }
 }

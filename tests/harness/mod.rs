@@ -13,6 +13,7 @@ mod project;
 #[path = "../../host/aws/tests/proxy.rs"]
 pub(crate) mod proxy;
 mod python;
+pub(crate) mod python_functions;
 mod random;
 #[path = "../../host/aws/tests/relay.rs"]
 pub(crate) mod relay;

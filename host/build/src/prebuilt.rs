@@ -3,6 +3,7 @@
 //! A prebuilt file is a component, which is used unchanged, or a core module with its WIT world in
 //! a custom section, as bindings generators write it. Such a module is wrapped into a component.
 
+use bytes::Bytes;
 use wit_component::metadata;
 
 use crate::component::{read, to_component};
@@ -43,12 +44,13 @@ impl Toolchain for PrebuiltFiles {
         false
     }
 
-    fn build(&self, options: &BuildOptions) -> Result<Vec<u8>, BuildError> {
+    fn build(&self, options: &BuildOptions) -> Result<Bytes, BuildError> {
         let path = &options.source;
-        component(read(path)?).map_err(|reason| BuildError::Prebuilt {
+        let component = component(read(path)?).map_err(|reason| BuildError::Prebuilt {
             path: path.clone(),
             reason,
-        })
+        })?;
+        Ok(component.into())
     }
 }
 
@@ -119,11 +121,10 @@ mod tests {
             Self(path)
         }
 
-        fn build(&self) -> Result<Vec<u8>, BuildError> {
+        fn build(&self) -> Result<Bytes, BuildError> {
             PrebuiltFiles.build(&BuildOptions {
                 source: self.0.clone(),
-                target_dir: PathBuf::new(),
-                stack: 0,
+                ..BuildOptions::default()
             })
         }
     }

@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
+use bytes::Bytes;
+
 use self::compiler::WasmCompiler;
 use self::messages::Messages;
 use crate::component::{has_exports, read, to_component};
@@ -61,7 +63,7 @@ impl Toolchain for RustCrates {
         true
     }
 
-    fn build(&self, options: &BuildOptions) -> Result<Vec<u8>, BuildError> {
+    fn build(&self, options: &BuildOptions) -> Result<Bytes, BuildError> {
         let compiler = self.compiler(WasmCompiler::find)?;
         let module = compile(compiler, options)?;
         let component = to_component(&read(&module)?);
@@ -77,7 +79,7 @@ impl Toolchain for RustCrates {
         for hint in hints::of_sources(&options.source) {
             let _ = writeln!(err, "hint: {hint}");
         }
-        Ok(component)
+        Ok(component.into())
     }
 }
 

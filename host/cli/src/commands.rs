@@ -74,7 +74,7 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     New(new::New),
-    /// Compile the project's functions to components
+    /// Compile the project's functions to components, and download the packages of Python functions
     Build,
     Check(check::Check),
     Plan(apply::Plan),
@@ -201,8 +201,18 @@ fn project_files(project: &Project, labels: Labels) -> Vec<(PathBuf, String)> {
         "the project file".to_owned(),
     )];
     for (name, function) in &project.functions {
-        if let FunctionSource::Component(file) = project.function_source(function) {
-            files.push((file, format!("the component of function `{name}`")));
+        match project.function_source(function) {
+            FunctionSource::Component(file) => {
+                files.push((file, format!("the component of function `{name}`")));
+            }
+            FunctionSource::Python {
+                path, requirements, ..
+            } => {
+                files.push((path, format!("the code of function `{name}`")));
+                let what = format!("the requirements of function `{name}`");
+                files.extend(requirements.map(|file| (file, what)));
+            }
+            FunctionSource::Crate(_) | FunctionSource::Stock(_) => {}
         }
         for (asset, source) in &function.assets {
             if let AssetSource::File(file) = source {

@@ -29,7 +29,9 @@ pub(crate) fn get<T: DeserializeOwned>(url: &str) -> Result<T> {
 }
 
 fn agent() -> Agent {
-    let config = Agent::config_builder().http_status_as_error(false);
+    let config = Agent::config_builder()
+        .http_status_as_error(false)
+        .tls_config(wafer_build::tls());
     config.build().into()
 }
 
