@@ -384,12 +384,12 @@ impl Pipelines {
         let Some(span) = self.span_to_fill(job).await? else {
             return Ok(None);
         };
-        let is_present = |run: &RunRecord| {
+        let is_present = |run: &&RunRecord| {
             job.is_settled(run) && run.inputs == job.inputs_over(run.interval, run.upstream)
         };
         let claims = self.claims(&job.target.table.name).await?;
-        let claims = claims.iter().map(|run| job.with_present_inputs(run));
-        let mut done: Vec<Interval> = claims.filter(is_present).map(|run| run.interval).collect();
+        let done = claims.iter().filter(is_present);
+        let mut done: Vec<Interval> = done.map(|run| run.interval).collect();
         done.sort_by_key(|interval| interval.from);
         Ok(first_gap(span, &done))
     }
