@@ -1,4 +1,4 @@
-//! Applied definitions whose artifact is damaged or missing, or whose pointer is lost.
+//! Applied definitions whose artifact is damaged or missing, or whose pointer is lost or damaged.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -184,15 +184,22 @@ fn a_project_whose_pointer_is_lost_is_damaged_and_not_new() {
     }
     let (project, _) = applied();
     let metadata = Metadata::of(&project);
-    for live in [None, Some(0), Some(9)] {
-        metadata.point(live.map(|live| format!(r#"{{"live":{live},"staged":null}}"#)));
+    for pointer in [
+        None,
+        Some(r#"{"live":0,"staged":null}"#),
+        Some(r#"{"live":9,"staged":null}"#),
+        Some(r#"{"live":"#),
+        Some("no JSON"),
+    ] {
+        metadata.point(pointer.map(str::to_owned));
         for command in ["views", "plan"] {
             let said = project.fails(&[command]);
-            assert!(said.contains("`wafer apply`"), "{live:?} {command}: {said}");
+            let place = format!("{pointer:?} {command}: {said}");
+            assert!(said.contains("`wafer apply`"), "{place}");
         }
         let said = apply(&project);
         let wanted = "These definitions take its place";
-        assert!(said.contains(wanted), "{live:?}: {said}");
+        assert!(said.contains(wanted), "{pointer:?}: {said}");
         assert!(project.ok(&["plan"]).contains("nothing would change"));
     }
 

@@ -14,7 +14,7 @@
 //! wanted ones. Otherwise it is replaced, unless rows could be lost to requests by that: it alone
 //! says which versions of groups are live. All else that it held comes from the project file and
 //! the components, and models, releases and endpoints have records of their own. So it is with a
-//! pointer that is lost.
+//! pointer that is lost or damaged.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
