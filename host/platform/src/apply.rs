@@ -37,7 +37,10 @@ const TABLES_AT_A_TIME: usize = 16;
 pub enum GoLive {
     /// When the new versions are filled, if their old versions have rows.
     WhenFilled,
-    /// At once, although the new versions are still empty.
+    /// At once, although the new versions are still empty. What is in the old versions alone is
+    /// left behind: all that they have, and events that a process commits before it learns of the
+    /// new versions, for seconds. These would be in both if the new versions were staged first,
+    /// which takes time and the leases of their pipelines. This is for those who cannot have that.
     AtOnce,
 }
 
