@@ -58,8 +58,8 @@ pub use plan::{Change, ChangeKind, Plan};
 pub use progress::{BackfillEstimate, Progress};
 pub use recipe::{Recipe, UnknownFeature};
 pub use records::{
-    Artifact, ColumnStatistics, INPUTS_VERSION, Lineage, MAX_DISTINCT, ModelNote, ModelVersion,
-    Reject, Release, RunRecord, RunState, Split, SplitBy, TrainingSet, Upstream, prediction,
+    Artifact, ColumnStatistics, Lineage, MAX_DISTINCT, ModelNote, ModelVersion, Reject, Release,
+    RunRecord, RunState, Split, SplitBy, TrainingSet, Upstream, prediction,
 };
 pub use stored::read;
 pub use task::{

@@ -632,6 +632,52 @@ async fn a_pointer_that_names_nothing_after_an_apply_is_damaged() {
     }
 }
 
+/// Every version of Wafer writes a JSON object, so that nobody needs what is there instead.
+#[tokio::test]
+async fn a_pointer_that_is_no_json_object_is_damaged_and_an_apply_writes_another() {
+    let project = Project::new();
+    project.make_live(1, &view("a")).await;
+    let parts = || components(&project, &Arc::default());
+    let running = Context::open("p", parts()).await.unwrap();
+    for (stored, number) in ["", "x", r#"{"live":"#, "[]", "3", "null"]
+        .into_iter()
+        .zip(2..)
+    {
+        let metadata = &project.stores.metadata;
+        let put = metadata.put("p/applied", Bytes::from(stored), Expect::Anything);
+        put.await.unwrap();
+        let opened = Context::open("p", parts()).await.unwrap_err();
+        let polled = running.poll().await.unwrap_err();
+        for error in [opened, polled] {
+            assert_eq!(error.kind(), Kind::Corrupt);
+            for part in [
+                "object `p/applied` in memory",
+                "no JSON object",
+                "`wafer apply`",
+            ] {
+                assert!(error.to_string().contains(part), "{stored}: {error}");
+            }
+        }
+        assert_eq!(*running.definitions(), view("a"));
+
+        let context = Context::open_to_apply("p", parts()).await.unwrap();
+        let applied = context.applied();
+        assert_eq!(applied.damaged.len(), 1, "{stored}");
+        assert_eq!(applied.damaged[0].generation, Generation::default());
+        assert!(!applied.is_only(&Definitions::default()));
+        assert!(context.mend(&view("b")).await.unwrap().is_empty());
+        let pointer = Pointer {
+            live: project.write(number, &view("b")).await,
+            ..Pointer::default()
+        };
+        context.point(pointer, &applied).await.unwrap();
+        assert_eq!(*context.definitions(), view("b"));
+        assert_eq!(*project.read().await.unwrap().live, view("b"));
+    }
+    assert!(running.poll().await.unwrap());
+    assert_eq!(*running.definitions(), view("b"));
+}
+
 #[tokio::test]
 async fn objects_that_are_gone_are_damaged_definitions_if_there_are_tables() {
     let project = Project::new();

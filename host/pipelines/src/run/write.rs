@@ -478,17 +478,17 @@ impl<'b> IntervalWorks<'_, 'b> {
 impl Job {
     /// Returns the folder of the rejected rows of a file that belong to no interval.
     fn rejects_folder(&self, chunk: &Chunk) -> String {
-        let code = self.producer.code();
-        let code = match self.reading() {
-            None => code,
-            // Other rows are rejected when other columns are read, or in another way.
-            Some(reading) => {
-                let mut hasher = Hasher::new();
-                hasher.part(code.as_bytes()).part(&reading);
-                hasher.finish()
-            }
-        };
-        format!("rejects/{}-{}", chunk.file_id, code.short())
+        // Other rows are rejected when other columns are read, or in another way, and when another
+        // column says to which interval they belong.
+        let read_by = (self.source.format, &self.target.group.event_time);
+        let mut hasher = Hasher::new();
+        hasher
+            .part(self.producer.code().as_bytes())
+            .part(&serde_json::to_vec(&read_by).expect("plain data"));
+        if let Some(reading) = self.reading() {
+            hasher.part(&reading);
+        }
+        format!("rejects/{}-{}", chunk.file_id, hasher.finish().short())
     }
 
     /// Returns the quarantine of a file's rows that belong to no interval; opens it if needed.

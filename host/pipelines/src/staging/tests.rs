@@ -7,7 +7,9 @@ use wafer_catalog::{
 };
 use wafer_core::{Clock, Field, IncomingEvent, SettableClock, SystemClock, Timestamp};
 use wafer_runtime::{Guests, Runtime, RuntimeConfig};
-use wafer_store::{ArtifactFolder, MemoryStore, OfflineTables, Stores, UnreachableFiles};
+use wafer_store::{
+    ArtifactFolder, MemoryStore, MetadataStore as _, OfflineTables, Stores, UnreachableFiles,
+};
 use wafer_tables::Tables;
 
 use super::*;
@@ -449,4 +451,38 @@ fn first_gap_is_the_first_uncovered_part() {
         let wanted = wanted.map(|(from, to)| interval(from, to));
         assert_eq!(first_gap(interval(10, 20), &done), wanted, "{done:?}");
     }
+}
+
+#[tokio::test]
+async fn a_damaged_definition_of_a_table_is_compared_as_it_was_applied_and_written_again() {
+    let project = Project::new();
+    let pipelines = project.open("one").await;
+    make_live(&pipelines, 1).await;
+    stage(&pipelines, 2).await;
+    let damage = async |table: &str| {
+        let name = format!("p/table/{table}");
+        let put = project
+            .store
+            .put(&name, "{".to_owned().into(), Expect::Anything);
+        put.await.unwrap();
+    };
+    for version in [1, 2] {
+        let table = definitions(version).groups["g"].rows_table();
+        assert!(pipelines.check_table(&table).await.unwrap());
+        damage(&table.name).await;
+        // It is not stored as it is.
+        assert!(!pipelines.check_table(&table).await.unwrap());
+        let other = TableDef {
+            columns: vec![Field::new("y", DataType::Int64, true)],
+            ..table
+        };
+        let error = pipelines.check_table(&other).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Invalid);
+        assert!(error.to_string().contains("other columns"), "{error}");
+    }
+    let unknown = definitions(3).groups["g"].rows_table();
+    damage(&unknown.name).await;
+    let error = pipelines.check_table(&unknown).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Corrupt);
+    assert!(error.to_string().contains("`p/table/g_v3`"), "{error}");
 }

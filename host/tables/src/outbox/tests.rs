@@ -120,14 +120,11 @@ impl Outbox for Disturbed {
         let other = self.overtaking.lock().unwrap().take();
         if let Some(other) = other {
             // Two processes flush only if the first was so slow that it lost its lease.
-            let Leased::Mine(mut lease) = other.context.lease("other", LEASE_DURATION).await?
-            else {
+            let Leased::Mine(lease) = other.context.lease("other", LEASE_DURATION).await? else {
                 panic!("nobody else holds it")
             };
-            let mut report = FlushReport::default();
-            let killed = other
-                .flush_table(table, u64::MAX, &mut lease, &mut report)
-                .await;
+            let mut flush = Flush::new(lease, false);
+            let killed = other.flush_table(table, u64::MAX, &mut flush).await;
             assert_eq!(killed.unwrap_err().kind(), Kind::Unavailable);
             commit(&self.store, table, "later").await;
         }
@@ -254,6 +251,84 @@ impl Outbox for Full {
 
     async fn trim(&self, table: &str, through: u64) -> Result<()> {
         self.store.trim(table, through).await
+    }
+}
+
+/// An outbox whose rows are read one by one, so that each is a commit. Somebody begins to wait for
+/// the lease of a flush when the first one has left it.
+#[derive(Debug)]
+struct Awaited {
+    store: Arc<MemoryStore>,
+    waiting: Mutex<Option<Tables>>,
+}
+
+#[async_trait]
+impl Outbox for Awaited {
+    async fn has_rows(&self) -> Result<bool> {
+        self.store.has_rows().await
+    }
+
+    async fn waiting_since(&self) -> Result<Option<Timestamp>> {
+        self.store.waiting_since().await
+    }
+
+    async fn waiting(&self) -> Result<Waiting> {
+        self.store.waiting().await
+    }
+
+    async fn read(&self, table: &str, _limit: usize) -> Result<Vec<OutboxEntry>> {
+        self.store.read(table, 1).await
+    }
+
+    async fn trim(&self, table: &str, through: u64) -> Result<()> {
+        self.store.trim(table, through).await?;
+        let waiting = self.waiting.lock().unwrap().take();
+        if let Some(waiting) = waiting {
+            let turn = waiting.next_turn(None).await?;
+            assert!(turn.is_some(), "nobody else waits");
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_flush_ends_after_a_commit_when_somebody_waits_for_another_one() {
+    for is_awaited in [false, true] {
+        let project = Project::new();
+        let other = project.open("other").await;
+        let outbox = Arc::new(Awaited {
+            store: Arc::clone(&project.store),
+            waiting: Mutex::new(Some(project.open("waiting").await)),
+        });
+        let tables = project.open_with("one", outbox).await;
+        for table in ["a_v1", TABLE] {
+            tables.keep_table(&planes(table)).await.unwrap();
+            for event in ["1", "2"] {
+                commit(&project.store, table, &format!("{table} {event}")).await;
+            }
+        }
+        // Who waits for a flush itself has all of it.
+        let left = match is_awaited {
+            true => {
+                tables.flush_all().await.unwrap();
+                [0, 0]
+            }
+            false => {
+                let report = tables.flush().await.unwrap();
+                assert!(report.busy && report.rows == 1, "{report:?}");
+                [1, 2]
+            }
+        };
+        for (table, left) in ["a_v1", TABLE].into_iter().zip(left) {
+            let waiting = waiting_events(&project.store, table).await;
+            assert_eq!(waiting.len(), left, "{is_awaited} {table}");
+        }
+        // The lease is free for whoever waits, who appends the rest.
+        other.flush_all().await.unwrap();
+        for table in ["a_v1", TABLE] {
+            let wanted = ["1", "2"].map(|event| format!("{table} {event}"));
+            assert_eq!(events_in(&other, table).await, wanted);
+        }
     }
 }
 
