@@ -142,7 +142,7 @@ fn rows_of_sources_groups_views_tables_and_files_are_shown() {
 
 #[test]
 fn a_file_is_shown_without_a_project_and_its_unreadable_rows_are_named() {
-    let folder = Project::new("this is no project file");
+    let folder = Project::new("this is not a project file");
     let file = folder.at("a.csv");
     folder.write("a.csv", "id,name\n1,x\n2\n3,y\n");
     let output = folder.command(&["show", &file]).output().unwrap();

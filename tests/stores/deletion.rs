@@ -113,7 +113,7 @@ fn a_deleted_entity_is_gone_and_stays_gone() {
         ),
         (
             vec!["delete", "account", "key_a=a", "key_b=x"],
-            "`x` is no value",
+            "`x` is not a value of JSON",
         ),
     ] {
         let said = project.fails(&arguments);

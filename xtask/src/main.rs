@@ -414,7 +414,7 @@ fn check() -> Result {
     spawn(&mut docs)
 }
 
-/// Checks the spelling of all texts and names; `_typos.toml` has the words that are no mistakes.
+/// Checks the spelling of all texts and names; `_typos.toml` has the words that are not mistakes.
 fn spelling() -> Result {
     let python = python("spelling", "xtask/requirements.txt")?;
     run(&python.with_file_name("typos"), &["--format", "brief"])

@@ -64,7 +64,8 @@ impl EventSources {
     /// came from. It knows these only of messages that it moved there, so that nothing else is sent
     /// to the dead-letter queue that Terraform makes for the queues of a project:
     /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_StartMessageMoveTask.html>.
-    /// Of another queue only SQS knows the dead-letter queue.
+    /// The command for any other queue has a placeholder, since only SQS knows its dead-letter
+    /// queue.
     pub fn redrive_commands(&self, project: &str, source: Option<&str>) -> Vec<String> {
         let sources = self.0.iter();
         let sources = sources.filter(|(_, name)| source.is_none_or(|wanted| wanted == *name));
@@ -76,7 +77,7 @@ impl EventSources {
 }
 
 /// Takes an entry apart, into the ARN of a queue or a stream and the name of a source. The error
-/// is to be said of the entry.
+/// says what is wrong with the entry, as a clause that follows it.
 fn pair(entry: &str) -> Result<(&str, &str), String> {
     let (arn, source) = entry.split_once('=').ok_or("which has no `=`")?;
     if arn.ends_with(char::is_whitespace) || source.starts_with(char::is_whitespace) {

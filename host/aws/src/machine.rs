@@ -34,7 +34,7 @@ impl StateMachine {
     pub async fn open(arn: &str) -> Result<Self> {
         let region = region_of(arn).ok_or_else(|| {
             let message = format!(
-                "`{arn}` is no state machine; write arn:aws:states:REGION:ACCOUNT:stateMachine:NAME, which \
+                "`{arn}` is not a state machine; write arn:aws:states:REGION:ACCOUNT:stateMachine:NAME, which \
                  `terraform output -raw environment` prints"
             );
             Error::new(Kind::Invalid, message)

@@ -687,7 +687,7 @@ mod tests {
             let written = outbox.write(&name, &commit, deadline.clone()).await;
             written.unwrap();
         }
-        // What has no name of a commit is none.
+        // An object whose name is not that of a commit is passed over.
         let foreign = Bytes::from_static(b"x").into();
         let path = Path::from(format!("{FOLDER}/0"));
         outbox.objects.put(&path, foreign).await.unwrap();

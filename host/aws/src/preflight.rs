@@ -215,7 +215,7 @@ impl Deployment<'_> {
         services: Option<&Services>,
         clock: &dyn Clock,
     ) -> Result<String, String> {
-        // A web page is no list of objects, but the error of reading one does not say what it is.
+        // A web page cannot be read as a list of objects, but that error would not say what it is.
         if let Some(services) = services {
             let name = self.objects.host_str().unwrap_or_default();
             let page = services.page_of_bucket(name).await;

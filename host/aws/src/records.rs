@@ -61,7 +61,7 @@ struct Kinesis {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Change {
-    // The answer names a record by it. One whose row was removed is no event, and need not be
+    // The answer names a record by it. The removal of a row is not an event, and need not be
     // named.
     sequence_number: Option<String>,
     new_image: Option<Map<String, Json>>,
@@ -153,7 +153,7 @@ impl Record {
     }
 
     /// Decodes the record as an event. The payload is an error if that is not possible. Returns
-    /// `None` for the removal of a row, which is no event.
+    /// `None` for the removal of a row, which is not an event.
     pub fn event(&self) -> Option<IncomingEvent> {
         match self.event_source.as_str() {
             "aws:sqs" => {

@@ -63,7 +63,7 @@ pub(crate) struct ObjectInfo {
 #[derive(Debug, Default)]
 pub(crate) struct Listing {
     pub(crate) objects: Vec<ObjectInfo>,
-    /// The keys that are no paths, such as `a//b`, or one with a line break.
+    /// The keys that cannot be paths, such as `a//b`, or one with a line break.
     pub(crate) odd: Vec<String>,
 }
 
@@ -75,7 +75,7 @@ impl BucketClient {
     pub(crate) fn open(account: &Account, url: &Url) -> Result<Self> {
         let bucket = url.host_str().filter(|_| url.scheme() == "s3");
         let bucket = bucket.ok_or_else(|| {
-            let message = format!("`{url}` is no folder on S3; write s3://BUCKET/FOLDER");
+            let message = format!("`{url}` is not a folder on S3; write s3://BUCKET/FOLDER");
             Error::new(Kind::Invalid, message)
         })?;
         Ok(Self {

@@ -266,7 +266,7 @@ fn request(url: &str, body: HttpRequestBody) -> Result<HttpRequest> {
     let mut request = HttpRequest::new(body);
     *request.uri_mut() = url
         .parse()
-        .map_err(|_| Error::invalid(format!("`{url}` is no address of a service of AWS")))?;
+        .map_err(|_| Error::invalid(format!("`{url}` is not an address of a service of AWS")))?;
     Ok(request)
 }
 

@@ -137,8 +137,8 @@ impl Options {
                 ("reads", "consistent") => options.consistent = true,
                 _ => {
                     let message = format!(
-                        "`{name}={value}` in `{url}`: known are region=REGION and reads=consistent or \
-                         eventual"
+                        "`{name}={value}` in `{url}` is not an option of this store: write \
+                         region=REGION, reads=consistent or reads=eventual"
                     );
                     return Err(Error::new(Kind::Invalid, message));
                 }
@@ -160,8 +160,8 @@ mod tests {
         assert!(!found.consistent);
         assert!(options("dynamodb://t").unwrap().consistent);
         for (text, wanted) in [
-            ("dynamodb://t?reads=never", "known are region"),
-            ("dynamodb://t?zone=1", "known are region"),
+            ("dynamodb://t?reads=never", "is not an option of this store"),
+            ("dynamodb://t?zone=1", "is not an option of this store"),
             ("dynamodb://t/folder", "has more than a table"),
             ("dynamodb://t#1", "has more than a table"),
         ] {
@@ -192,7 +192,7 @@ mod tests {
             (
                 "dynamodb://flights?a=b",
                 "s3://my-bucket",
-                "known are region",
+                "is not an option of this store",
             ),
         ] {
             let said = check(online, objects).unwrap();

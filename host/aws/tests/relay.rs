@@ -38,9 +38,9 @@ struct Line {
     faults: Faults,
     /// How many connections there were.
     accepted: AtomicU64,
-    /// Those before this number are reset when the client sends something more.
+    /// Connections before this number are reset when the client sends something more.
     forgotten: AtomicU64,
-    /// Those before this number are reset at once.
+    /// Connections before this number are reset at once.
     reset: watch::Sender<u64>,
     resets: AtomicU64,
     /// Held by what is carried to the server, and by what is carried to the client.

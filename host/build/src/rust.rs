@@ -80,7 +80,7 @@ impl Toolchain for RustCrates {
     }
 }
 
-/// Returns a command that runs cargo: the one that runs this program, if one does.
+/// Returns a command that runs cargo. If cargo started this program, it is the same cargo.
 pub(crate) fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }

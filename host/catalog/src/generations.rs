@@ -118,7 +118,7 @@ impl TryFrom<Json> for Generation {
         let text = stored.to_string();
         match serde_json::from_value(stored) {
             Ok(InArtifact { number: 0, .. }) => Err(format!(
-                "{} is no generation: they are numbered from 1",
+                "{} is not a generation: they are numbered from 1",
                 cut(text)
             )),
             Ok(InArtifact { number, artifact }) => Ok(Self {
@@ -126,7 +126,7 @@ impl TryFrom<Json> for Generation {
                 artifact: Some(artifact),
             }),
             Err(reason) => Err(format!(
-                "{} is no generation ({reason}): one is written as {{\"number\":7,\"artifact\":\"sha256:…\"}}, \
+                "{} is not a generation ({reason}): one is written as {{\"number\":7,\"artifact\":\"sha256:…\"}}, \
                  with 64 hexadecimal digits",
                 cut(text)
             )),
@@ -303,8 +303,8 @@ fn found_pointer(
 /// Decodes the object of this name as a pointer.
 ///
 /// # Errors
-/// Returns [`Kind::Corrupt`] when it is none, and [`Kind::Invalid`] when a later version of Wafer
-/// wrote it.
+/// Returns [`Kind::Corrupt`] when it is not a pointer, and [`Kind::Invalid`] when a later version
+/// of Wafer wrote it.
 pub(crate) fn parse_pointer(
     metadata: &dyn MetadataStore,
     name: &str,

@@ -116,7 +116,7 @@ impl Drop for PartialFile {
 fn check_place(path: &Path, temporary: &Path) -> Result<()> {
     match temporary.symlink_metadata() {
         Ok(found) if !found.is_file() => Err(Error::invalid(format!(
-            "{} cannot be written: {} is no file; remove it",
+            "{} cannot be written: {} is not a file; remove it",
             path.display(),
             temporary.display()
         ))),
@@ -300,7 +300,7 @@ mod tests {
         let link = folder.path().join("rows.csv.wafer-part");
         std::os::unix::fs::symlink(&own, &link).unwrap();
         let refused = PartialFile::create(&folder.path().join("rows.csv")).unwrap_err();
-        assert!(refused.to_string().contains("is no file"), "{refused}");
+        assert!(refused.to_string().contains("is not a file"), "{refused}");
         assert_eq!(std::fs::read_to_string(&own).unwrap(), "of the user");
         assert!(link.exists());
     }

@@ -47,7 +47,7 @@ pub(crate) enum RowFormat {
 }
 
 impl RowFormat {
-    /// Returns the format of files; a table is none.
+    /// Returns the format of a file, or `None` for a table, which is only printed.
     pub(crate) fn of_file(self) -> Option<FileFormat> {
         match self {
             Self::Table => None,

@@ -125,7 +125,7 @@ fn top_level(tables: &BTreeSet<String>, sections: &Sections<'_>) -> Vec<String> 
         .filter(|table| !tables.contains(**table))
         .map(|table| {
             format!(
-                "docs/wafer-toml.md has a section of `{table}`, which is no key of struct `{FILE}`"
+                "docs/wafer-toml.md has a section of `{table}`, which is not a key of struct `{FILE}`"
             )
         });
     undescribed.chain(unknown).collect()

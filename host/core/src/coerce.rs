@@ -349,7 +349,7 @@ fn texts_as_times(
     let mut builder = crate::ColumnBuilder::new(wanted, texts.len()).with_reading(reading.clone());
     let mut faults = Vec::new();
     for (row, text) in texts.as_string::<i32>().iter().enumerate() {
-        // An empty text is no time, and no null either: a typed column has nulls of its own.
+        // An empty text is neither a time nor a null: a typed column has nulls of its own.
         let Some(text) = text else {
             builder.append_null();
             continue;

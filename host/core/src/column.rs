@@ -57,7 +57,7 @@ impl ColumnBuilder {
     pub fn new(data_type: &DataType, capacity: usize) -> Self {
         let item = |arrow: &ArrowType| match arrow {
             ArrowType::List(item) | ArrowType::FixedSizeList(item, _) => Arc::clone(item),
-            other => unreachable!("{other} is no list"),
+            other => unreachable!("{other} is not a list"),
         };
         let arrow = data_type.to_arrow();
         let inner = match data_type {
@@ -97,8 +97,8 @@ impl ColumnBuilder {
         }
     }
 
-    /// Reads values as a source declares them. Without a declaration, integers are no times, and
-    /// neither are times without a time zone.
+    /// Reads values as a source declares them. Without a declaration, integers and texts without a
+    /// time zone are not read as times.
     #[must_use]
     pub fn with_reading(self, reading: Reading) -> Self {
         Self { reading, ..self }
@@ -326,14 +326,14 @@ impl ColumnBuilder {
                 (Inner::ListUtf8(b), CellRef::Bytes(value)) => {
                     b.values().append_value(text(value));
                 }
-                (_, cell) => unreachable!("{cell:?} is no item of {}", self.data_type),
+                (_, cell) => unreachable!("{cell:?} is not an item of {}", self.data_type),
             }
         }
         match &mut self.inner {
             Inner::ListInt64(b) => b.append(true),
             Inner::ListFloat64(b) => b.append(true),
             Inner::ListUtf8(b) => b.append(true),
-            _ => unreachable!("{} is no list", self.data_type),
+            _ => unreachable!("{} is not a list", self.data_type),
         }
     }
 

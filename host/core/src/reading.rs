@@ -2,8 +2,8 @@
 //!
 //! `1704067200000`, `03/04/2024 10:15` and `10.10` mean different things to different people. A
 //! source therefore declares what its columns mean, in a [`Reading`], and without a declaration
-//! such values are refused: an integer is no time without a unit, and a time without a time zone is
-//! no point in time. Declared or not, a value is read exactly, or it is refused with the reason.
+//! such values are refused: an integer without a unit is not a time, and neither is a text
+//! without a time zone. Declared or not, a value is read exactly, or it is refused with the reason.
 
 mod width;
 
@@ -143,8 +143,8 @@ impl Reading {
     }
 
     /// Returns the text by which a time of a column is written in the declared format, so that it
-    /// is read again as the same time. `None` if no format is declared, if the value is no time, or
-    /// if the text would be read as another time: a year that `%y` does not stand for, or a
+    /// is read again as the same time. `None` if no format is declared, if the value is not a time,
+    /// or if the text would be read as another time: a year that `%y` does not stand for, or a
     /// fraction of a second that the format leaves out.
     pub fn written(&self, column: &ArrayRef, row: usize) -> Option<String> {
         let format = self.format.as_ref().filter(|_| column.is_valid(row))?;
@@ -190,8 +190,8 @@ impl Reading {
     }
 }
 
-/// The message for a text that is no time. A count of microseconds with its unit, which
-/// [`Timestamp`] writes where RFC 3339 has no year, is none among the values of rows.
+/// The message for a text that is not a time. [`Timestamp`] also parses a count of microseconds
+/// with its unit, which it writes for years that RFC 3339 does not have; rows have no such values.
 fn not_a_time(text: &str) -> String {
     let error = match text.parse::<Timestamp>() {
         Ok(_) => ParseTimestampError::NotATime(shown(text)),

@@ -121,7 +121,7 @@ pub enum ParseTimestampError {
     /// The text is a time that tables and texts of other programs cannot have.
     #[error("`{0}` is outside of the years 1 to 9999")]
     OutsideOfYears(String),
-    /// The text is no time at all.
+    /// The text is not a time at all.
     #[error(
         "`{0}` is not a time; write RFC 3339 such as 2013-01-01T10:15:00Z or 2013-01-01T05:15:00-05:00"
     )]

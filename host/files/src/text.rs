@@ -16,8 +16,8 @@ use wafer_store::Error;
 use crate::plain_size::PIECE_BYTES;
 use crate::{MAX_COLUMNS, ReadColumn, Rows};
 
-/// The largest number of bytes that a row takes in memory. One that is larger has a quote or a
-/// bracket that is not closed, or is no row at all.
+/// The largest number of bytes that a row takes in memory. A larger one has a quote or a bracket
+/// that is not closed, or is not a row at all.
 pub(crate) const MAX_RECORD_BYTES: usize = 16 << 20;
 
 /// The type of a column in which a file has no value, so that nothing tells its type: the one that

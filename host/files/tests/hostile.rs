@@ -89,7 +89,7 @@ fn lying_lengths_are_refused() {
         b"\xff\xff\xff\xff\x10\0\0\0\0\0\0\0",
         "past the end of the file",
     );
-    // A file that ends with what is no footer.
+    // A file that does not end with a footer.
     refused(
         b"ARROW1\0\0\xff\xff\xff\x7fARROW1",
         "past the end of the file",

@@ -82,7 +82,7 @@ impl Invocation {
                 .as_object()
                 .map(|event| event.keys().cloned().collect::<Vec<_>>());
             return Err(Failure::invalid(format!(
-                "an event with {} is nothing that this function knows: it handles function \
+                "an event with {} is of a kind that this function does not know: it handles function \
                  URLs, API Gateway, SQS, Kinesis, DynamoDB Streams, S3 notifications and \
                  {{\"wafer\": …}}",
                 fields.unwrap_or_default().join(", ")
@@ -358,8 +358,8 @@ mod tests {
                 json!({"wafer": {"tick": {"pipe": "p"}}}),
                 "unknown field `pipe`",
             ),
-            (json!({"a": 1, "b": 2}), "an event with a, b is nothing"),
-            (json!([1]), "is nothing that this function knows"),
+            (json!({"a": 1, "b": 2}), "an event with a, b is of a kind"),
+            (json!([1]), "is of a kind that this function does not know"),
             (json!({"Records": 1}), "cannot be read"),
         ] {
             let said = kind(event);

@@ -93,7 +93,7 @@ fn check(log: &Path, files: &LogFiles, last: u64) -> Result<()> {
     }
     for name in sidecars {
         if !is_plain(&name) {
-            let what = format!("a checkpoint names the file `{name}`, which is no plain name");
+            let what = format!("a checkpoint names the file `{name}`, which is not a plain name");
             return Err(refused(log, &what));
         }
         let found = look(&log.join("_sidecars").join(name))?;
@@ -229,12 +229,12 @@ fn is_plain(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('.') && name.bytes().all(is_plain)
 }
 
-/// Describes a file; `None` for one that is gone. What is no file, such as a pipe, could be read
-/// without end.
+/// Describes a file, and returns `None` if it is gone. Anything but a file is refused: a read from
+/// a pipe, for example, could wait forever.
 fn described(path: &Path) -> Result<Option<Metadata>> {
     match std::fs::metadata(path) {
         Ok(found) if found.is_file() => Ok(Some(found)),
-        Ok(_) => Err(refused(path, "it is no file")),
+        Ok(_) => Err(refused(path, "it is not a file")),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
         Err(e) => Err(unreadable(path, e)),
     }
@@ -490,7 +490,7 @@ mod tests {
         assert_eq!(checked(&log, 1), Ok(()));
         let said = checked(&log, 2).unwrap_err();
         assert!(said.contains("384 MiB after the last checkpoint"), "{said}");
-        // A part of a checkpoint is none.
+        // One of several parts is not a whole checkpoint.
         let part = log.join(name(2, "checkpoint.0000000001.0000000002.parquet"));
         write(&part, ("n", numbers()));
         assert!(checked(&log, 3).is_err());
@@ -498,7 +498,7 @@ mod tests {
         assert_eq!(checked(&log, 3), Ok(()));
         std::fs::create_dir(log.join(name(4, "json"))).unwrap();
         let said = checked(&log, 3).unwrap_err();
-        assert!(said.contains("it is no file"), "{said}");
+        assert!(said.contains("it is not a file"), "{said}");
     }
 
     #[test]
@@ -531,7 +531,7 @@ mod tests {
         damaged("c.parquet").unwrap();
         let checkpoint = log.join(name(1, "checkpoint.parquet"));
         for (path, wanted) in [
-            ("../x.parquet", "`../x.parquet`, which is no plain name"),
+            ("../x.parquet", "`../x.parquet`, which is not a plain name"),
             ("a.parquet", "a.parquet cannot be read"),
         ] {
             write(&checkpoint, ("sidecar", sidecar(path)));

@@ -129,7 +129,7 @@ impl Pipelines {
     ) -> Result<Arc<dyn Producer>> {
         let MadeBy::Model(model) = &pipeline.made_by else {
             let transform = Transform::of(&self.context, definitions, &pipeline.made_by)?;
-            let transform = transform.expect("only a model is no transform");
+            let transform = transform.expect("everything but a model has a transform");
             return Ok(Arc::new(transform));
         };
         self.predictors.open(model, group).await

@@ -27,8 +27,8 @@ const TAKEN_AT_ONCE: usize = 1_000;
 /// The greatest number of events and batches that are left and that a report names.
 const MAX_NAMED: usize = 100;
 /// Why a file is left whose name no URL stands for.
-const ODD_NAME: &str = "has a name that is no path, which no service gives to a batch that it keeps \
-                        aside: give it another name, or remove it";
+const ODD_NAME: &str = "has a name that is not a path, which no service gives to a batch that it \
+                        keeps aside: give it another name, or remove it";
 /// The greatest size of a reason in a report, in bytes.
 const MAX_REASON_BYTES: usize = 1 << 10;
 

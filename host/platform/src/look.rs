@@ -214,7 +214,7 @@ fn unknown(text: &str, known: &[LookAt]) -> Error {
         None if names.is_empty() => {
             "; nothing was applied yet: run `wafer apply`, or name a file by its path".to_owned()
         }
-        None => format!("; known are {}", names.join(", ")),
+        None => format!("; the known ones are {}", names.join(", ")),
     };
     Error::new(
         Kind::NotFound,

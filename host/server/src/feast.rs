@@ -775,12 +775,12 @@ impl OwnTime {
     fn is_same(&self, time: &Json, own: &Json) -> bool {
         match (feast_time(time), self.time(own)) {
             (Some(time), Some(own)) => time == own,
-            // What is no time is refused with its row, like that of other events.
+            // A value that is not a time is refused with its row, as in other events.
             _ => time == own,
         }
     }
 
-    /// Returns the time that a value of the column stands for, or `None` if it is no time.
+    /// Returns the time that a value of the column stands for, or `None` if it is not a time.
     fn time(&self, value: &Json) -> Option<Timestamp> {
         let Some(reading) = &self.declared else {
             return feast_time(value);
@@ -874,7 +874,7 @@ fn timestamps<'a>(fields: impl IntoIterator<Item = &'a Field>) -> BTreeSet<Strin
 }
 
 /// Converts the times in a row to RFC 3339. Feast sends times without a zone, which are in UTC, or
-/// as whole seconds. What is no time stays as it is, to be refused like that of other events.
+/// as whole seconds. A value that is not a time stays as it is, and is refused as in other events.
 fn normalize_times(row: &mut Map<String, Json>, times: &BTreeSet<String>) {
     for (_, value) in row.iter_mut().filter(|(name, _)| times.contains(*name)) {
         let is_converted =
@@ -885,8 +885,8 @@ fn normalize_times(row: &mut Map<String, Json>, times: &BTreeSet<String>) {
     }
 }
 
-/// Returns the time that a value stands for, or `None` if it is no time, or is outside of the
-/// years 1 to 9999, as milliseconds are that are read as seconds.
+/// Returns the time that a value stands for, or `None` if it is not a time, or lies outside of the
+/// years 1 to 9999, as milliseconds do that are read as seconds.
 fn feast_time(value: &Json) -> Option<Timestamp> {
     let time: Option<Timestamp> = match value {
         Json::String(text) => {

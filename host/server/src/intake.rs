@@ -70,8 +70,8 @@ pub(crate) struct Intake {
     hosts: Hosts,
     /// The places of requests that are worked on.
     places: Places,
-    /// Of these, the places of requests that compute, apart from those with large bodies, of which
-    /// `threads` has few; `None` if there is no limit of their own.
+    /// The places among these for requests that compute, except those with large bodies, which
+    /// `threads` limits. `None` if requests that compute have no limit of their own.
     computing: Option<Places>,
     /// The places of requests with large bodies on threads of their own.
     threads: Places,
@@ -82,7 +82,7 @@ pub(crate) struct Intake {
 /// Places of requests, of which a limited number does something at the same time.
 struct Places {
     free: Arc<Semaphore>,
-    /// What takes all places when none is free, for the message.
+    /// Which requests take all places when none is free, for the message.
     taken_by: String,
 }
 

@@ -52,7 +52,7 @@ impl From<Error> for Refusal {
 impl From<Failure> for Refusal {
     fn from(failure: Failure) -> Self {
         let status = match failure.status() {
-            // A request of another site is none of this protocol.
+            // A foreign host or origin was refused before the protocol had a say.
             status @ (StatusCode::NOT_FOUND | StatusCode::FORBIDDEN) => status,
             StatusCode::TOO_MANY_REQUESTS => StatusCode::SERVICE_UNAVAILABLE,
             status if status.is_server_error() => status,

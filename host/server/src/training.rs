@@ -75,7 +75,8 @@ impl Options {
     /// Returns how the rows are divided into parts.
     ///
     /// # Errors
-    /// Returns status 400 for a text that is no split, and for parameters of one without it.
+    /// Returns status 400 for a text that is not a split, and for parameters of a split without
+    /// one.
     fn split(&self) -> Result<Option<Split>, Failure> {
         let Some(text) = &self.split else {
             return match self.split_by.is_some() || self.seed.is_some() {

@@ -55,7 +55,7 @@ impl Tables {
         }
     }
 
-    /// Makes the error for the definition of a table that cannot be read, or is none.
+    /// Makes the error for an object that should define a table, and cannot be read or does not.
     fn damaged_definition(
         &self,
         table: &str,
@@ -224,7 +224,7 @@ mod tests {
             ("{".to_owned(), "cannot be read"),
             (json!({}).to_string(), "missing field"),
             (json!(planes("a_v1")).to_string(), "it defines table `a_v1`"),
-            (nothing.to_string(), "its columns are none"),
+            (nothing.to_string(), "its columns are not valid"),
         ] {
             let put = project
                 .store

@@ -68,8 +68,8 @@ impl Training {
     ///
     /// # Errors
     /// Returns [`Kind::NotFound`] for an unknown version or training set, and [`Kind::Invalid`]
-    /// when the version has no label or no task, the training set has no such part, a label is none
-    /// of the task, or the version learned from all rows.
+    /// when the version has no label or no task, the training set has no such part, a label does
+    /// not fit the task, or the version learned from all rows.
     pub async fn evaluate(
         &self,
         request: &EvaluateRequest,

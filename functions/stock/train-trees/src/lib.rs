@@ -140,7 +140,7 @@ fn is_number(data_type: &DataType) -> bool {
     )
 }
 
-/// The columns to learn from, and why each of the others is none.
+/// The columns to learn from, and why each of the others is left out.
 fn features(
     init: &Init,
     columns: &[Field],
@@ -156,7 +156,7 @@ fn features(
         let is_named = wanted.contains(name);
         let can_be_learned = is_number(&field.data_type) || field.data_type == DataType::Utf8;
         let reason = if !can_be_learned {
-            "it is no number and no text"
+            "it is neither a number nor a text"
         } else if is_named {
             ""
         } else if !wanted.is_empty() {
@@ -219,7 +219,7 @@ fn check_names(
 fn check_colsample(colsample: f64, columns: usize) -> Result<(), String> {
     match columns as f64 * colsample < 1.0 {
         true => Err(format!(
-            "parameter `colsample`: {colsample} of {columns} columns is none"
+            "parameter `colsample`: {colsample} of {columns} columns is less than one column"
         )),
         false => Ok(()),
     }
@@ -518,8 +518,12 @@ mod tests {
             ("learning_rate", "x", "`x` is not a number"),
             ("objective", "magic", "neither binary nor regression"),
             ("features", "z", "no column `z`"),
-            ("colsample", "0.3", "0.3 of 3 columns is none"),
-            ("features", "t", "`t`: it is no number and no text"),
+            (
+                "colsample",
+                "0.3",
+                "0.3 of 3 columns is less than one column",
+            ),
+            ("features", "t", "`t`: it is neither a number nor a text"),
             ("features", "a,a", "there twice: `a`"),
             ("features", "y", "what is to be predicted: `y`"),
             (
@@ -543,7 +547,7 @@ mod tests {
             (used.join(","), left_out.join("; "))
         };
         let keys = || Init::new().with_keys(&["b"]);
-        let timestamp = "`t`: it is no number and no text";
+        let timestamp = "`t`: it is neither a number nor a text";
         let (used, left_out) = names(&Init::new());
         assert_eq!((used.as_str(), left_out.as_str()), ("a,b,c", timestamp));
         let (used, left_out) = names(&keys());
@@ -655,7 +659,7 @@ mod tests {
             .feed(Role::Train, rows(vec![0.0, 1.0, 2.0]))
             .unwrap_err();
         assert!(
-            message.starts_with("label `y`: 2 is none of the task `binary`"),
+            message.starts_with("label `y`: 2 is not a label of the task `binary`"),
             "{message}"
         );
     }
@@ -734,7 +738,10 @@ mod tests {
                 .with("a", a)
                 .with("y", Column::from(vec![f64::INFINITY]));
             let message = trees.feed(Role::Train, table).unwrap_err();
-            assert!(message.starts_with("label `y`: inf is none"), "{message}");
+            assert!(
+                message.starts_with("label `y`: inf is not a label"),
+                "{message}"
+            );
         }
     }
 

@@ -235,7 +235,7 @@ pub(super) fn library_error(location: &Path, error: wafer_store::Error) -> objec
     }
 }
 
-/// Deletes objects by one request, again if it fails: an object that is gone is no error.
+/// Deletes objects by one request, again if it fails. An object that is gone is not an error.
 async fn delete_all(store: &AmazonS3, locations: Vec<Path>) -> Vec<Result<Path>> {
     let mut pauses = Pauses::new(ATTEMPTS, FIRST_PAUSE);
     loop {

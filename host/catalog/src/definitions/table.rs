@@ -74,7 +74,7 @@ impl TableDef {
             return Err(format!("it defines table `{}`", cut(&self.name)));
         }
         let schema = self.checked_schema();
-        let schema = schema.map_err(|error| format!("its columns are none: {error}"))?;
+        let schema = schema.map_err(|error| format!("its columns are not valid: {error}"))?;
         let keys_of_subjects = self.subjects.iter().flat_map(|subject| &subject.keys);
         let mut fields = schema.fields().iter().chain(keys_of_subjects);
         match fields.find(|field| !field.data_type.is_storable()) {

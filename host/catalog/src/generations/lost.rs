@@ -13,7 +13,7 @@ use wafer_store::{Error, Kind, MetadataStore, Result, Stores, Versioned};
 use super::{NUMBERS, POINTER, POINTER_FORM};
 use crate::definitions::Definitions;
 
-/// Returns the definitions of a project whose pointer names none: there are none.
+/// Returns the definitions of a project whose pointer does not name a generation. They are empty.
 ///
 /// # Errors
 /// Returns [`Kind::Corrupt`] when definitions were applied before, and the errors of the stores.
@@ -35,14 +35,14 @@ pub(super) fn damaged_pointer(
     let object: Result<Map<String, Json>, _> = serde_json::from_slice(&stored.value);
     let reason = object.err()?;
     let message = format!(
-        "the pointer to the applied definitions, object `{name}` in {metadata}, is damaged: it is no JSON \
-         object such as {POINTER_FORM}. Restore the metadata store from a backup; or run `wafer apply`, which \
+        "the pointer to the applied definitions, object `{name}` in {metadata}, is damaged: it is not a \
+         JSON object such as {POINTER_FORM}. Restore the metadata store from a backup; or run `wafer apply`, which \
          makes the definitions of the project live again, unless rows could be lost to requests by that"
     );
     Some(Error::caused(Kind::Corrupt, message, reason))
 }
 
-/// Makes the error for a pointer that names no definitions any more.
+/// Makes the error for a pointer that no longer names a generation.
 pub(crate) fn lost_pointer(metadata: &dyn MetadataStore, project: &str) -> Error {
     let message = format!(
         "the pointer to the applied definitions, object `{project}/{POINTER}` in {metadata}, is gone or \

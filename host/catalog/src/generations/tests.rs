@@ -527,12 +527,12 @@ async fn pointers_that_are_none_are_errors_that_show_what_one_looks_like() {
             json!({"number": 7, "artifact": "sha256:zz"}),
             "`sha256:zz` is not a digest",
         ),
-        (json!("sha256:zz"), r#""sha256:zz" is no generation"#),
+        (json!("sha256:zz"), r#""sha256:zz" is not a generation"#),
         (json!({"number": -1, "artifact": digest}), "invalid value"),
         (json!({"number": 7}), "missing field `artifact`"),
         (json!({"number": 0, "artifact": digest}), "numbered from 1"),
-        (json!(-1), "-1 is no generation"),
-        (json!(null), "null is no generation"),
+        (json!(-1), "-1 is not a generation"),
+        (json!(null), "null is not a generation"),
     ] {
         let pointer = json!({"live": live, "staged": null});
         project.put("p/applied", &pointer).await;
@@ -652,7 +652,7 @@ async fn a_pointer_that_is_no_json_object_is_damaged_and_an_apply_writes_another
             assert_eq!(error.kind(), Kind::Corrupt);
             for part in [
                 "object `p/applied` in memory",
-                "no JSON object",
+                "not a JSON object",
                 "`wafer apply`",
             ] {
                 assert!(error.to_string().contains(part), "{stored}: {error}");
@@ -758,7 +758,7 @@ async fn of_two_applies_one_fails_but_changes_of_endpoints_do_not_matter() {
     assert_eq!(*project.read().await.unwrap().live, view("b"));
 }
 
-/// The pointer has moved when the clean-up begins, so that its failure is none of the apply.
+/// The pointer has moved when the clean-up begins, so the apply has succeeded even if that fails.
 #[tokio::test]
 async fn objects_that_cannot_be_removed_do_not_fail_the_apply() {
     let project = Project::new();

@@ -119,7 +119,7 @@ fn check_sources(sources: &[String], definitions: &Definitions) -> Result<()> {
              `wafer apply`"
         ),
         (Some(name), false) => bail!(
-            "WAFER_EVENT_SOURCES names the source `{name}`, which takes no events here; known are {}",
+            "WAFER_EVENT_SOURCES names the source `{name}`, which takes no events here; the known ones are {}",
             known.join(", ")
         ),
     }

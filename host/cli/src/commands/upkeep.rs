@@ -266,7 +266,8 @@ impl Delete {
             let value = if is_text {
                 Json::String(text.to_owned())
             } else {
-                serde_json::from_str(text).with_context(|| format!("`{text}` is no value"))?
+                serde_json::from_str(text)
+                    .with_context(|| format!("`{text}` is not a value of JSON"))?
             };
             keys.insert(name.to_owned(), value);
         }

@@ -84,7 +84,7 @@ fn oversized_children(column: &ArrayRef) -> Vec<(usize, String)> {
         if in_child.is_empty() {
             continue;
         }
-        // What lies below a null is no value.
+        // A null list may have items below it, which are not values.
         for row in (0..column.len()).filter(|row| !column.is_null(*row)) {
             if let Some((_, message)) = in_child.range(places(row)).next() {
                 faults.entry(row).or_insert_with(|| message.clone());

@@ -7,8 +7,8 @@
 //! the number of a record is the line that it begins in, and no two records have the same.
 //!
 //! A quote inside of a field that does not begin with one is a character like others. Empty lines
-//! are no records, but in a file of one column, where a record whose only field is empty is an
-//! empty line. A file may have another delimiter and another quote, or no quotes.
+//! are skipped, except in a file of one column, where an empty line is a record whose only field is
+//! empty. A file may have another delimiter and another quote, or no quotes.
 
 use std::io::{BufRead as _, BufReader, Read};
 
@@ -247,7 +247,7 @@ enum State {
     Quoted,
     /// After a quote in a field with quotes: its end, or the first of a doubled quote.
     Quote,
-    /// In the rest of a line that is no record.
+    /// In the rest of a line that is not a record.
     Skipped,
 }
 

@@ -1,7 +1,8 @@
 //! A Delta table that others write, as the source of a run.
 //!
-//! Its data files may be made to do harm, as those of any source: they are decoded as Parquet files
-//! of a source are, in a child process. Its log is looked at (`delta_log.rs`) before it is read.
+//! Its data files may be made to do harm, as those of any source may, so they are decoded in a
+//! child process, like the Parquet files of a source. Its log is checked (`delta_log.rs`) before it
+//! is read.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -35,8 +36,8 @@ impl DeltaTable {
     pub(crate) async fn open(source: &SourceDef, version: Option<u64>) -> Result<Self> {
         let Some(Location::Here(folder)) = &source.files else {
             return Err(Error::invalid(
-                "a source of type `delta` reads a table in a folder on this machine; its `path` is \
-                 none",
+                "a source of type `delta` reads a table in a folder on this machine: set its `path` \
+                 to that folder",
             ));
         };
         check_log(folder, version).await?;
@@ -198,11 +199,12 @@ impl OpenFile {
     }
 }
 
-/// Opens a data file. What is none, such as a pipe, could be waited for without end.
+/// Opens a data file. Anything else is refused: a read from a pipe, for example, could wait
+/// forever.
 fn open_file(path: &Path, place: &Path) -> Result<File> {
     let found = std::fs::metadata(place).map_err(|e| unreadable(path, e))?;
     if !found.is_file() {
-        let message = format!("{} cannot be read: it is no file", path.display());
+        let message = format!("{} cannot be read: it is not a file", path.display());
         return Err(Error::invalid(message));
     }
     File::open(place).map_err(|e| unreadable(path, e))

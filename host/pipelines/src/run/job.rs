@@ -212,9 +212,9 @@ impl Job {
 /// The available time of a stored row.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum StoredTime {
-    /// Of an event in the archive of a stream.
+    /// The available time of an event in the archive of a stream.
     Archive(Timestamp),
-    /// Of a row in the table of a group.
+    /// The available time of a row in the table of a group.
     Table(Timestamp),
 }
 

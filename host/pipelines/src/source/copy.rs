@@ -47,7 +47,7 @@ impl Pipelines {
             let folder = format!("{}/sources/{name}/", objects.as_str().trim_end_matches('/'));
             let folder = self.context.components().remote.url(&folder)?;
             let files = copies(path, find_files(path)?, &folder)?;
-            // Folders that are no partitions are found only by a pattern.
+            // Only a pattern finds folders that are not partitions.
             let are_partitions = files.iter().all(|(_, url)| {
                 let below = url
                     .as_str()

@@ -120,10 +120,9 @@ pub(super) fn would_find(path: &Path, file: &Path) -> bool {
     is_found(&pattern, &names)
 }
 
-/// Returns the first of the folders in a folder that are not read, because they are no partitions,
-/// in which a file is wanted. What cannot be looked at is passed over, and so are links from these
-/// to other folders, and what comes after many names: nobody reads these files, and this only warns
-/// of them.
+/// Returns the first folder in a folder that is not read, because it is not a partition, although a
+/// file in it is wanted. This only warns of files that no run reads, so it passes over what it
+/// cannot look at, links from such a folder to others, and whatever comes after many names.
 pub(super) fn skipped_folder(folder: &Path, is_wanted: &dyn Fn(&Path) -> bool) -> Option<PathBuf> {
     let left = MAX_SKIPPED_NAMES;
     Skipped { is_wanted, left }.first_in(folder, 0)
@@ -226,8 +225,8 @@ fn or_broken_link(path: &Path, error: Error) -> Error {
     }
 }
 
-/// Returns the error for what has the name of a file and is none. A pipe would be waited for
-/// without an end, and nothing of these could be read a second time.
+/// Returns the error for a pipe, a socket or a device that has the name of a file. A read from a
+/// pipe could wait forever, and none of these can be read a second time.
 fn no_file(path: &Path, found: &Metadata) -> Error {
     let kind = found.file_type();
     let what = if kind.is_fifo() {
@@ -324,7 +323,7 @@ impl Walk {
                 continue;
             }
             let found = match look_at(&path) {
-                // A link that leads nowhere is no folder.
+                // A link that leads nowhere is not a folder.
                 Err(e) if e.kind() == Kind::NotFound && matches!(matched, Match::Folder(_)) => {
                     continue;
                 }

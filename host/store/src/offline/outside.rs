@@ -209,11 +209,11 @@ impl TableSnapshot {
         Ok(folder.join(below))
     }
 
-    /// Returns those of some columns of a table that others write whose values are in the log and
-    /// not in the file, each with its value as the only row.
+    /// Returns the columns whose values are in the log of a table that others write and not in its
+    /// file, each with its value as the only row.
     ///
     /// # Errors
-    /// Returns [`Kind::Invalid`] for a value that is none of the type of its column.
+    /// Returns [`Kind::Invalid`] for a value that is not of the type of its column.
     pub fn partition_values(
         &self,
         file: &DataFile,

@@ -169,7 +169,7 @@ impl Int96Times {
 fn exact_micros(millis: i64, nanos: i64, truncate: bool) -> std::result::Result<i64, String> {
     let rest = nanos.wrapping_sub(millis.wrapping_mul(1_000_000));
     if !(0..1_000_000).contains(&rest) {
-        return Err("it is no time of the type INT96".to_owned());
+        return Err("it is not a time of the type INT96".to_owned());
     }
     if rest % 1_000 != 0 && !truncate {
         return Err(format!(
