@@ -7,15 +7,18 @@ use bytes::Bytes;
 use serde_json::json;
 use wafer_core::{Clock, Timestamp};
 use wafer_runtime::{Guests, Runtime, RuntimeConfig};
-use wafer_store::{ArtifactFolder, Expect, MemoryStore, OfflineTables, UnreachableFiles};
+use wafer_store::{
+    ArtifactFolder, Expect, MemoryStore, OfflineTables, Overridden, Overrides, UnreachableFiles,
+};
 
 use super::*;
 use crate::applied::move_pointer;
 use crate::context::{Components, Context};
 use crate::definitions::ViewDef;
 
-/// The stores of a project, and the folder of its artifacts.
+/// The stores of a project, of which one is in memory, and the folder of its artifacts.
 struct Project {
+    store: Arc<MemoryStore>,
     stores: Stores,
     folder: tempfile::TempDir,
 }
@@ -27,7 +30,8 @@ impl Project {
         let offline = OfflineTables::in_folder(&folder.path().join("offline")).unwrap();
         let store: Arc<MemoryStore> = Arc::default();
         Self {
-            stores: Stores::new(store, Arc::new(artifacts), offline),
+            stores: Stores::new(Arc::clone(&store), Arc::new(artifacts), offline),
+            store,
             folder,
         }
     }
@@ -418,22 +422,22 @@ async fn definitions_that_cannot_be_read_are_not_read_again_for_each_push() {
 async fn tasks_that_ask_at_the_same_time_make_one_look() {
     let project = Project::new();
     project.make_live(1, &view("a")).await;
-    let counting = Arc::new(CountingStore {
-        inner: Arc::clone(&project.stores.metadata),
+    let counting = Arc::new(Overridden(CountingStore {
+        store: Arc::clone(&project.store),
         reads: AtomicU64::new(0),
-    });
+    }));
     let clock: Arc<SetClock> = Arc::default();
     let mut parts = components(&project, &clock);
-    parts.stores.metadata = Arc::<CountingStore>::clone(&counting);
+    parts.stores.metadata = Arc::clone(&counting) as _;
     let context = Context::open("p", parts).await.unwrap();
     clock.0.store(1_000_000, Ordering::Relaxed);
-    let before = counting.reads.load(Ordering::Relaxed);
+    let before = counting.0.reads.load(Ordering::Relaxed);
     let ask = || context.lately_applied();
     let (first, second, third) = tokio::join!(ask(), ask(), ask());
     for lately in [first, second, third] {
         assert_eq!(*lately.unwrap().applied.live, view("a"));
     }
-    assert_eq!(counting.reads.load(Ordering::Relaxed) - before, 1);
+    assert_eq!(counting.0.reads.load(Ordering::Relaxed) - before, 1);
 }
 
 /// After the metadata store was restored from a backup, numbers of generations are given again.
@@ -721,7 +725,7 @@ async fn objects_that_cannot_be_removed_do_not_fail_the_apply() {
     project.put("p/applied", &pointer).await;
     let based_on = project.read().await.unwrap();
     let stores = Stores {
-        metadata: Arc::new(KeepingStore(Arc::clone(&project.stores.metadata))),
+        metadata: Arc::new(Overridden(KeepingStore(Arc::clone(&project.store)))),
         ..project.stores.clone()
     };
     let live = project.write(4, &view("b")).await;
@@ -742,64 +746,36 @@ async fn objects_that_cannot_be_removed_do_not_fail_the_apply() {
 
 /// A store that deletes nothing.
 #[derive(Debug)]
-struct KeepingStore(Arc<dyn MetadataStore>);
-
-impl std::fmt::Display for KeepingStore {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("keeping")
-    }
-}
+struct KeepingStore(Arc<MemoryStore>);
 
 #[async_trait]
-impl MetadataStore for KeepingStore {
-    async fn get(&self, name: &str) -> Result<Option<Versioned>> {
-        self.0.get(name).await
-    }
-
-    async fn put(&self, name: &str, value: Bytes, expect: Expect) -> Result<u64> {
-        self.0.put(name, value, expect).await
+impl Overrides for KeepingStore {
+    fn store(&self) -> &MemoryStore {
+        &self.0
     }
 
     async fn delete(&self, _name: &str, _expect: Expect) -> Result<()> {
         Err(Error::new(Kind::Unavailable, "nothing is deleted"))
-    }
-
-    async fn list(&self, prefix: &str) -> Result<Vec<(String, Versioned)>> {
-        self.0.list(prefix).await
     }
 }
 
 /// A store that counts reads of objects, during which other tasks go on.
 #[derive(Debug)]
 struct CountingStore {
-    inner: Arc<dyn MetadataStore>,
+    store: Arc<MemoryStore>,
     reads: AtomicU64,
 }
 
-impl std::fmt::Display for CountingStore {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("counting")
-    }
-}
-
 #[async_trait]
-impl MetadataStore for CountingStore {
+impl Overrides for CountingStore {
+    fn store(&self) -> &MemoryStore {
+        &self.store
+    }
+
     async fn get(&self, name: &str) -> Result<Option<Versioned>> {
         self.reads.fetch_add(1, Ordering::Relaxed);
         tokio::task::yield_now().await;
-        self.inner.get(name).await
-    }
-
-    async fn put(&self, name: &str, value: Bytes, expect: Expect) -> Result<u64> {
-        self.inner.put(name, value, expect).await
-    }
-
-    async fn delete(&self, name: &str, expect: Expect) -> Result<()> {
-        self.inner.delete(name, expect).await
-    }
-
-    async fn list(&self, prefix: &str) -> Result<Vec<(String, Versioned)>> {
-        self.inner.list(prefix).await
+        self.store.get(name).await
     }
 }
 
@@ -807,40 +783,27 @@ impl MetadataStore for CountingStore {
 /// then.
 #[derive(Debug)]
 struct MovingStore {
-    inner: Arc<dyn MetadataStore>,
+    store: Arc<MemoryStore>,
     lists: AtomicU64,
 }
 
-impl std::fmt::Display for MovingStore {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("moving")
-    }
-}
-
 #[async_trait]
-impl MetadataStore for MovingStore {
-    async fn get(&self, name: &str) -> Result<Option<Versioned>> {
-        self.inner.get(name).await
-    }
-
-    async fn put(&self, name: &str, value: Bytes, expect: Expect) -> Result<u64> {
-        self.inner.put(name, value, expect).await
-    }
-
-    async fn delete(&self, name: &str, expect: Expect) -> Result<()> {
-        self.inner.delete(name, expect).await
+impl Overrides for MovingStore {
+    fn store(&self) -> &MemoryStore {
+        &self.store
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<(String, Versioned)>> {
         // The views are listed after sources, functions, groups and pipelines.
         if self.lists.fetch_add(1, Ordering::Relaxed) == 3 {
             let pointer = Bytes::from_static(br#"{"live":2,"staged":null}"#);
-            self.put("p/applied", pointer, Expect::Anything).await?;
-            for (name, _) in self.inner.list("p/definitions/00000001/").await? {
-                self.delete(&name, Expect::Anything).await?;
+            let put = self.store.put("p/applied", pointer, Expect::Anything);
+            put.await?;
+            for (name, _) in self.store.list("p/definitions/00000001/").await? {
+                self.store.delete(&name, Expect::Anything).await?;
             }
         }
-        self.inner.list(prefix).await
+        self.store.list(prefix).await
     }
 }
 
@@ -852,11 +815,11 @@ async fn objects_that_are_removed_while_they_are_read_are_read_again() {
     let pointer = json!({"live": 1, "staged": null, "spans": {}});
     project.put("p/applied", &pointer).await;
     let moving = MovingStore {
-        inner: Arc::clone(&project.stores.metadata),
+        store: Arc::clone(&project.store),
         lists: AtomicU64::new(0),
     };
     let stores = Stores {
-        metadata: Arc::new(moving),
+        metadata: Arc::new(Overridden(moving)),
         ..project.stores
     };
     let applied = read(&stores, "p", &Applied::default(), OnDamage::Fail)
