@@ -1,39 +1,60 @@
 //! Applying and reading on a store in memory.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::json;
-use wafer_core::{Clock, Timestamp};
-use wafer_runtime::{Guests, Runtime, RuntimeConfig};
-use wafer_store::{
-    ArtifactFolder, Expect, MemoryStore, OfflineTables, Overridden, Overrides, UnreachableFiles,
-};
+use wafer_core::{Clock as _, SettableClock, Timestamp};
+use wafer_store::{Expect, MemoryStore, Overridden, Overrides};
 
 use super::*;
 use crate::applied::move_pointer;
 use crate::context::{Components, Context};
 use crate::definitions::ViewDef;
 
-/// The stores of a project, of which one is in memory, and the folder of its artifacts.
+/// The stores of a project, of which one is in memory, the folder of its artifacts, and a clock
+/// that stands still.
 struct Project {
     store: Arc<MemoryStore>,
     stores: Stores,
+    clock: Arc<SettableClock>,
     folder: tempfile::TempDir,
 }
 
 impl Project {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let artifacts = ArtifactFolder::open(folder.path().join("artifacts")).unwrap();
-        let offline = OfflineTables::in_folder(&folder.path().join("offline")).unwrap();
         let store: Arc<MemoryStore> = Arc::default();
         Self {
-            stores: Stores::new(Arc::clone(&store), Arc::new(artifacts), offline),
+            stores: Stores::with_folder(Arc::clone(&store), folder.path()).unwrap(),
             store,
+            clock: Arc::new(SettableClock::stopped_at(Timestamp::from_micros(0))),
             folder,
         }
+    }
+
+    /// Returns the components of a process.
+    fn components(&self) -> Components {
+        let (stores, clock) = (self.stores.clone(), Arc::clone(&self.clock));
+        Components::for_tests(stores, clock, "test").unwrap()
+    }
+
+    /// Opens the project as a process does.
+    async fn open(&self) -> Result<Context> {
+        Context::open("p", self.components()).await
+    }
+
+    /// Opens the project as a process does that applies definitions.
+    async fn open_to_apply(&self) -> Context {
+        let opened = Context::open_to_apply("p", self.components()).await;
+        opened.unwrap()
+    }
+
+    /// Sets the clock, which showed zero when the project was made.
+    fn set_clock(&self, second: i64) {
+        let time = Timestamp::from_micros(second * 1_000_000);
+        assert_eq!(self.clock.set(time), Some(time));
     }
 
     async fn read(&self) -> Result<Applied> {
@@ -315,44 +336,11 @@ async fn damaged_generations_are_noted_and_their_artifacts_written_again() {
     }
 }
 
-/// A clock that a test sets.
-#[derive(Debug, Default)]
-struct SetClock(AtomicI64);
-
-impl Clock for SetClock {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_micros(self.0.load(Ordering::Relaxed))
-    }
-}
-
-/// Returns the parts of a process that has the stores of a project.
-fn components(project: &Project, clock: &Arc<SetClock>) -> Components {
-    let config = RuntimeConfig {
-        instances: 1,
-        ..RuntimeConfig::default()
-    };
-    Components {
-        stores: project.stores.clone(),
-        remote: Arc::new(UnreachableFiles {
-            form: "s3://BUCKET/FOLDER",
-            reason: "this is a test".to_owned(),
-        }),
-        runtime: Runtime::new(config).unwrap(),
-        guests: Guests::new(1, 1),
-        event_guests: Guests::new(1, 1),
-        clock: Arc::<SetClock>::clone(clock),
-        machine_clock: Arc::<SetClock>::clone(clock),
-        holder: "test/1".to_owned(),
-    }
-}
-
 #[tokio::test]
 async fn a_process_keeps_its_definitions_while_new_ones_cannot_be_read() {
     let project = Project::new();
     project.make_live(1, &view("a")).await;
-    let clock: Arc<SetClock> = Arc::default();
-    let context = Context::open("p", components(&project, &clock)).await;
-    let context = context.unwrap();
+    let context = project.open().await.unwrap();
     assert!(!context.poll().await.unwrap());
 
     project.make_live(2, &view("b")).await;
@@ -368,7 +356,7 @@ async fn a_process_keeps_its_definitions_while_new_ones_cannot_be_read() {
     std::fs::write(&path, whole).unwrap();
     let second = context.poll().await.unwrap_err();
     assert_eq!(second.to_string(), first.chain());
-    clock.0.store(10_000_000, Ordering::Relaxed);
+    project.set_clock(10);
     assert!(context.poll().await.unwrap());
     assert_eq!(*context.definitions(), view("b"));
     assert!(!context.poll().await.unwrap());
@@ -379,9 +367,7 @@ async fn a_process_keeps_its_definitions_while_new_ones_cannot_be_read() {
 async fn definitions_that_cannot_be_read_are_not_read_again_for_each_push() {
     let project = Project::new();
     project.make_live(1, &view("a")).await;
-    let clock: Arc<SetClock> = Arc::default();
-    let context = Context::open("p", components(&project, &clock)).await;
-    let context = context.unwrap();
+    let context = project.open().await.unwrap();
     project.make_live(2, &view("b")).await;
     let live = project.read().await.unwrap().pointer.live;
     let path = project.artifact_path(live);
@@ -392,7 +378,7 @@ async fn definitions_that_cannot_be_read_are_not_read_again_for_each_push() {
         *context.lately_applied().await.unwrap().applied.live,
         view("a")
     );
-    clock.0.store(1_000_000, Ordering::Relaxed);
+    project.set_clock(1);
     let check = |error: &Error| {
         assert_eq!(error.kind(), Kind::Unavailable);
         let said = error.chain();
@@ -405,7 +391,7 @@ async fn definitions_that_cannot_be_read_are_not_read_again_for_each_push() {
     // It is whole by now, which is found out after the pause.
     std::fs::write(&path, whole).unwrap();
     for second in [1, 5, 10] {
-        clock.0.store(second * 1_000_000, Ordering::Relaxed);
+        project.set_clock(second);
         check(&context.lately_applied().await.unwrap_err());
         assert_eq!(context.refresh().await.unwrap_err().kind(), Kind::Corrupt);
         assert_eq!(context.poll().await.unwrap_err().kind(), Kind::Corrupt);
@@ -426,11 +412,10 @@ async fn tasks_that_ask_at_the_same_time_make_one_look() {
         store: Arc::clone(&project.store),
         reads: AtomicU64::new(0),
     }));
-    let clock: Arc<SetClock> = Arc::default();
-    let mut parts = components(&project, &clock);
+    let mut parts = project.components();
     parts.stores.metadata = Arc::clone(&counting) as _;
     let context = Context::open("p", parts).await.unwrap();
-    clock.0.store(1_000_000, Ordering::Relaxed);
+    project.set_clock(1);
     let before = counting.0.reads.load(Ordering::Relaxed);
     let ask = || context.lately_applied();
     let (first, second, third) = tokio::join!(ask(), ask(), ask());
@@ -445,14 +430,12 @@ async fn tasks_that_ask_at_the_same_time_make_one_look() {
 async fn other_definitions_of_the_same_number_are_not_still_applied() {
     let project = Project::new();
     project.make_live(1, &view("a")).await;
-    let clock: Arc<SetClock> = Arc::default();
-    let context = Context::open("p", components(&project, &clock)).await;
-    let context = context.unwrap();
+    let context = project.open().await.unwrap();
     let before = context.lately_applied().await.unwrap();
-    clock.0.store(1_000_000, Ordering::Relaxed);
+    project.set_clock(1);
     let same = context.still_applied(before).await.unwrap();
     project.make_live(1, &view("b")).await;
-    clock.0.store(2_000_000, Ordering::Relaxed);
+    project.set_clock(2);
     let error = context.still_applied(same).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Unavailable);
 }
@@ -466,8 +449,7 @@ async fn a_pointer_that_goes_back_is_followed_and_a_lost_one_is_not() {
     let backup = metadata.get("p/applied").await.unwrap().unwrap();
     project.make_live(2, &view("b")).await;
     project.make_live(3, &view("c")).await;
-    let context = Context::open("p", components(&project, &Arc::default())).await;
-    let context = context.unwrap();
+    let context = project.open().await.unwrap();
     assert_eq!(*context.definitions(), view("c"));
 
     metadata
@@ -511,9 +493,8 @@ async fn an_apply_mends_what_it_knows_and_leaves_the_rest() {
     project.make_live(1, &view("a")).await;
     let live = project.read().await.unwrap().pointer.live;
     std::fs::remove_file(project.artifact_path(live)).unwrap();
-    let parts = || components(&project, &Arc::default());
-    assert!(Context::open("p", parts()).await.is_err());
-    let context = Context::open_to_apply("p", parts()).await.unwrap();
+    assert!(project.open().await.is_err());
+    let context = project.open_to_apply().await;
     assert!(context.mend(&view("b")).await.unwrap().is_empty());
     assert_eq!(context.applied().damaged.len(), 1);
     assert_eq!(context.mend(&view("a")).await.unwrap(), [live]);
@@ -566,8 +547,7 @@ async fn pointers_that_are_none_are_errors_that_show_what_one_looks_like() {
 async fn pointers_of_a_newer_version_are_refused_and_not_written_over() {
     let project = Project::new();
     project.make_live(1, &view("a")).await;
-    let context = Context::open("p", components(&project, &Arc::default())).await;
-    let context = context.unwrap();
+    let context = project.open().await.unwrap();
     let digest = Digest::of(b"").to_string();
     let live = json!({"number": 7, "artifact": digest});
     for (pointer, wanted) in [
@@ -595,12 +575,11 @@ async fn pointers_of_a_newer_version_are_refused_and_not_written_over() {
 #[tokio::test]
 async fn a_pointer_that_names_nothing_after_an_apply_is_damaged() {
     let project = Project::new();
-    let parts = || components(&project, &Arc::default());
     let nothing = json!({"live": 0, "staged": null, "endpoints": 2});
     project.put("p/applied", &nothing).await;
     assert!(project.read().await.unwrap().damaged.is_empty());
 
-    let context = Context::open("p", parts()).await.unwrap();
+    let context = project.open().await.unwrap();
     let live = context.write_generation(&view("a")).await.unwrap();
     let pointer = Pointer {
         live,
@@ -617,12 +596,12 @@ async fn a_pointer_that_names_nothing_after_an_apply_is_damaged() {
                 deleted.await.unwrap();
             }
         }
-        let error = Context::open("p", parts()).await.unwrap_err();
+        let error = project.open().await.unwrap_err();
         assert_eq!(error.kind(), Kind::Corrupt);
         for part in ["object `p/applied`", "`wafer apply`"] {
             assert!(error.to_string().contains(part), "{error}");
         }
-        let context = Context::open_to_apply("p", parts()).await.unwrap();
+        let context = project.open_to_apply().await;
         let applied = context.applied();
         assert_eq!(applied.damaged.len(), 1);
         assert_eq!(applied.damaged[0].generation, Generation::default());

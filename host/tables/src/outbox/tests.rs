@@ -308,7 +308,7 @@ async fn the_outbox_is_as_old_as_its_oldest_row_until_a_flush() {
     // Its rows are of a millisecond after the start of the clock.
     commit(&project.store, TABLE, "a").await;
     assert_eq!(killed.outbox_age().await.unwrap(), Duration::ZERO);
-    project.clock.advance(Duration::from_mins(20));
+    project.advance_clock(Duration::from_mins(20));
     killed.flush().await.unwrap_err();
     let age = Duration::from_micros(20 * 60_000_000 - 1_000);
     assert_eq!(killed.outbox_age().await.unwrap(), age);
