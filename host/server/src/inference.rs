@@ -293,14 +293,7 @@ fn columns(inputs: Vec<Tensor>, fields: &[Field]) -> Result<HashMap<String, Vec<
     let mut columns = HashMap::new();
     for input in inputs {
         let field = fields.iter().find(|field| field.name == input.name);
-        let field = field.ok_or_else(|| {
-            let known: Vec<&str> = fields.iter().map(|f| f.name.as_str()).collect();
-            Refusal::invalid(format!(
-                "there is no input `{}`; there are {}",
-                input.name,
-                known.join(", ")
-            ))
-        })?;
+        let field = field.ok_or_else(|| unknown("input", &input.name, fields))?;
         let name = input.name.clone();
         let values = input
             .into_rows(&field.data_type)
@@ -310,6 +303,13 @@ fn columns(inputs: Vec<Tensor>, fields: &[Field]) -> Result<HashMap<String, Vec<
         }
     }
     Ok(columns)
+}
+
+/// Refuses the name of an input or output that does not exist.
+fn unknown(kind: &str, name: &str, fields: &[Field]) -> Refusal {
+    let known: Vec<&str> = fields.iter().map(|field| field.name.as_str()).collect();
+    let known = known.join(", ");
+    Refusal::invalid(format!("there is no {kind} `{name}`; there are {known}"))
 }
 
 /// An output to answer.
@@ -340,14 +340,7 @@ fn wanted(
     };
     let place = |wanted: &Wanted| -> Result<WantedOutput, Refusal> {
         let found = fields.iter().position(|field| field.name == wanted.name);
-        let index = found.ok_or_else(|| {
-            let known: Vec<&str> = fields.iter().map(|f| f.name.as_str()).collect();
-            Refusal::invalid(format!(
-                "there is no output `{}`; there are {}",
-                wanted.name,
-                known.join(", ")
-            ))
-        })?;
+        let index = found.ok_or_else(|| unknown("output", &wanted.name, fields))?;
         let is_binary = flag(wanted.parameters.as_ref(), "binary_data");
         Ok(WantedOutput {
             index,

@@ -541,6 +541,17 @@ mod tests {
         Arc::new(Listing(files))
     }
 
+    /// Makes a folder with empty files of these names.
+    fn folder_with(names: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for name in names {
+            let file = folder.path().join(name);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, "").unwrap();
+        }
+        folder
+    }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn files_come_in_one_order_wherever_they_are() {
         let wanted = [
@@ -552,12 +563,7 @@ mod tests {
             "in/b.csv",
             "in/ä.csv",
         ];
-        let folder = tempfile::tempdir().unwrap();
-        for name in wanted {
-            let file = folder.path().join(name);
-            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-            std::fs::write(file, "").unwrap();
-        }
+        let folder = folder_with(&wanted);
         let local = find_files(&folder.path().join("in/**/*.csv")).unwrap();
         let local = local
             .iter()
@@ -581,12 +587,7 @@ mod tests {
             "parts/day=1/_delta_log/0.json",
             "parts/day=1/a.parquet",
         ];
-        let folder = tempfile::tempdir().unwrap();
-        for name in names {
-            let file = folder.path().join(name);
-            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-            std::fs::write(file, "").unwrap();
-        }
+        let folder = folder_with(&names);
         for (path, refused) in [
             ("lake/*/*.parquet", Some("lake/flights is a Delta table")),
             ("lake/**/*.parquet", Some("lake/flights is a Delta table")),
@@ -609,12 +610,7 @@ mod tests {
 
     /// Makes files in a folder, and returns the names of those that a path stands for.
     fn found(names: &[&str], path: &str) -> Vec<String> {
-        let folder = tempfile::tempdir().unwrap();
-        for name in names {
-            let file = folder.path().join(name);
-            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-            std::fs::write(file, "").unwrap();
-        }
+        let folder = folder_with(names);
         let files = matching_files(&folder.path().join(path)).unwrap_or_default();
         let relative = files
             .iter()
