@@ -30,8 +30,8 @@ use tokio::io::AsyncReadExt as _;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use wafer_core::{Timestamp, Zone};
 use wafer_platform::{
-    DiskRoom, Format, Platform, Progress, Split, SplitBy, TemporaryFolder, TrainingSetRequest,
-    column_types, temporary_folder,
+    DiskRoom, Format, Platform, Progress, Split, SplitBy, TemporaryFolder, TrainingSet,
+    TrainingSetRequest, column_types, temporary_folder,
 };
 
 use crate::connections::Client;
@@ -96,10 +96,7 @@ pub(crate) async fn post(
         return Err(two_are_made());
     }
     let (labels_format, format) = (labels_format(&headers)?, answer_format(&headers)?);
-    let by = SplitBy::parse(options.split_by.as_deref().unwrap_or("row"));
-    let split = options.split.as_deref();
-    let split = split.map(|text| Split::parse(text, by, options.seed));
-    let split = split.transpose().map_err(Failure::invalid)?;
+    let split = split(&options)?;
     // It is dropped after the folder, so that no disk is given back that is still taken.
     let disk = intake.disk();
     let folder = temporary_folder()?;
@@ -120,12 +117,12 @@ pub(crate) async fn post(
     let types = column_types(options.types.as_deref().unwrap_or_default());
     let request = TrainingSetRequest {
         view,
-        labels: labels.clone(),
+        labels,
         labels_name: Some(format!("request body ({})", labels_format.extension())),
         time: options.time,
         types: types.map_err(Failure::invalid)?,
         zone: options.zone,
-        out: out.clone(),
+        out,
         as_of: options.as_of,
         memory,
         most_label_bytes: Some(allowed),
@@ -136,24 +133,53 @@ pub(crate) async fn post(
         _place: place,
         _charge: charge,
     });
+    let set = make(&platform, &request, progress, client, &disk).await?;
+    tokio::fs::remove_file(&request.labels)
+        .await
+        .map_err(temporary_file_error)?;
+    answer(&set, &request.out, format, (folder, open, disk)).await
+}
+
+/// Returns how the training set is divided, if the query says that it is.
+fn split(options: &Options) -> Result<Option<Split>, Failure> {
+    let by = SplitBy::parse(options.split_by.as_deref().unwrap_or("row"));
+    let split = options.split.as_deref();
+    let split = split.map(|text| Split::parse(text, by, options.seed));
+    split.transpose().map_err(Failure::invalid)
+}
+
+/// Makes a training set, unless its client leaves. An error names the files as the client knows
+/// them.
+async fn make(
+    platform: &Platform,
+    request: &TrainingSetRequest,
+    progress: Arc<dyn Progress>,
+    client: Option<Extension<Client>>,
+    disk: &Disk,
+) -> Result<TrainingSet, Failure> {
     let made = tokio::select! {
-        made = platform.training().training_set(&request, &progress) => made,
+        made = platform.training().training_set(request, &progress) => made,
         () = closed_its_side(client) => return Err(Failure::given_up(
             "the client closed its side of the connection while its training set was made",
         )),
     };
-    let set = made.map_err(|error| {
+    made.map_err(|error| {
         disk.take_refused().unwrap_or_else(|| {
-            let failure = Failure::from(error).calling(&labels, "the labels");
-            failure.calling(&out, "the training set")
+            let failure = Failure::from(error).calling(&request.labels, "the labels");
+            failure.calling(&request.out, "the training set")
         })
-    })?;
-    drop(progress);
-    tokio::fs::remove_file(labels)
-        .await
-        .map_err(temporary_file_error)?;
-    let held = (folder, open, Arc::clone(&disk));
-    let (length, body) = file_body(&out, held).await.map_err(temporary_file_error)?;
+    })
+}
+
+/// Answers with a training set that was made, whose file is sent piece by piece.
+async fn answer(
+    set: &TrainingSet,
+    out: &FilePath,
+    format: Format,
+    held: Held,
+) -> Result<Response, Failure> {
+    let disk = Arc::clone(&held.2);
+    let (length, body) = file_body(out, held).await.map_err(temporary_file_error)?;
     disk.lower_to(length);
     let headers = [
         (CONTENT_TYPE, format.media_type().to_owned()),
