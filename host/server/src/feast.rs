@@ -214,51 +214,13 @@ pub(crate) async fn online_features(
     }
     let wanted = wanted(&platform, &request)?;
     check_names(&wanted, request.full_feature_names)?;
-    let mut sets: BTreeMap<SetName, Set> = BTreeMap::new();
     let (charge, memory) = payload.found();
-    let mut found = 0;
-    for Wanted { set, .. } in &wanted {
-        if !sets.contains_key(set) {
-            let entities = &request.entities;
-            let memory = memory.after(found);
-            let looked_up = Set::look_up(&platform, set, entities, (count, memory)).await?;
-            found += looked_up.vectors.found_bytes();
-            sets.insert(set.clone(), looked_up);
-        }
-    }
+    let sets = look_up(&platform, &wanted, &request.entities, (count, &memory)).await?;
     let read: BTreeSet<&String> = sets.values().flat_map(|set| &set.inputs).collect();
     request.entities.retain(|name, _| read.contains(name));
-    let mut answer = FeastVectors {
-        metadata: Metadata {
-            feature_names: Vec::new(),
-            feature_view_metadata: Vec::new(),
-        },
-        columns: Vec::new(),
-        entities: request.entities,
-        sets,
-    };
-    for name in answer.entities.keys().cloned().collect::<Vec<_>>() {
-        answer.add(name.clone(), Origin::Entity(name));
-    }
-    for Wanted {
-        set,
-        feature,
-        answered,
-    } in wanted
-    {
-        if !answer.sets[&set].has(&feature) {
-            let message = format!("`{}` has no feature `{feature}`", set.as_str());
-            return Err(Failure::new(StatusCode::NOT_FOUND, "not_found", message));
-        }
-        if answer.entities.contains_key(&answered) {
-            let message = format!(
-                "feature `{}:{feature}` has the name of a join key or request field of the request; \
-                 set full_feature_names",
-                set.as_str()
-            );
-            return Err(Failure::invalid(message));
-        }
-        answer.add(answered, Origin::Feature(set, feature));
+    let mut answer = FeastVectors::new(request.entities, sets);
+    for feature in wanted {
+        answer.add_feature(feature)?;
     }
     if request.include_feature_view_version_metadata {
         let versions = answer.sets.iter();
@@ -267,6 +229,26 @@ pub(crate) async fn online_features(
             .collect();
     }
     answer.into_response(count, charge, &payload)
+}
+
+/// Looks up all groups and views that the wanted features are of, each once.
+async fn look_up(
+    platform: &Platform,
+    wanted: &[Wanted],
+    entities: &Map<String, Json>,
+    (count, memory): (usize, &FoundMemory),
+) -> Result<BTreeMap<SetName, Set>, Failure> {
+    let mut sets: BTreeMap<SetName, Set> = BTreeMap::new();
+    let mut found = 0;
+    for Wanted { set, .. } in wanted {
+        if !sets.contains_key(set) {
+            let memory = memory.after(found);
+            let looked_up = Set::look_up(platform, set, entities, (count, memory)).await?;
+            found += looked_up.vectors.found_bytes();
+            sets.insert(set.clone(), looked_up);
+        }
+    }
+    Ok(sets)
 }
 
 /// Returns the features that the request names, by themselves or by a feature service.
@@ -398,10 +380,42 @@ impl Set {
 }
 
 impl FeastVectors {
-    /// Adds a column, whose name no other one has.
-    fn add(&mut self, name: String, origin: Origin) {
-        self.metadata.feature_names.push(name);
-        self.columns.push(origin);
+    /// Returns an answer with the join keys and request fields that were read.
+    fn new(entities: Map<String, Json>, sets: BTreeMap<SetName, Set>) -> Self {
+        let names: Vec<String> = entities.keys().cloned().collect();
+        Self {
+            columns: names.iter().cloned().map(Origin::Entity).collect(),
+            metadata: Metadata {
+                feature_names: names,
+                feature_view_metadata: Vec::new(),
+            },
+            entities,
+            sets,
+        }
+    }
+
+    /// Adds a feature, whose name no other one has.
+    fn add_feature(&mut self, wanted: Wanted) -> Result<(), Failure> {
+        let Wanted {
+            set,
+            feature,
+            answered,
+        } = wanted;
+        if !self.sets[&set].has(&feature) {
+            let message = format!("`{}` has no feature `{feature}`", set.as_str());
+            return Err(Failure::new(StatusCode::NOT_FOUND, "not_found", message));
+        }
+        if self.entities.contains_key(&answered) {
+            let message = format!(
+                "feature `{}:{feature}` has the name of a join key or request field of the request; \
+                 set full_feature_names",
+                set.as_str()
+            );
+            return Err(Failure::invalid(message));
+        }
+        self.metadata.feature_names.push(answered);
+        self.columns.push(Origin::Feature(set, feature));
+        Ok(())
     }
 
     /// Returns the response: `{"metadata":{…},"results":[{…}],"status":true}`. If it is not short,

@@ -372,28 +372,13 @@ fn answer(
     wanted: &[WantedOutput],
     payload: &Payload,
 ) -> Result<Response, Refusal> {
-    let count = inference.releases.len();
-    let mut parameters = Map::new();
-    if inference.errors.len() == count {
+    if inference.errors.len() == inference.releases.len() {
         let (_, message) = &inference.errors[0];
         return Err(Refusal::invalid(message.clone()));
     }
-    if !inference.errors.is_empty() {
-        // The protocol allows no lists as parameters, so the messages are joined to one string.
-        let texts = inference
-            .errors
-            .iter()
-            .map(|(row, message)| format!("row {row}: {message}"));
-        parameters.insert(
-            "errors".to_owned(),
-            texts.collect::<Vec<_>>().join("\n").into(),
-        );
-    }
     let first = &inference.releases[0];
     let is_one = inference.releases.iter().all(|release| release == first);
-    if !is_one {
-        parameters.insert("versions".to_owned(), inference.releases.join(",").into());
-    }
+    let parameters = parameters(&inference, is_one);
     let mut outputs = Vec::new();
     let mut binary = WholeAnswer::new(payload.charge(0)?);
     for output in wanted {
@@ -427,4 +412,25 @@ fn answer(
     ];
     body.append_answer(&binary)?;
     Ok((headers, body.into_response()).into_response())
+}
+
+/// Returns the parameters of an answer: the errors of rows, and the release of each row unless all
+/// are of one.
+fn parameters(inference: &Inference, is_one: bool) -> Map<String, Json> {
+    let mut parameters = Map::new();
+    if !inference.errors.is_empty() {
+        // The protocol allows no lists as parameters, so the messages are joined to one string.
+        let texts = inference
+            .errors
+            .iter()
+            .map(|(row, message)| format!("row {row}: {message}"));
+        parameters.insert(
+            "errors".to_owned(),
+            texts.collect::<Vec<_>>().join("\n").into(),
+        );
+    }
+    if !is_one {
+        parameters.insert("versions".to_owned(), inference.releases.join(",").into());
+    }
+    parameters
 }

@@ -92,6 +92,23 @@ enum Kind {
 }
 
 impl Kind {
+    /// Returns whether columns of a type are read from values of this kind.
+    fn fits(self, data_type: &DataType) -> bool {
+        match data_type {
+            DataType::Boolean => self == Self::Bool,
+            DataType::Int64 | DataType::ListInt64 => matches!(self, Self::Int(..)),
+            DataType::Float64 | DataType::Float32 | DataType::ListFloat64 | DataType::Vector(_) => {
+                matches!(self, Self::Float | Self::Int(..))
+            }
+            DataType::Utf8
+            | DataType::Binary
+            | DataType::Timestamp
+            | DataType::Date
+            | DataType::ListUtf8 => self == Self::Bytes,
+            DataType::Arrow(_) => false,
+        }
+    }
+
     /// Returns whether a JSON value is of this kind. Nulls are of every kind.
     fn accepts(self, value: &Json) -> bool {
         match self {
@@ -173,22 +190,9 @@ impl Tensor {
     ///
     /// # Errors
     /// Returns a message when the datatype, the shape or an element does not fit the type.
-    pub(super) fn into_rows(self, data_type: &DataType) -> Result<Vec<Json>, String> {
+    pub(super) fn into_rows(mut self, data_type: &DataType) -> Result<Vec<Json>, String> {
         let (bytes, kind) = self.kind()?;
-        let fits = match data_type {
-            DataType::Boolean => kind == Kind::Bool,
-            DataType::Int64 | DataType::ListInt64 => matches!(kind, Kind::Int(..)),
-            DataType::Float64 | DataType::Float32 | DataType::ListFloat64 | DataType::Vector(_) => {
-                matches!(kind, Kind::Float | Kind::Int(..))
-            }
-            DataType::Utf8
-            | DataType::Binary
-            | DataType::Timestamp
-            | DataType::Date
-            | DataType::ListUtf8 => kind == Kind::Bytes,
-            DataType::Arrow(_) => false,
-        };
-        if !fits {
+        if !kind.fits(data_type) {
             return Err(format!(
                 "input `{}` is {}, and {data_type} is read from {}",
                 self.name,
@@ -197,10 +201,7 @@ impl Tensor {
             ));
         }
         let (rows, count) = (self.rows()?, self.count()?);
-        let is_list = matches!(
-            data_type,
-            DataType::ListInt64 | DataType::ListFloat64 | DataType::ListUtf8 | DataType::Vector(_)
-        );
+        let is_list = is_list(data_type);
         let width = count.checked_div(rows).unwrap_or(0);
         if self.shape.len() > 2 || (!is_list && width != 1) || (is_list && self.shape.len() != 2) {
             let wanted = if is_list {
@@ -213,24 +214,7 @@ impl Tensor {
                 self.name, self.shape
             ));
         }
-        let data = self
-            .data
-            .ok_or_else(|| format!("input `{}` has no data", self.name))?;
-        let mut flat = flattened(data);
-        if flat.len() != count {
-            return Err(format!(
-                "input `{}` has {} elements, and shape {:?} says {count}",
-                self.name,
-                flat.len(),
-                self.shape
-            ));
-        }
-        if let Some(index) = flat.iter().position(|value| !kind.accepts(value)) {
-            return Err(format!(
-                "input `{}`: element {index} is {}, and not {}",
-                self.name, flat[index], self.datatype
-            ));
-        }
+        let mut flat = self.take_elements(count, kind)?;
         // Binary floats are what their bytes say.
         if kind == Kind::Float && !self.is_binary {
             fit(&mut flat, bytes).map_err(|(index, message)| {
@@ -250,6 +234,37 @@ impl Tensor {
             }
         })
     }
+
+    /// Returns the elements, in row-major order, as many and of the kind that the shape and the
+    /// datatype say.
+    fn take_elements(&mut self, count: usize, kind: Kind) -> Result<Vec<Json>, String> {
+        let data = self.data.take();
+        let data = data.ok_or_else(|| format!("input `{}` has no data", self.name))?;
+        let flat = flattened(data);
+        if flat.len() != count {
+            return Err(format!(
+                "input `{}` has {} elements, and shape {:?} says {count}",
+                self.name,
+                flat.len(),
+                self.shape
+            ));
+        }
+        if let Some(index) = flat.iter().position(|value| !kind.accepts(value)) {
+            return Err(format!(
+                "input `{}`: element {index} is {}, and not {}",
+                self.name, flat[index], self.datatype
+            ));
+        }
+        Ok(flat)
+    }
+}
+
+/// Returns whether a row of a type has several elements.
+fn is_list(data_type: &DataType) -> bool {
+    matches!(
+        data_type,
+        DataType::ListInt64 | DataType::ListFloat64 | DataType::ListUtf8 | DataType::Vector(_)
+    )
 }
 
 /// Makes elements the floats of so many bytes that they would be in a binary tensor.
