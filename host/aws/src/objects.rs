@@ -2,10 +2,10 @@
 //! the outbox, whose objects are small.
 
 mod create;
+mod multipart;
 mod resilient;
 #[cfg(test)]
 mod tests;
-mod upload;
 
 use std::error::Error as StdError;
 use std::fmt;

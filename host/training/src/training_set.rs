@@ -43,10 +43,10 @@ use crate::labels::{LabelFile, LabelOptions};
 use crate::lookup::found::JoinedFeatures;
 use crate::lookup::{Band, LookupJoin};
 use crate::rejoin::{Rejoined, RejoinedBatch};
-use crate::rows::PART_COLUMN;
 use crate::service::Training;
 use crate::splitter::Splitter;
 use crate::spool::MemoryBudget;
+use crate::training_rows::PART_COLUMN;
 use wafer_files::{OutputFile, check_columns};
 
 /// The number of rows with a failed function call that a record keeps as examples.

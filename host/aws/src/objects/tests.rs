@@ -17,8 +17,8 @@ use url::Url;
 use wafer_core::{Clock, SettableClock, Timestamp};
 
 use super::Deadline;
+use super::multipart::{ResilientUpload, UPLOADED_MEBIBYTES};
 use super::resilient::ResilientStore;
-use super::upload::{ResilientUpload, UPLOADED_MEBIBYTES};
 use crate::s3::{BucketClient, PART_BYTES};
 use crate::test_server::{Answer, Fault, answer, object, range, refusal, serve};
 

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
@@ -39,7 +39,7 @@ use crate::error::Failure;
 use crate::extract::{Path, Query};
 use crate::intake::{Intake, temporary_file_error};
 use crate::limits::{Charge, Disk, allowance};
-use crate::media_type::{media_type, unsupported};
+use crate::media_type::{answer_format, labels_format};
 
 /// The greatest size of a body with labels, in bytes.
 const MAX_LABEL_BYTES: usize = 256 << 20;
@@ -251,39 +251,6 @@ async fn file_body(path: &FilePath, held: Held) -> io::Result<(u64, Body)> {
         io::Result::Ok(piece.map(|piece: Bytes| (piece, (file, held))))
     });
     Ok((length, Body::from_stream(pieces)))
-}
-
-/// Returns the format of the labels, which the request must name.
-fn labels_format(headers: &HeaderMap) -> Result<Format, Failure> {
-    let media_type = media_type(headers);
-    format(&media_type).ok_or_else(|| unsupported(&media_type, &known_formats()))
-}
-
-/// Returns the format in which rows are answered: the one that the request names, or else an Arrow
-/// stream.
-pub(crate) fn answer_format(headers: &HeaderMap) -> Result<Format, Failure> {
-    let Some(value) = headers.get(ACCEPT) else {
-        return Ok(Format::ALL[0]);
-    };
-    let wanted = value.to_str().unwrap_or_default();
-    let media_type = wanted.split([';', ',']).next().unwrap_or_default().trim();
-    if media_type == "*/*" {
-        return Ok(Format::ALL[0]);
-    }
-    format(media_type).ok_or_else(|| {
-        let known = known_formats();
-        let message = format!("accept `{wanted}`; labels and training sets are {known}");
-        Failure::unsupported(message)
-    })
-}
-
-fn format(media_type: &str) -> Option<Format> {
-    let mut formats = Format::ALL.into_iter();
-    formats.find(|format| format.media_type() == media_type)
-}
-
-fn known_formats() -> String {
-    Format::ALL.map(Format::media_type).join(", ")
 }
 
 #[cfg(test)]
