@@ -344,9 +344,9 @@ impl Dynamo {
         changes
     }
 
-    /// Applies the changes that a commit makes to the item of an entity of a group. Returns the index
-    /// of the event of each row that was older than the stored one, or `None` if another process has
-    /// finished the commit in the meantime.
+    /// Applies the changes that a commit makes to the item of an entity of a group. Returns the
+    /// index of the event of each row that was older than the stored one, or `None` if another
+    /// process has finished the commit in the meantime.
     async fn apply_to(
         &self,
         name: &CommitName,

@@ -138,8 +138,8 @@ impl Task {
     }
 }
 
-/// Runs what is due by the triggers of a pipeline. Without a pipeline, flushes the outbox, tells its
-/// age, and runs what is due by the triggers of all pipelines that are not `except`.
+/// Runs what is due by the triggers of a pipeline. Without a pipeline, flushes the outbox, tells
+/// its age, and runs what is due by the triggers of all pipelines. Those in `except` are skipped.
 async fn tick(
     platform: &Platform,
     pipeline: Option<String>,

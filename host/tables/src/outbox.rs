@@ -269,7 +269,8 @@ impl Tables {
         let folder = format!("events/{first:020}");
         let offline = &self.context.components().stores.offline;
         let mut writer = match offline.writer(&table.name, &folder).await {
-            // Tables that are rarely needed, such as late tables, are created with their first rows.
+            // Tables that are rarely needed, such as late tables, are created with their first
+            // rows.
             Err(e) if e.kind() == Kind::NotFound => {
                 offline
                     .ensure(&table.name, &table.schema().to_arrow())

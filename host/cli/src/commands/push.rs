@@ -145,8 +145,8 @@ impl Push {
         })
     }
 
-    /// Sends the events of lines to the server, or to the project itself. `place` is where the lines
-    /// are read.
+    /// Sends the events of lines to the server, or to the project itself. `place` is where the
+    /// lines are read.
     async fn send(&self, context: &Context, mut lines: Lines, place: &str) -> Result<Summary> {
         let mut summary = Summary::default();
         if let Some(server) = &self.server {

@@ -127,8 +127,8 @@ impl Pipelines {
         Ok(Divided::Run(run))
     }
 
-    /// Writes what each partition of a new run reads. All earlier runs of the pipeline are over, and
-    /// what they left is removed.
+    /// Writes what each partition of a new run reads. All earlier runs of the pipeline are over,
+    /// and what they left is removed.
     async fn write_inputs(
         &self,
         pipeline: &str,
