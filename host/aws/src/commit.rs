@@ -31,12 +31,12 @@ use wafer_store::{
 
 use crate::Dynamo;
 use crate::bulk::{in_bulk, is_bulk};
-use crate::item::{Mark, Stored, too_large, value_bytes, version_bytes, version_of};
+use crate::item::{Mark, StoredItem, too_large, value_bytes, version_bytes, version_of};
 use crate::layout::place;
 use crate::objects::Deadline;
 use crate::outbox::{Commit, CommitName, MAX_ROWS, Record, minute, put_record, records};
 use crate::table::{
-    Condition, Item, Key, MAX_VALUE, Written, bytes, bytes_of, number, run_concurrently, text,
+    Condition, Item, Key, MAX_VALUE, WriteOutcome, bytes, bytes_of, number, run_concurrently, text,
     text_of, write_units,
 };
 
@@ -268,8 +268,8 @@ impl Dynamo {
             values: vec![(":now", number(now.as_micros()))],
         };
         match self.table.put(&item, Some(&condition)).await? {
-            Written::Done { .. } => Ok(Some(name.clone())),
-            Written::ConditionFailed { stored, .. } => {
+            WriteOutcome::Done { .. } => Ok(Some(name.clone())),
+            WriteOutcome::ConditionFailed { stored, .. } => {
                 let owner = stored.as_ref().and_then(|stored| text_of(stored, "c"));
                 let owner = owner.and_then(CommitName::parse);
                 owner
@@ -402,7 +402,7 @@ impl Dynamo {
             return self.replace_row(key, changes, &rows, now).await;
         }
         let older = self
-            .modify(key, &mut |stored: &mut Stored| {
+            .modify(key, &mut |stored: &mut StoredItem| {
                 if stored.has(mark) {
                     return Ok(None);
                 }
@@ -463,8 +463,8 @@ impl Dynamo {
         let written = self.table.update(key, update, &condition, &values).await?;
         let stored_version = |item: &Item| version_of(bytes_of(item, "ver")?);
         let mut latest = match &written {
-            Written::Done { before } => before.as_ref().and_then(stored_version),
-            Written::ConditionFailed { stored, attempts } => {
+            WriteOutcome::Done { before } => before.as_ref().and_then(stored_version),
+            WriteOutcome::ConditionFailed { stored, attempts } => {
                 let stored = stored.as_ref();
                 let has_more =
                     |stored: &Item| ["parts", "due"].iter().any(|n| stored.contains_key(*n));
@@ -496,7 +496,7 @@ impl Dynamo {
         now: Timestamp,
     ) -> Result<Vec<usize>> {
         let older = self
-            .modify(key, &mut |stored: &mut Stored| {
+            .modify(key, &mut |stored: &mut StoredItem| {
                 stored.take_due(now)?;
                 let mut older = Vec::new();
                 for (change, ttl, event) in &changes.list {
@@ -517,7 +517,7 @@ impl Dynamo {
     pub(crate) async fn modify<T: Send>(
         &self,
         key: &Key,
-        change: &mut (dyn FnMut(&mut Stored) -> Result<Option<T>> + Send),
+        change: &mut (dyn FnMut(&mut StoredItem) -> Result<Option<T>> + Send),
     ) -> Result<Option<T>> {
         let mut backoff = self.table.write_backoff();
         loop {
@@ -531,8 +531,8 @@ impl Dynamo {
             let condition = Condition::version(stored.version);
             let written = self.table.put(&item, Some(&condition)).await?;
             let is_ours = match &written {
-                Written::Done { .. } => true,
-                Written::ConditionFailed { stored, attempts } => {
+                WriteOutcome::Done { .. } => true,
+                WriteOutcome::ConditionFailed { stored, attempts } => {
                     *attempts > 1 && stored.as_ref() == Some(&item)
                 }
             };
@@ -554,20 +554,20 @@ impl Dynamo {
     }
 
     /// Reads an item with its parts.
-    async fn stored(&self, key: &Key) -> Result<Stored> {
+    async fn stored(&self, key: &Key) -> Result<StoredItem> {
         let damaged = || self.table.corrupt("an entity's row that cannot be read");
         let mut backoff = self.table.read_backoff();
         loop {
             let Some(item) = self.table.get(key).await? else {
-                return Ok(Stored::default());
+                return Ok(StoredItem::default());
             };
-            let stored = Stored::read(&item, None).ok_or_else(damaged)?;
+            let stored = StoredItem::read(&item, None).ok_or_else(damaged)?;
             let Some(parts) = &stored.parts else {
                 return Ok(stored);
             };
             let found = self.table.get_many(&parts.keys()).await?;
             if let Some(payload) = self.payload(parts, &found) {
-                return Stored::read(&item, Some(&payload)).ok_or_else(damaged);
+                return StoredItem::read(&item, Some(&payload)).ok_or_else(damaged);
             }
             if self.is_expired(&stored) {
                 return Ok(stored);
@@ -582,7 +582,7 @@ impl Dynamo {
 
     /// Returns whether an item has expired, so that DynamoDB may already have deleted some of its
     /// parts.
-    pub(crate) fn is_expired(&self, stored: &Stored) -> bool {
+    pub(crate) fn is_expired(&self, stored: &StoredItem) -> bool {
         let now = self.machine_clock.now().as_micros().div_euclid(1_000_000);
         stored.ttl.is_some_and(|ttl| ttl <= now)
     }
@@ -592,7 +592,7 @@ impl Dynamo {
     pub(crate) async fn put_parts(
         &self,
         key: &Key,
-        stored: &Stored,
+        stored: &StoredItem,
     ) -> Result<Option<crate::item::Parts>> {
         let size = stored.size();
         if size <= MAX_VALUE {

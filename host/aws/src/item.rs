@@ -43,7 +43,7 @@ const ALONE: u32 = 1 << 31;
 
 /// A decoded item of the online store.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Stored {
+pub(crate) struct StoredItem {
     /// Version of the item; `None` if the item does not exist.
     pub(crate) version: Option<u64>,
     pub(crate) row: Option<OnlineRow>,
@@ -117,7 +117,7 @@ pub(crate) fn value_bytes(row: &OnlineRow) -> Vec<u8> {
     [&row.fingerprint.to_le_bytes()[..], &row.values].concat()
 }
 
-impl Stored {
+impl StoredItem {
     /// Decodes an item. If the item is in parts, `payload` is their content; without it, the
     /// row and the early rows are left empty. Returns `None` if the item is damaged.
     pub(crate) fn read(item: &Item, payload: Option<&[u8]>) -> Option<Self> {
@@ -358,9 +358,9 @@ mod tests {
 
     #[test]
     fn items_round_trip() {
-        let mut stored = Stored {
+        let mut stored = StoredItem {
             row: Some(row(-3, b"now")),
-            ..Stored::default()
+            ..StoredItem::default()
         };
         stored.add_early(at(9), row(9, b"later"), None);
         let mark = |writer, number, minute| Mark {
@@ -376,10 +376,10 @@ mod tests {
         let key = Key::new("o/g/0/00", b"k");
         let item = stored.write(&key, None);
         stored.version = Some(1);
-        assert_eq!(Stored::read(&item, None), Some(stored.clone()));
+        assert_eq!(StoredItem::read(&item, None), Some(stored.clone()));
         let parts = Parts::new(5, 2);
         let item = stored.write(&key, Some(&parts));
-        let read = Stored::read(&item, Some(&stored.payload())).unwrap();
+        let read = StoredItem::read(&item, Some(&stored.payload())).unwrap();
         assert_eq!(
             (&read.row, &read.due, &read.parts),
             (&stored.row, &stored.due, &Some(parts))
@@ -392,7 +392,7 @@ mod tests {
         // A damaged item is not decoded.
         let mut damaged = item;
         damaged.insert("by".to_owned(), bytes(&[1, 2, 3]));
-        assert_eq!(Stored::read(&damaged, None), None);
+        assert_eq!(StoredItem::read(&damaged, None), None);
     }
 
     #[test]
@@ -403,7 +403,7 @@ mod tests {
             minute,
             alone: false,
         };
-        let mut stored = Stored::default();
+        let mut stored = StoredItem::default();
         stored.mark(mark(1, 100), 90);
         stored.mark(mark(2, 110), 115);
         assert!(stored.has(mark(1, 0)), "not long enough ago");
@@ -437,7 +437,7 @@ mod tests {
 
     #[test]
     fn item_ttl_is_that_of_its_longest_lived_row() {
-        let mut stored = Stored::default();
+        let mut stored = StoredItem::default();
         stored.add(&row(1, b"a"), Some(10)).unwrap();
         assert_eq!(stored.ttl, Some(10));
         stored.add(&row(2, b"b"), Some(5)).unwrap();
@@ -450,12 +450,12 @@ mod tests {
 
     #[test]
     fn due_early_rows_are_applied() {
-        let mut stored = Stored::default();
+        let mut stored = StoredItem::default();
         stored.add(&row(1, b"a"), None).unwrap();
         stored.add_early(at(20), row(20, b"z"), None);
         stored.add_early(at(10), row(10, b"m"), None);
         let values =
-            |stored: &Stored, now| stored.clone().into_row_at(at(now)).unwrap().unwrap().values;
+            |stored: &StoredItem, now| stored.clone().into_row_at(at(now)).unwrap().unwrap().values;
         assert_eq!(values(&stored, 9), "a");
         assert_eq!(values(&stored, 10), "m");
         assert_eq!(values(&stored, 20), "z");

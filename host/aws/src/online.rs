@@ -10,14 +10,14 @@ use tokio::time::Instant;
 use wafer_core::Timestamp;
 use wafer_store::{
     Consumed, CountRead, EarlyWrite, Error, EventCommit, EventOutcome, GroupContent, Kind, Metered,
-    OnlineKey, OnlineRow, OnlineStore, OnlineWrite, OutboxEntry, PutCounts, Result, Upkeep,
-    Waiting,
+    OnlineKey, OnlineRow, OnlineStore, OnlineWrite, OutboxContents, OutboxEntry, PutCounts, Result,
+    Upkeep,
 };
 
 use crate::Dynamo;
 use crate::bulk::in_bulk;
 use crate::commit::{by_entity, is_permanent};
-use crate::item::{Mark, Parts, Stored};
+use crate::item::{Mark, Parts, StoredItem};
 use crate::layout::{BUCKETS, Epochs, TableEpochs, missing_layout, partition, place};
 use crate::outbox::{CommitName, minute, records};
 use crate::table::{
@@ -50,10 +50,10 @@ impl Dynamo {
     ) -> Result<Option<Vec<Option<OnlineRow>>>> {
         let damaged = || self.table.corrupt("an entity's row that cannot be read");
         let read = |place| match found.get(place) {
-            Some(item) => Stored::read(item, None).ok_or_else(damaged).map(Some),
+            Some(item) => StoredItem::read(item, None).ok_or_else(damaged).map(Some),
             None => Ok(None),
         };
-        let mut all: Vec<Option<Stored>> = places.iter().map(read).collect::<Result<_>>()?;
+        let mut all: Vec<Option<StoredItem>> = places.iter().map(read).collect::<Result<_>>()?;
         let parts = all.iter().flatten().flat_map(|stored| &stored.parts);
         let mut parts: Vec<Key> = parts.flat_map(Parts::keys).collect();
         if !parts.is_empty() {
@@ -66,7 +66,7 @@ impl Dynamo {
                 };
                 *stored = match self.payload(parts, &pieces) {
                     Some(payload) => {
-                        let whole = Stored::read(&found[place], Some(&payload));
+                        let whole = StoredItem::read(&found[place], Some(&payload));
                         Some(whole.ok_or_else(damaged)?)
                     }
                     None if stored.as_ref().is_some_and(|s| self.is_expired(s)) => None,
@@ -205,7 +205,7 @@ impl Dynamo {
     async fn load(&self, epoch: u64, content: &GroupContent) -> Result<()> {
         let now = content.now;
         let present = self.machine_clock.now().as_micros().div_euclid(1_000_000);
-        let mut entities: BTreeMap<OnlineKey, Stored> = BTreeMap::new();
+        let mut entities: BTreeMap<OnlineKey, StoredItem> = BTreeMap::new();
         for OnlineWrite {
             key,
             row,
@@ -295,7 +295,7 @@ impl Dynamo {
             let bucket = wafer_core::Digest::of(entity).as_bytes()[0] % BUCKETS;
             let place = Key::new(partition(group, epoch, bucket), entity);
             let deleted = deleted.ok_or_else(damaged)?;
-            self.modify(&place, &mut |stored: &mut Stored| {
+            self.modify(&place, &mut |stored: &mut StoredItem| {
                 stored.add_tombstone(deleted);
                 Ok(Some(()))
             })
@@ -514,7 +514,7 @@ impl OnlineStore for Dynamo {
             self.table.put(&item, Some(&condition)).await?;
             let epochs = layout.epochs(&key.group);
             for epoch in epochs.written() {
-                self.modify(&place(&key, epoch), &mut |stored: &mut Stored| {
+                self.modify(&place(&key, epoch), &mut |stored: &mut StoredItem| {
                     stored.delete_up_to(deleted);
                     Ok(Some(()))
                 })
@@ -560,9 +560,9 @@ impl wafer_store::Outbox for Dynamo {
         self.outbox.oldest(self.listed_from()).await
     }
 
-    async fn waiting(&self) -> Result<Waiting> {
+    async fn waiting(&self) -> Result<OutboxContents> {
         let (unfinished, left_out) = self.number_commits().await?;
-        Ok(Waiting {
+        Ok(OutboxContents {
             tables: self.outbox.waiting(&self.table).await?,
             unfinished,
             left_out,

@@ -24,7 +24,7 @@ use wafer_store::{Error, EventCommit, Kind, OutboxEntry, OutboxRow, Result};
 use crate::item::Mark;
 use crate::objects::Deadline;
 use crate::table::{
-    Condition, Key, Table, Written, bytes, bytes_of, number, number_of, run_concurrently,
+    Condition, Key, Table, WriteOutcome, bytes, bytes_of, number, number_of, run_concurrently,
 };
 
 /// Folder of the commit objects.
@@ -616,11 +616,11 @@ async fn change_journal(
         item.insert("n".to_owned(), number(version.unwrap_or(0) + 1));
         item.insert("d".to_owned(), bytes(&data));
         match table.put(&item, Some(&Condition::version(version))).await? {
-            Written::Done { .. } => return Ok(journal),
-            Written::ConditionFailed { stored, .. } if stored.as_ref() == Some(&item) => {
+            WriteOutcome::Done { .. } => return Ok(journal),
+            WriteOutcome::ConditionFailed { stored, .. } if stored.as_ref() == Some(&item) => {
                 return Ok(journal);
             }
-            Written::ConditionFailed { .. } => {}
+            WriteOutcome::ConditionFailed { .. } => {}
         }
         if !backoff.wait().await {
             let message = "the journal of the outbox is changed by others all the time; try again";

@@ -42,7 +42,7 @@ pub struct Record {
     #[serde(rename = "eventID")]
     event_id: Option<String>,
     // Fields of S3.
-    s3: Option<Stored>,
+    s3: Option<WrittenObject>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -69,7 +69,7 @@ struct Change {
 
 /// An object that was written to S3.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Stored {
+pub struct WrittenObject {
     bucket: Bucket,
     object: Object,
 }
@@ -84,7 +84,7 @@ struct Object {
     key: String,
 }
 
-impl Stored {
+impl WrittenObject {
     /// Returns the name of the bucket.
     pub fn bucket(&self) -> &str {
         &self.bucket.name
@@ -135,7 +135,7 @@ impl Record {
     /// Returns the objects of a notification of S3, which comes directly or through a queue. The
     /// list is empty for the test event that S3 sends when a notification is set up. Returns `None`
     /// for any other record.
-    pub fn notification(&self) -> Option<Vec<Stored>> {
+    pub fn notification(&self) -> Option<Vec<WrittenObject>> {
         if let Some(stored) = &self.s3 {
             return Some(vec![stored.clone()]);
         }
@@ -148,7 +148,7 @@ impl Record {
             return Some(Vec::new());
         }
         let batch: Batch = serde_json::from_value(json).ok()?;
-        let stored: Option<Vec<Stored>> = batch.records.into_iter().map(|r| r.s3).collect();
+        let stored: Option<Vec<WrittenObject>> = batch.records.into_iter().map(|r| r.s3).collect();
         stored.filter(|stored| !stored.is_empty())
     }
 

@@ -174,7 +174,7 @@ fn named<'a>(
 
 /// The outcome of a conditional write.
 #[derive(Debug)]
-pub(crate) enum Written {
+pub(crate) enum WriteOutcome {
     /// The item was written. `before` is the previous item, if the call returns it.
     Done { before: Option<Item> },
     /// The condition did not hold for the `stored` item. If `attempts` is more than one, the
@@ -369,7 +369,11 @@ impl Table {
     }
 
     /// Writes an item if a condition holds.
-    pub(crate) async fn put(&self, item: &Item, condition: Option<&Condition>) -> Result<Written> {
+    pub(crate) async fn put(
+        &self,
+        item: &Item,
+        condition: Option<&Condition>,
+    ) -> Result<WriteOutcome> {
         let units = write_units(size_of_values(item.values()));
         self.pacer.wait(units).await;
         let operation = self.operation("dynamodb:PutItem");
@@ -390,10 +394,10 @@ impl Table {
         match call(operation, &mut backoff, attempt).await {
             Ok(answer) => {
                 self.used("PutItem", answer.consumed_capacity.as_ref());
-                Ok(Written::Done { before: None })
+                Ok(WriteOutcome::Done { before: None })
             }
             Err(Failure::Refused(PutItemError::ConditionalCheckFailedException(held))) => {
-                Ok(Written::ConditionFailed {
+                Ok(WriteOutcome::ConditionFailed {
                     stored: held.item,
                     attempts: backoff.attempts(),
                 })
@@ -410,7 +414,7 @@ impl Table {
         update: &str,
         condition: &Condition,
         values: &[(&'static str, AttributeValue)],
-    ) -> Result<Written> {
+    ) -> Result<WriteOutcome> {
         let units = write_units(size_of_values(values.iter().map(|(_, value)| value)));
         self.pacer.wait(units).await;
         let operation = self.operation("dynamodb:UpdateItem");
@@ -433,12 +437,12 @@ impl Table {
         match call(operation, &mut backoff, attempt).await {
             Ok(answer) => {
                 self.used("UpdateItem", answer.consumed_capacity.as_ref());
-                Ok(Written::Done {
+                Ok(WriteOutcome::Done {
                     before: answer.attributes,
                 })
             }
             Err(Failure::Refused(UpdateItemError::ConditionalCheckFailedException(held))) => {
-                Ok(Written::ConditionFailed {
+                Ok(WriteOutcome::ConditionFailed {
                     stored: held.item,
                     attempts: backoff.attempts(),
                 })
@@ -448,7 +452,11 @@ impl Table {
     }
 
     /// Deletes an item if a condition holds.
-    pub(crate) async fn delete(&self, key: &Key, condition: Option<&Condition>) -> Result<Written> {
+    pub(crate) async fn delete(
+        &self,
+        key: &Key,
+        condition: Option<&Condition>,
+    ) -> Result<WriteOutcome> {
         self.pacer.wait(write_units(0)).await;
         let operation = self.operation("dynamodb:DeleteItem");
         let mut backoff = self.write_backoff();
@@ -468,10 +476,10 @@ impl Table {
         match call(operation, &mut backoff, attempt).await {
             Ok(answer) => {
                 self.used("DeleteItem", answer.consumed_capacity.as_ref());
-                Ok(Written::Done { before: None })
+                Ok(WriteOutcome::Done { before: None })
             }
             Err(Failure::Refused(DeleteItemError::ConditionalCheckFailedException(held))) => {
-                Ok(Written::ConditionFailed {
+                Ok(WriteOutcome::ConditionFailed {
                     stored: held.item,
                     attempts: backoff.attempts(),
                 })

@@ -194,7 +194,7 @@ async fn deployment_is_found_as_the_modules_make_it() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_deployment_is_said_by_name() {
+async fn faults_of_a_deployment_are_reported_by_name() {
     if !has("AWS_ENDPOINT_URL_S3") {
         return;
     }

@@ -18,7 +18,7 @@ use wafer_core::{Clock, SettableClock, SystemClock, Timestamp};
 use wafer_platform::{Components, DecodeBatch, Platform};
 use wafer_runtime::{Compiler, Guests, Runtime, RuntimeConfig};
 #[cfg(not(feature = "aws"))]
-use wafer_store::LeftOut;
+use wafer_store::MissingBackend;
 use wafer_store::{Backends, Embedded, RemoteFiles, StoreLocation};
 
 /// The queue length of each executor of guest code: how many requests, and how many pushes of
@@ -146,8 +146,8 @@ fn aws(machine_clock: &Arc<dyn Clock>) -> Result<wafer_aws::Aws> {
     clippy::unnecessary_wraps,
     reason = "it has the signature that it has with the feature `aws`"
 )]
-fn aws(_machine_clock: &Arc<dyn Clock>) -> Result<LeftOut> {
-    Ok(LeftOut {
+fn aws(_machine_clock: &Arc<dyn Clock>) -> Result<MissingBackend> {
+    Ok(MissingBackend {
         online_form: "dynamodb://TABLE",
         objects_form: "s3://BUCKET/FOLDER",
         hint: WITHOUT_AWS.to_owned(),

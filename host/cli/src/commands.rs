@@ -169,20 +169,25 @@ fn interval(from: Option<Timestamp>, to: Option<Timestamp>) -> Result<Interval> 
     Ok(interval)
 }
 
-/// Whether a command may write over the labels of models.
+/// Whether a command may write over the files of the labels of models.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Labels {
+enum LabelFiles {
     /// The command makes labels.
-    Replaced,
+    Writable,
     /// The labels stay.
-    Kept,
+    Protected,
 }
 
 /// Checks that a file to write is not one that the project reads or keeps its data in.
 ///
 /// # Errors
 /// Returns an error that says what the file is if it is one of these.
-fn check_output(project: &Project, platform: &Platform, out: &Path, labels: Labels) -> Result<()> {
+fn check_output(
+    project: &Project,
+    platform: &Platform,
+    out: &Path,
+    labels: LabelFiles,
+) -> Result<()> {
     let store = &project.store;
     let protected = ProtectedFiles {
         // With stores elsewhere, the folder holds nothing but copies.
@@ -211,7 +216,7 @@ fn read_sources(project: &Project, platform: &Platform) -> Vec<(String, SourceDe
 }
 
 /// Returns the files that a project names beside those of its sources, and what each is.
-fn project_files(project: &Project, labels: Labels) -> Vec<(PathBuf, String)> {
+fn project_files(project: &Project, labels: LabelFiles) -> Vec<(PathBuf, String)> {
     let mut files = vec![(
         project.folder.join("wafer.toml"),
         "the project file".to_owned(),
@@ -229,7 +234,7 @@ fn project_files(project: &Project, labels: Labels) -> Vec<(PathBuf, String)> {
     }
     for (name, model) in &project.models {
         if let Some(file) = model.training.labels.as_ref()
-            && labels == Labels::Kept
+            && labels == LabelFiles::Protected
         {
             let what = format!("the file of the labels of model `{name}`");
             files.push((project.folder.join(file), what));

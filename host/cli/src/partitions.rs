@@ -119,9 +119,10 @@ fn work_through(
 }
 
 /// The partitions that wait to be worked on.
-struct Queue(Mutex<Waiting>);
+struct Queue(Mutex<QueueState>);
 
-struct Waiting {
+/// What is left of a run.
+struct QueueState {
     /// Each partition with the number of its next attempt, from 1.
     partitions: VecDeque<(usize, u32)>,
     /// The first error that stopped the run.
@@ -130,13 +131,13 @@ struct Waiting {
 
 impl Queue {
     fn new(partitions: usize) -> Self {
-        Self(Mutex::new(Waiting {
+        Self(Mutex::new(QueueState {
             partitions: (0..partitions).map(|partition| (partition, 1)).collect(),
             error: None,
         }))
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+    fn waiting(&self) -> MutexGuard<'_, QueueState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

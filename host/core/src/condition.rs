@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_condition_is_refused_with_the_reason() {
+    fn conditions_that_cannot_be_parsed_are_refused_with_the_reason() {
         for (condition, data_type, wanted) in [
             ("", "int64", "is not a condition"),
             ("v", "int64", "is not a condition"),

@@ -29,7 +29,7 @@ use serde_json::{Value as Json, json};
 use tower_service::Service as _;
 use url::Url;
 use wafer_aws::EventSources;
-use wafer_aws::records::{Batch, Record, Stored};
+use wafer_aws::records::{Batch, Record, WrittenObject};
 use wafer_platform::{Background, Delivery, IncomingEvent, Moment, Platform};
 use wafer_server::{Hosts, ServerLimits, ServerOptions, router};
 
@@ -266,7 +266,7 @@ impl Handler {
 
     /// Returns the name of the commit whose object was written to the outbox, or `None` for any
     /// other object.
-    fn commit_name(&self, stored: &Stored) -> Option<String> {
+    fn commit_name(&self, stored: &WrittenObject) -> Option<String> {
         let folder = format!("{}/outbox/", self.objects.path().trim_matches('/'));
         let key = stored.key();
         let name = key.strip_prefix(folder.trim_start_matches('/'))?;

@@ -85,7 +85,7 @@ struct State {
 
 impl Pool {
     /// Begins a piece of work if a thread is free, and has it wait if not.
-    fn enter(self: &Arc<Self>, piece: Piece) -> Result<Option<Waiting>, Busy> {
+    fn enter(self: &Arc<Self>, piece: Piece) -> Result<Option<QueuePlace>, Busy> {
         let mut state = self.state();
         if state.running < self.threads {
             state.running += 1;
@@ -101,7 +101,7 @@ impl Pool {
         state.next += 1;
         state.waiting.push_back((number, piece));
         let pool = Arc::clone(self);
-        Ok(Some(Waiting { pool, number }))
+        Ok(Some(QueuePlace { pool, number }))
     }
 
     /// Runs a piece of work, and those that wait, one after the other.
@@ -132,12 +132,12 @@ impl fmt::Debug for Pool {
 }
 
 /// A place in the queue. When the future that waits is dropped, its work leaves the queue.
-struct Waiting {
+struct QueuePlace {
     pool: Arc<Pool>,
     number: u64,
 }
 
-impl Drop for Waiting {
+impl Drop for QueuePlace {
     fn drop(&mut self) {
         let mut state = self.pool.state();
         let found = state

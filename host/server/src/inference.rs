@@ -139,12 +139,12 @@ struct Request {
     id: Option<String>,
     parameters: Option<Map<String, Json>>,
     inputs: Vec<Tensor>,
-    outputs: Option<Vec<Wanted>>,
+    outputs: Option<Vec<RequestedOutput>>,
 }
 
 /// An output that the request names.
 #[derive(Deserialize)]
-struct Wanted {
+struct RequestedOutput {
     name: String,
     parameters: Option<Map<String, Json>>,
 }
@@ -327,7 +327,7 @@ struct WantedOutput {
 /// short request could ask for an answer of any size.
 fn wanted(
     parameters: Option<&Map<String, Json>>,
-    outputs: Option<&[Wanted]>,
+    outputs: Option<&[RequestedOutput]>,
     fields: &[Field],
 ) -> Result<Vec<WantedOutput>, Refusal> {
     let all_binary = flag(parameters, "binary_data_output").unwrap_or(false);
@@ -338,7 +338,7 @@ fn wanted(
         });
         return Ok(all.collect());
     };
-    let place = |wanted: &Wanted| -> Result<WantedOutput, Refusal> {
+    let place = |wanted: &RequestedOutput| -> Result<WantedOutput, Refusal> {
         let found = fields.iter().position(|field| field.name == wanted.name);
         let index = found.ok_or_else(|| unknown("output", &wanted.name, fields))?;
         let is_binary = flag(wanted.parameters.as_ref(), "binary_data");

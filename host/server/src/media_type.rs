@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_json_is_json() {
+    fn media_types_of_json_are_told_from_others() {
         for (value, wanted) in [
             ("application/json", true),
             ("Application/JSON; charset=utf-8", true),

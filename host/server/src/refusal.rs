@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_may_be_tried_again_says_when() {
+    fn refusals_that_may_be_retried_have_the_header_retry_after() {
         for (failure, status, again) in [
             (Failure::too_many("x"), 503, true),
             (Failure::busy("x"), 503, true),

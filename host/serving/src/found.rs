@@ -7,8 +7,8 @@ use wafer_catalog::MAX_FOUND_BYTES;
 use wafer_core::bytes_text;
 use wafer_store::{Error, Result};
 
-/// Is called with the bytes that the looked-up values of a request take, before they take them.
-type Taken = Arc<dyn Fn(u64) -> Result<()> + Send + Sync>;
+/// Charges the looked-up values of a request with the bytes that they take, before they take them.
+type Charge = Arc<dyn Fn(u64) -> Result<()> + Send + Sync>;
 
 /// The memory that the looked-up values of a request may take, or of a part of it: at most
 /// [`MAX_FOUND_BYTES`], and what is there for all requests.
@@ -16,23 +16,24 @@ type Taken = Arc<dyn Fn(u64) -> Result<()> + Send + Sync>;
 pub struct FoundMemory {
     /// What other parts of the request have taken.
     before: u64,
-    taken: Taken,
+    charge: Charge,
 }
 
 impl Default for FoundMemory {
     /// Returns the memory of a request that is bounded by itself alone.
     fn default() -> Self {
-        Self::told(|_| Ok(()))
+        Self::charged_by(|_| Ok(()))
     }
 }
 
 impl FoundMemory {
-    /// Returns the memory of a request that shares it with others: `taken` is told how many bytes
-    /// the looked-up values take, each time before they take more or after they take less.
-    pub fn told(taken: impl Fn(u64) -> Result<()> + Send + Sync + 'static) -> Self {
+    /// Returns the memory of a request that shares it with others: `charge` is called with the
+    /// bytes that the looked-up values take, each time before they take more or after they take
+    /// less.
+    pub fn charged_by(charge: impl Fn(u64) -> Result<()> + Send + Sync + 'static) -> Self {
         Self {
             before: 0,
-            taken: Arc::new(taken),
+            charge: Arc::new(charge),
         }
     }
 
@@ -40,7 +41,7 @@ impl FoundMemory {
     pub fn after(&self, bytes: u64) -> Self {
         Self {
             before: self.before.saturating_add(bytes),
-            taken: Arc::clone(&self.taken),
+            charge: Arc::clone(&self.charge),
         }
     }
 
@@ -48,7 +49,7 @@ impl FoundMemory {
     ///
     /// # Errors
     /// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid) for more than the request may take;
-    /// the message says that `what` takes it. Returns the error of the function that is told of it.
+    /// the message says that `what` takes it. Returns the error of the function that charges it.
     pub(crate) fn take(&self, bytes: u64, what: impl fmt::Display) -> Result<()> {
         let all = self.before.saturating_add(bytes);
         if all > MAX_FOUND_BYTES {
@@ -58,16 +59,16 @@ impl FoundMemory {
                 bytes_text(MAX_FOUND_BYTES)
             )));
         }
-        (self.taken)(all)
+        (self.charge)(all)
     }
 
     /// Takes so many bytes for this part of the request for a moment, some of them for copies that
     /// do not count among the values that it may look up.
     ///
     /// # Errors
-    /// Returns the error of the function that is told of it.
+    /// Returns the error of the function that charges it.
     fn take_with_copies(&self, bytes: u64) -> Result<()> {
-        (self.taken)(self.before.saturating_add(bytes))
+        (self.charge)(self.before.saturating_add(bytes))
     }
 }
 
@@ -143,10 +144,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_request_holds_is_told_and_bounded_over_all_its_parts() {
+    fn looked_up_values_of_all_parts_of_a_request_are_charged_and_bounded() {
         let told = Arc::new(Mutex::new(Vec::new()));
         let tell = Arc::clone(&told);
-        let memory = FoundMemory::told(move |bytes| {
+        let memory = FoundMemory::charged_by(move |bytes| {
             tell.lock().unwrap().push(bytes);
             match bytes > 1_000 {
                 true => Err(Error::new(Kind::Unavailable, "no memory")),

@@ -38,7 +38,7 @@ pub(crate) struct Lookup {
     group: GroupDef,
     table: String,
     /// How the online store holds the group.
-    stored: Stored,
+    form: OnlineForm,
     /// Positions of the join keys among the view's inputs.
     keys: Vec<usize>,
     /// Positions of the looked-up features in the group, and their names in the view.
@@ -47,7 +47,7 @@ pub(crate) struct Lookup {
 
 /// The form in which the online store holds the entities of a group.
 #[derive(Debug)]
-enum Stored {
+enum OnlineForm {
     /// The newest row. The fingerprint at index `n` is that of the schema with the group's first
     /// `n` columns.
     Row(Vec<u64>),
@@ -99,14 +99,14 @@ impl ServedView {
             let all = group.features();
             let feature = |index: &usize| (*index, feature_name(&lookup.alias, &all[*index].name));
             let prefix = |length| fingerprint(&group.columns[..length]);
-            let stored = match group.layout() {
-                Some(layout) => Stored::Item(layout),
-                None => Stored::Row((0..=group.columns.len()).map(prefix).collect()),
+            let form = match group.layout() {
+                Some(layout) => OnlineForm::Item(layout),
+                None => OnlineForm::Row((0..=group.columns.len()).map(prefix).collect()),
             };
             Lookup {
                 alias: lookup.alias.clone(),
                 table: group.table(),
-                stored,
+                form,
                 keys: lookup.keys.iter().map(position).collect(),
                 features: lookup.features.iter().map(feature).collect(),
                 group,
@@ -287,8 +287,8 @@ impl Lookup {
             let message = format!("a stored row of `{}` cannot be read", self.table);
             Error::caused(Kind::Corrupt, message, e)
         };
-        match &self.stored {
-            Stored::Row(fingerprints) => {
+        match &self.form {
+            OnlineForm::Row(fingerprints) => {
                 let count = packed_columns(&row.values).map_err(damaged)?;
                 // A row with more columns than are known here was written by newer definitions.
                 // Within a version of a group, columns are only added at the end, so the known
@@ -301,7 +301,7 @@ impl Lookup {
                 }
                 decode_leading(&row.values, builders).map_err(damaged)
             }
-            Stored::Item(layout) => {
+            OnlineForm::Item(layout) => {
                 let answers = aggregate::read(layout, &row.values, now).map_err(damaged)?;
                 for (answer, builder) in answers.iter().zip(builders) {
                     builder.append_aggregate(answer);
@@ -361,7 +361,7 @@ fn add_lookup(
         }
         // Its values are in the columns now, and only its version is read from here on.
         let stored = row.as_mut().map(|row| std::mem::take(&mut row.values));
-        if let Stored::Item(_) = &lookup.stored {
+        if let OnlineForm::Item(_) = &lookup.form {
             let item = stored.as_ref().filter(|_| status == Status::Present);
             identities.push(item.map(|item| ItemIdentity::of(item)));
         }

@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_lookup_found_is_told_for_each_row_of_the_request() {
+    fn lookups_report_status_time_and_identity_for_each_row() {
         let found = found();
         let present = Some(version(10).identity());
         for (row, status, event, identity) in [

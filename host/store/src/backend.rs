@@ -135,7 +135,7 @@ fn folder(url: &Url) -> Result<PathBuf> {
 /// A backend that was left out when the program was compiled. It answers every attempt to open a
 /// store with what to do.
 #[derive(Clone, Debug)]
-pub struct LeftOut {
+pub struct MissingBackend {
     /// The form of the URL in `store.online`.
     pub online_form: &'static str,
     /// The form of the URL in `store.objects`.
@@ -145,7 +145,7 @@ pub struct LeftOut {
 }
 
 #[async_trait]
-impl Backend for LeftOut {
+impl Backend for MissingBackend {
     fn online_form(&self) -> &'static str {
         self.online_form
     }
@@ -181,12 +181,12 @@ mod tests {
     }
 
     fn backends() -> Backends {
-        let left_out = LeftOut {
+        let missing = MissingBackend {
             online_form: "dynamodb://TABLE",
             objects_form: "s3://BUCKET/FOLDER",
             hint: "enable the feature `aws`".to_owned(),
         };
-        Backends::default().with(left_out).with(Embedded)
+        Backends::default().with(missing).with(Embedded)
     }
 
     #[tokio::test]

@@ -14,8 +14,8 @@ use wafer_core::aggregate::is_item;
 use crate::online::combine;
 use crate::{
     CountRead, EarlyWrite, Error, EventCommit, EventOutcome, Expect, GroupContent, Kind,
-    MetadataStore, Metered, OnlineKey, OnlineRow, OnlineStore, OnlineWrite, Outbox, OutboxEntry,
-    OutboxRow, PutCounts, Result, Upkeep, Versioned, Waiting,
+    MetadataStore, Metered, OnlineKey, OnlineRow, OnlineStore, OnlineWrite, Outbox, OutboxContents,
+    OutboxEntry, OutboxRow, PutCounts, Result, Upkeep, Versioned,
 };
 
 pub use self::overrides::{Overridden, Overrides};
@@ -237,14 +237,14 @@ impl Outbox for MemoryStore {
         Ok(rows.map(|row| row.created).min())
     }
 
-    async fn waiting(&self) -> Result<Waiting> {
+    async fn waiting(&self) -> Result<OutboxContents> {
         let content = self.content();
         let last = |(table, rows): (&String, &BTreeMap<u64, OutboxRow>)| {
             Some((table.clone(), *rows.keys().next_back()?))
         };
-        Ok(Waiting {
+        Ok(OutboxContents {
             tables: content.outbox.iter().filter_map(last).collect(),
-            ..Waiting::default()
+            ..OutboxContents::default()
         })
     }
 

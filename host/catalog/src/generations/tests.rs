@@ -373,7 +373,7 @@ async fn definitions_that_cannot_be_read_are_not_read_again_for_each_push() {
     let path = project.artifact_path(live);
     let whole = std::fs::read(&path).unwrap();
     std::fs::write(&path, "x").unwrap();
-    // The last look is recent enough.
+    // The last read is recent enough.
     assert_eq!(
         *context.lately_applied().await.unwrap().applied.live,
         view("a")
@@ -405,7 +405,7 @@ async fn definitions_that_cannot_be_read_are_not_read_again_for_each_push() {
 }
 
 #[tokio::test]
-async fn tasks_that_ask_at_the_same_time_make_one_look() {
+async fn tasks_that_ask_at_the_same_time_make_one_read() {
     let project = Project::new();
     project.make_live(1, &view("a")).await;
     let counting = Arc::new(Overridden(CountingStore {
@@ -504,7 +504,7 @@ async fn an_apply_mends_what_it_knows_and_leaves_the_rest() {
 }
 
 #[tokio::test]
-async fn pointers_that_are_none_are_errors_that_show_what_one_looks_like() {
+async fn invalid_pointers_are_errors_that_show_what_one_looks_like() {
     let project = Project::new();
     let digest = Digest::of(b"").to_string();
     for (live, wanted) in [
@@ -617,7 +617,7 @@ async fn a_pointer_that_names_nothing_after_an_apply_is_damaged() {
 
 /// Every version of Wafer writes a JSON object, so that nobody needs what is there instead.
 #[tokio::test]
-async fn a_pointer_that_is_no_json_object_is_damaged_and_an_apply_writes_another() {
+async fn a_pointer_that_is_not_a_json_object_is_damaged_and_an_apply_writes_another() {
     let project = Project::new();
     project.make_live(1, &view("a")).await;
     let parts = || project.components();
@@ -717,7 +717,7 @@ async fn definitions_of_earlier_versions_are_written_anew_by_an_apply_that_chang
 }
 
 #[tokio::test]
-async fn of_two_applies_one_fails_but_changes_of_endpoints_do_not_matter() {
+async fn one_of_two_concurrent_applies_fails_and_changes_of_endpoints_do_not_matter() {
     let project = Project::new();
     project.make_live(1, &view("a")).await;
     let based_on = project.read().await.unwrap();

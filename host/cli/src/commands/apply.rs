@@ -95,11 +95,11 @@ pub(crate) async fn columns_of_files(
     Ok(columns)
 }
 
-/// Says what an apply waits for, a line for each.
+/// Prints what an apply waits for, a line for each stage.
 #[derive(Debug)]
-pub(crate) struct Said;
+pub(crate) struct ApplyProgress;
 
-impl Progress for Said {
+impl Progress for ApplyProgress {
     fn read(&self, _rows: u64, _total: Option<u64>) {}
 
     fn stage(&self, stage: &str) {
@@ -214,7 +214,9 @@ impl Apply {
                 here.join(", ")
             ));
         }
-        let plan = platform.apply(wanted, go_live(self.now), &Said).await?;
+        let plan = platform
+            .apply(wanted, go_live(self.now), &ApplyProgress)
+            .await?;
         warn(&plan.warnings);
         context.format.print(&plan, || {
             let mut text = plan_text(&plan, "nothing changed");

@@ -221,7 +221,11 @@ impl Deploy {
         report.copied = copied.into_iter().map(String::from).collect();
         // Code and files must be in place before the definitions that name them are live.
         let go_live = apply::go_live(self.now);
-        report.plan = Some(platform.apply(wanted, go_live, &apply::Said).await?);
+        report.plan = Some(
+            platform
+                .apply(wanted, go_live, &apply::ApplyProgress)
+                .await?,
+        );
         let endpoints = platform.serving().endpoints().await?.into_iter();
         let logged = endpoints.filter(|(_, endpoint)| endpoint.routing.log > 0);
         let logged = logged.map(|(name, endpoint)| LoggedEndpoint::new(name, endpoint.routing.log));

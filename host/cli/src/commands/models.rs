@@ -18,7 +18,7 @@ use wafer_platform::{
 };
 use wafer_runtime::{Asset, MAX_ARTIFACT_BYTES};
 
-use super::{Context, Labels, check_output};
+use super::{Context, LabelFiles, check_output};
 use crate::app;
 use crate::output::{Bar, facts, path_text, say, table, thousands, write_file};
 
@@ -376,7 +376,7 @@ impl Models {
                 artifact,
                 out,
             } => {
-                check_output(&project, &platform, &out, Labels::Kept)?;
+                check_output(&project, &platform, &out, LabelFiles::Protected)?;
                 let path = platform.registry().artifact(&version, &artifact).await?;
                 let content = std::fs::File::open(&path)
                     .with_context(|| format!("cannot read {}", path.display()))?;

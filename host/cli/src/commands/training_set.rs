@@ -11,7 +11,7 @@ use wafer_platform::{
     column_types,
 };
 
-use super::{Context, Labels, NOTHING, check_output, until_interrupted};
+use super::{Context, LabelFiles, NOTHING, check_output, until_interrupted};
 use crate::app;
 use crate::output::{Bar, facts, path_text, say, table, thousands};
 
@@ -89,7 +89,7 @@ impl MakeTrainingSet {
     pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
         let project = context.project()?;
         let platform = app::open(&project, None).await?;
-        check_output(&project, &platform, &self.out, Labels::Kept)?;
+        check_output(&project, &platform, &self.out, LabelFiles::Protected)?;
         let bar = Arc::new(Bar::new(self.view.as_deref().unwrap_or("training set")));
         let progress = Arc::clone(&bar) as Arc<dyn Progress>;
         let training = platform.training();

@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 use wafer_core::{Duration, Timestamp, bytes_text};
 use wafer_platform::{ExportRequest, ExportTo};
 
-use super::{Context, Labels, NOTHING, check_output, until_interrupted};
+use super::{Context, LabelFiles, NOTHING, check_output, until_interrupted};
 use crate::app::{self, ClockOption};
 use crate::output::{RowFormat, path_text, standard_output, table, thousands};
 
@@ -99,7 +99,7 @@ impl Export {
         let platform = app::open_to_read(&project, None).await?;
         if !is_standard {
             // Labels are made by exports, again and again. Those that a source reads as well stay.
-            check_output(&project, &platform, &out, Labels::Replaced)?;
+            check_output(&project, &platform, &out, LabelFiles::Writable)?;
         }
         let request = ExportRequest {
             table: self.table.clone(),

@@ -17,9 +17,9 @@ struct Slot {
 }
 
 /// An aggregate, and the slot that answers it.
-struct Placed {
-    /// Position of the aggregate.
-    aggregate: usize,
+struct WindowAggregate {
+    /// Position among all aggregates.
+    position: usize,
     slot: usize,
     statistic: Statistic,
 }
@@ -30,7 +30,7 @@ struct Sliders {
     /// Index of the first event that is not before the window.
     low: usize,
     slots: Vec<Slot>,
-    placed: Vec<Placed>,
+    aggregates: Vec<WindowAggregate>,
 }
 
 impl Sliders {
@@ -45,8 +45,8 @@ impl Sliders {
             let group = &mut groups[group];
             let statistic = aggregate.statistic(types);
             let slot = group.slot(statistic.kind(), aggregate.column);
-            group.placed.push(Placed {
-                aggregate: index,
+            group.aggregates.push(WindowAggregate {
+                position: index,
                 slot,
                 statistic,
             });
@@ -59,7 +59,7 @@ impl Sliders {
             window,
             low: 0,
             slots: Vec::new(),
-            placed: Vec::new(),
+            aggregates: Vec::new(),
         }
     }
 
@@ -156,13 +156,13 @@ pub fn slide(
                 high,
                 time,
             };
-            for placed in &group.placed {
+            for aggregate in &group.aggregates {
                 let answer = if active == 0 || expired {
                     AggregateValue::Null
                 } else {
-                    group.slots[placed.slot].answer(placed.statistic, events, covered)
+                    group.slots[aggregate.slot].answer(aggregate.statistic, events, covered)
                 };
-                emit(position, placed.aggregate, answer);
+                emit(position, aggregate.position, answer);
             }
         }
         before = time;

@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_below_a_null_is_no_value() {
+    fn oversized_decimals_below_a_null_list_are_not_reported() {
         let mut lists = ListBuilder::new(
             Decimal128Builder::new().with_data_type(decimals().data_type().clone()),
         );

@@ -306,7 +306,7 @@ fn numbers_of_parsed_json_are_read_alike_or_refused() {
 }
 
 #[test]
-fn only_numbers_of_a_text_format_are_spelled_like_this() {
+fn special_spellings_of_numbers_are_read_in_text_formats_alone() {
     for (text, cells) in [
         (
             "NaN",

@@ -91,7 +91,7 @@ struct Place {
 }
 
 /// A feature that the request names.
-struct Wanted {
+struct RequestedFeature {
     /// The group or view that the feature is taken from.
     set: SetName,
     /// Name of the feature in its group or view.
@@ -182,13 +182,13 @@ pub(crate) async fn online_features(
 /// Looks up all groups and views that the wanted features are of, each once.
 async fn look_up(
     platform: &Platform,
-    wanted: &[Wanted],
+    wanted: &[RequestedFeature],
     entities: &Map<String, Json>,
     (count, memory): (usize, &FoundMemory),
 ) -> Result<BTreeMap<SetName, Set>, Failure> {
     let mut sets: BTreeMap<SetName, Set> = BTreeMap::new();
     let mut found = 0;
-    for Wanted { set, .. } in wanted {
+    for RequestedFeature { set, .. } in wanted {
         if !sets.contains_key(set) {
             let memory = memory.after(found);
             let looked_up = Set::look_up(platform, set, entities, (count, memory)).await?;
@@ -200,7 +200,10 @@ async fn look_up(
 }
 
 /// Returns the features that the request names, by themselves or by a feature service.
-fn wanted(platform: &Platform, request: &OnlineFeaturesRequest) -> Result<Vec<Wanted>, Failure> {
+fn wanted(
+    platform: &Platform,
+    request: &OnlineFeaturesRequest,
+) -> Result<Vec<RequestedFeature>, Failure> {
     let answered = |set: &str, feature: &str| match request.full_feature_names {
         true => format!("{set}__{feature}"),
         false => feature.to_owned(),
@@ -212,7 +215,7 @@ fn wanted(platform: &Platform, request: &OnlineFeaturesRequest) -> Result<Vec<Wa
             let features = features.map(|(field, alias)| {
                 let set = alias.unwrap_or(view);
                 let own = alias.and_then(|alias| field.name.strip_prefix(alias)?.strip_prefix('_'));
-                Wanted {
+                RequestedFeature {
                     answered: answered(set, own.unwrap_or(&field.name)),
                     set: SetName::View(view.clone()),
                     feature: field.name,
@@ -226,7 +229,7 @@ fn wanted(platform: &Platform, request: &OnlineFeaturesRequest) -> Result<Vec<Wa
         (None, features) => features
             .iter()
             .map(|feature| match feature.split_once(':') {
-                Some((set, feature)) => Ok(Wanted {
+                Some((set, feature)) => Ok(RequestedFeature {
                     set: SetName::Any(set.to_owned()),
                     feature: feature.to_owned(),
                     answered: answered(set, feature),
@@ -246,8 +249,8 @@ fn wanted(platform: &Platform, request: &OnlineFeaturesRequest) -> Result<Vec<Wa
 /// Checks that each feature has a name of its own in the answer, before any of them is looked up.
 /// Feast refuses such a request as well, with its `FeatureNameCollisionError`: its clients know the
 /// columns of an answer by their names.
-fn check_names(wanted: &[Wanted], are_full: bool) -> Result<(), Failure> {
-    let mut names: BTreeMap<&str, &Wanted> = BTreeMap::new();
+fn check_names(wanted: &[RequestedFeature], are_full: bool) -> Result<(), Failure> {
+    let mut names: BTreeMap<&str, &RequestedFeature> = BTreeMap::new();
     for feature in wanted {
         let Some(other) = names.insert(&feature.answered, feature) else {
             continue;
@@ -343,8 +346,8 @@ impl FeastVectors {
     }
 
     /// Adds a feature, whose name no other one has.
-    fn add_feature(&mut self, wanted: Wanted) -> Result<(), Failure> {
-        let Wanted {
+    fn add_feature(&mut self, wanted: RequestedFeature) -> Result<(), Failure> {
+        let RequestedFeature {
             set,
             feature,
             answered,
@@ -584,7 +587,7 @@ mod tests {
         ] {
             let named = features.iter().map(|feature| {
                 let (set, feature) = feature.split_once(':').unwrap();
-                Wanted {
+                RequestedFeature {
                     set: SetName::Any(set.to_owned()),
                     feature: feature.to_owned(),
                     answered: match are_full {
@@ -593,7 +596,7 @@ mod tests {
                     },
                 }
             });
-            let named: Vec<Wanted> = named.collect();
+            let named: Vec<RequestedFeature> = named.collect();
             let refused = check_names(&named, are_full)
                 .err()
                 .map(Failure::into_message);

@@ -112,12 +112,12 @@ impl Size {
 
 /// A queue of entries with their sizes and the times at which they are due.
 pub(crate) struct Queue<T> {
-    entries: VecDeque<Waiting<T>>,
+    entries: VecDeque<QueuedEntry<T>>,
     size: Size,
 }
 
 /// An entry of a queue.
-struct Waiting<T> {
+struct QueuedEntry<T> {
     entry: T,
     size: Size,
     due: Timestamp,
@@ -144,7 +144,7 @@ impl<T> Queue<T> {
             return Err(entry);
         }
         self.size = sum;
-        self.entries.push_back(Waiting { entry, size, due });
+        self.entries.push_back(QueuedEntry { entry, size, due });
         Ok(())
     }
 
@@ -167,7 +167,7 @@ impl<T> Queue<T> {
     pub(crate) fn take(&mut self, limit: usize) -> Vec<T> {
         let (mut taken, mut rows) = (Vec::new(), 0);
         while rows < limit
-            && let Some(Waiting { entry, size, .. }) = self.entries.pop_front()
+            && let Some(QueuedEntry { entry, size, .. }) = self.entries.pop_front()
         {
             rows += size.rows;
             self.size.rows -= size.rows;

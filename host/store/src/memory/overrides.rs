@@ -7,7 +7,7 @@ use bytes::Bytes;
 use wafer_core::Timestamp;
 
 use super::MemoryStore;
-use crate::{Expect, MetadataStore, Outbox, OutboxEntry, Result, Versioned, Waiting};
+use crate::{Expect, MetadataStore, Outbox, OutboxContents, OutboxEntry, Result, Versioned};
 
 /// The calls of a [`MemoryStore`] that a test can override. Each does what the store does, unless
 /// it is overridden. [`Overridden`] makes a store of it.
@@ -47,7 +47,7 @@ pub trait Overrides: fmt::Debug + Send + Sync + 'static {
     }
 
     /// [`Outbox::waiting`].
-    async fn waiting(&self) -> Result<Waiting> {
+    async fn waiting(&self) -> Result<OutboxContents> {
         self.store().waiting().await
     }
 
@@ -101,7 +101,7 @@ impl<T: Overrides> Outbox for Overridden<T> {
         self.0.waiting_since().await
     }
 
-    async fn waiting(&self) -> Result<Waiting> {
+    async fn waiting(&self) -> Result<OutboxContents> {
         self.0.waiting().await
     }
 

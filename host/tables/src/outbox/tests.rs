@@ -9,7 +9,7 @@ use serde_json::json;
 use wafer_core::encode_row;
 use wafer_store::{
     AsOf, EventCommit, EventOutcome, Expect, MemoryStore, OnlineStore as _, Outbox as _,
-    Overridden, Overrides, Waiting,
+    OutboxContents, Overridden, Overrides,
 };
 
 use super::*;
@@ -138,13 +138,13 @@ impl Overrides for Finishing {
         Ok(true)
     }
 
-    async fn waiting(&self) -> Result<Waiting> {
+    async fn waiting(&self) -> Result<OutboxContents> {
         let look = self.looks.fetch_add(1, Ordering::Relaxed);
         if look == 1 {
             commit(&self.store, TABLE, "a").await;
         }
         let name = if look == 0 { "a" } else { "later" };
-        Ok(Waiting {
+        Ok(OutboxContents {
             unfinished: vec![name.to_owned()],
             ..self.store.waiting().await?
         })
@@ -190,7 +190,7 @@ impl Overrides for Full {
         &self.store
     }
 
-    async fn waiting(&self) -> Result<Waiting> {
+    async fn waiting(&self) -> Result<OutboxContents> {
         let mut waiting = self.store.waiting().await?;
         let look = self.looks.fetch_add(1, Ordering::Relaxed);
         if look == 0 {

@@ -34,7 +34,7 @@ pub(super) struct Series {
 
 /// An aggregate, and where in an item its answer comes from.
 #[derive(Clone, Debug)]
-pub(super) struct Placed {
+pub(super) struct ItemAggregate {
     pub(super) series: usize,
     /// Index of the state in a tile.
     pub(super) slot: usize,
@@ -48,7 +48,7 @@ pub(super) struct Placed {
 #[derive(Clone, Debug)]
 pub struct ItemLayout {
     pub(super) series: Vec<Series>,
-    pub(super) placed: Vec<Placed>,
+    pub(super) aggregates: Vec<ItemAggregate>,
 }
 
 impl ItemLayout {
@@ -56,7 +56,7 @@ impl ItemLayout {
     pub fn new(aggregates: &[Aggregate], columns: &[DataType]) -> Self {
         let mut layout = Self {
             series: Vec::new(),
-            placed: Vec::new(),
+            aggregates: Vec::new(),
         };
         for aggregate in aggregates {
             layout.place(aggregate, aggregate.statistic(columns));
@@ -92,7 +92,7 @@ impl ItemLayout {
         }
         let kind = statistic.kind();
         let slot = series.slot(Accumulator { kind, column });
-        self.placed.push(Placed {
+        self.aggregates.push(ItemAggregate {
             series: index,
             slot,
             column,

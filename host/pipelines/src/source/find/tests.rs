@@ -280,7 +280,7 @@ fn links_are_followed_and_never_in_a_circle() {
 }
 
 #[test]
-fn what_has_the_name_of_a_file_and_is_none_is_refused() {
+fn sockets_and_devices_with_the_name_of_a_file_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     std::fs::create_dir_all(at("in/sub.csv")).unwrap();

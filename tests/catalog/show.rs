@@ -182,7 +182,7 @@ fn a_file_is_shown_without_a_project_and_its_unreadable_rows_are_named() {
 }
 
 #[test]
-fn what_cannot_be_shown_is_refused_with_the_reason() {
+fn showing_unknown_things_and_columns_is_refused_with_the_reason() {
     let project = filled();
     project.write("nested.ndjson", "{\"id\":1}\n");
     for (arguments, wanted) in [
@@ -215,7 +215,7 @@ fn what_cannot_be_shown_is_refused_with_the_reason() {
         (&["show", "g", "--where", "id"], "`id` is not a condition"),
         (
             &["show", "g", "--limit", "10001"],
-            "10001 rows are too many to look at: at most 10000",
+            "10001 rows are too many to show: at most 10000",
         ),
     ] {
         let said = project.fails(arguments);
@@ -756,7 +756,7 @@ fn definitions_and_rows_are_there_over_http() {
         ("/v1/sources/ss/rows", 404, "there is no source `ss`"),
         ("/v1/views/vv/rows", 404, "there is no feature view `vv`"),
         ("/v1/tables/gg/rows", 404, "no definition of table `gg`"),
-        ("/v1/groups/g/rows?limit=10001", 400, "too many to look at"),
+        ("/v1/groups/g/rows?limit=10001", 400, "too many to show"),
         (
             "/v1/groups/g/rows?limit=x",
             400,

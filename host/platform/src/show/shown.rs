@@ -1,4 +1,4 @@
-//! Rows that were looked at, as JSON and as files.
+//! Rows that are shown, as JSON and as files.
 
 use std::fmt::{self, Display};
 use std::fs::File;
@@ -11,20 +11,20 @@ use wafer_core::{Field, JsonCell};
 use wafer_files::{OutputFile, cell_text};
 use wafer_store::Result;
 
-use crate::look::LookAt;
+use crate::show::ShowTarget;
 
 /// A column that is not shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeftOut {
+pub struct HiddenColumn {
     /// The name of the column.
     pub name: String,
     /// Why it is not shown.
-    pub reason: LeftOutReason,
+    pub reason: HiddenReason,
 }
 
 /// Why a column is not shown. It reads as the end of a sentence that begins with the column.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LeftOutReason {
+pub enum HiddenReason {
     /// The column of a file has this type, which Wafer does not know.
     Type(String),
     /// The input of a view is known in requests only.
@@ -33,7 +33,7 @@ pub enum LeftOutReason {
     Needs(Vec<String>),
 }
 
-impl Display for LeftOutReason {
+impl Display for HiddenReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Type(stored_as) => {
@@ -51,33 +51,33 @@ impl Display for LeftOutReason {
     }
 }
 
-/// Some rows that were looked at.
+/// Some rows that are shown.
 ///
 /// It serialises as `{"kind": …, "name": …, "columns": […], "rows": [{…}], "more": …}`, with the
 /// rows as objects. `rejected`, `rejects`, `left_out` and `waiting` are absent when there is
 /// nothing to say.
 #[derive(Debug)]
-pub struct Looked {
-    /// What was looked at.
-    pub at: LookAt,
+pub struct ShownRows {
+    /// What the rows are of.
+    pub at: ShowTarget,
     /// The columns.
     pub fields: Vec<Field>,
     /// The rows.
     pub rows: RecordBatch,
     /// Whether there are more rows that fulfil the conditions.
     pub has_more: bool,
-    /// The number of rows that could not be read, among those that were looked at.
+    /// The number of rows that could not be read, among those that were read.
     pub rejected: u64,
     /// The first of these rows, and why.
     pub rejects: Vec<Reject>,
     /// The columns that are not shown.
-    pub left_out: Vec<LeftOut>,
+    pub left_out: Vec<HiddenColumn>,
     /// The number of rows that are durable and not in the table yet, at most
-    /// [`MAX_LOOKED_ROWS`](crate::MAX_LOOKED_ROWS).
+    /// [`MAX_SHOWN_ROWS`](crate::MAX_SHOWN_ROWS).
     pub waiting: u64,
 }
 
-impl Looked {
+impl ShownRows {
     /// Returns the cells of each row as texts: a text as it is, any other value as JSON.
     pub fn texts(&self) -> Vec<Vec<String>> {
         let cells = |row: usize| {
@@ -99,9 +99,9 @@ impl Looked {
     }
 }
 
-impl Serialize for Looked {
+impl Serialize for ShownRows {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut all = serializer.serialize_struct("Looked", 9)?;
+        let mut all = serializer.serialize_struct("ShownRows", 9)?;
         all.serialize_field("kind", self.at.kind())?;
         all.serialize_field("name", &self.at.name())?;
         all.serialize_field("columns", &self.fields)?;
@@ -122,7 +122,7 @@ impl Serialize for Looked {
 }
 
 /// The rows as objects, without a copy of them all.
-struct Rows<'a>(&'a Looked);
+struct Rows<'a>(&'a ShownRows);
 
 impl Serialize for Rows<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -132,13 +132,13 @@ impl Serialize for Rows<'_> {
 }
 
 /// One row as an object, with the columns in their order.
-struct Row<'a>(&'a Looked, usize);
+struct Row<'a>(&'a ShownRows, usize);
 
 impl Serialize for Row<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self(looked, row) = self;
-        let mut cells = serializer.serialize_map(Some(looked.fields.len()))?;
-        for (field, column) in looked.fields.iter().zip(looked.rows.columns()) {
+        let Self(shown, row) = self;
+        let mut cells = serializer.serialize_map(Some(shown.fields.len()))?;
+        for (field, column) in shown.fields.iter().zip(shown.rows.columns()) {
             cells.serialize_entry(&field.name, &JsonCell::new(column, *row))?;
         }
         cells.end()
@@ -146,14 +146,14 @@ impl Serialize for Row<'_> {
 }
 
 /// The columns that are left out, as an object of the reasons; of a file, of the types.
-struct Reasons<'a>(&'a [LeftOut]);
+struct Reasons<'a>(&'a [HiddenColumn]);
 
 impl Serialize for Reasons<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|LeftOut { name, reason }| {
+        serializer.collect_map(self.0.iter().map(|HiddenColumn { name, reason }| {
             let text = match reason {
-                LeftOutReason::Type(stored_as) => stored_as.clone(),
-                LeftOutReason::Request | LeftOutReason::Needs(_) => reason.to_string(),
+                HiddenReason::Type(stored_as) => stored_as.clone(),
+                HiddenReason::Request | HiddenReason::Needs(_) => reason.to_string(),
             };
             (name, text)
         }))

@@ -20,13 +20,13 @@ use wafer_serving::Serving;
 use wafer_store::{Error, Kind, Result};
 
 use crate::Platform;
-use crate::look::looked::{LeftOut, LeftOutReason};
+use crate::show::shown::{HiddenColumn, HiddenReason};
 
 /// The number of entities that are asked for at once.
 const AT_ONCE: usize = 500;
 
-/// The greatest number of entities that are looked at, one after the other, for those that fulfil
-/// the conditions.
+/// The greatest number of entities that are read, one after the other, in search of those that
+/// fulfil the conditions.
 const MAX_ENTITIES: usize = 100_000;
 
 /// The feature vectors of the entities of a view.
@@ -39,7 +39,7 @@ pub(super) struct ViewRows {
     entities: super::rows::TableRows,
     /// The inputs of this part, and for each the column of the table that holds it.
     inputs: Vec<(Field, String)>,
-    left_out: Vec<LeftOut>,
+    left_out: Vec<HiddenColumn>,
 }
 
 impl Platform {
@@ -54,16 +54,16 @@ impl Platform {
         let group = recipe.groups[&lookup.group].clone();
         let inputs = recipe.view.inputs.iter().map(|input| input.name.clone());
         let unknown = inputs.filter(|input| !lookup.keys.contains(input));
-        let mut left_out: Vec<LeftOut> = unknown
-            .map(|name| LeftOut {
+        let mut left_out: Vec<HiddenColumn> = unknown
+            .map(|name| HiddenColumn {
                 name,
-                reason: LeftOutReason::Request,
+                reason: HiddenReason::Request,
             })
             .collect();
         let (recipe, features) = recipe.known_by(&lookup.keys);
-        left_out.extend(features.into_iter().map(|feature| LeftOut {
+        left_out.extend(features.into_iter().map(|feature| HiddenColumn {
             name: feature.name,
-            reason: LeftOutReason::Needs(feature.needs.into_iter().collect()),
+            reason: HiddenReason::Needs(feature.needs.into_iter().collect()),
         }));
         let column = |input: &Field| {
             let place = lookup.keys.iter().position(|key| *key == input.name);
@@ -106,7 +106,7 @@ impl ViewRows {
             .collect()
     }
 
-    pub(super) fn left_out(&self) -> &[LeftOut] {
+    pub(super) fn left_out(&self) -> &[HiddenColumn] {
         &self.left_out
     }
 

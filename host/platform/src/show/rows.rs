@@ -1,5 +1,5 @@
-//! Opens a source, a view, a table or files to look at them: the columns, and the rows in the order
-//! in which they are stored.
+//! Opens a source, a view, a table or files to show them: the columns, and the rows in the order in
+//! which they are stored.
 
 use std::sync::Arc;
 
@@ -13,12 +13,12 @@ use wafer_store::{AsOf, Error, Kind, RemoteFiles, Result, TableSnapshot};
 use wafer_tables::stored_column;
 
 use crate::Platform;
-use crate::look::LookAt;
-use crate::look::looked::{LeftOut, LeftOutReason};
-use crate::look::view::ViewRows;
+use crate::show::ShowTarget;
+use crate::show::shown::{HiddenColumn, HiddenReason};
+use crate::show::view::ViewRows;
 
-/// Rows that can be looked at.
-pub(super) enum RowsToLookAt {
+/// Rows that can be shown.
+pub(super) enum RowsToShow {
     Files(FileRows),
     Table(TableRows),
     View(ViewRows),
@@ -31,35 +31,35 @@ pub(super) struct TableRows {
 }
 
 impl Platform {
-    pub(super) async fn rows_to_look_at(&self, at: &LookAt) -> Result<RowsToLookAt> {
+    pub(super) async fn rows_to_show(&self, at: &ShowTarget) -> Result<RowsToShow> {
         Ok(match at {
-            LookAt::Files(path) => {
-                RowsToLookAt::Files(FileRows::of_path(path, self.remote()).await?)
+            ShowTarget::Files(path) => {
+                RowsToShow::Files(FileRows::of_path(path, self.remote()).await?)
             }
-            LookAt::Source(name) => {
+            ShowTarget::Source(name) => {
                 let definitions = self.context.definitions();
                 let source = get(&definitions.sources, name, "source")?;
                 match &source.kind {
                     SourceKind::Table { group } => {
                         let group = get(&definitions.groups, group, "feature group")?;
-                        RowsToLookAt::Table(self.table_rows(&group.table()).await?)
+                        RowsToShow::Table(self.table_rows(&group.table()).await?)
                     }
                     SourceKind::Stream { archive: true, .. } if source.files.is_none() => {
                         let archive = TableDef::archive(name).name;
-                        RowsToLookAt::Table(self.table_rows(&archive).await?)
+                        RowsToShow::Table(self.table_rows(&archive).await?)
                     }
                     SourceKind::Files | SourceKind::Delta { .. } | SourceKind::Stream { .. } => {
-                        RowsToLookAt::Files(self.pipelines.source_rows(name).await?)
+                        RowsToShow::Files(self.pipelines.source_rows(name).await?)
                     }
                 }
             }
-            LookAt::Group(name) => {
+            ShowTarget::Group(name) => {
                 let definitions = self.context.definitions();
                 let group = get(&definitions.groups, name, "feature group")?;
-                RowsToLookAt::Table(self.table_rows(&group.table()).await?)
+                RowsToShow::Table(self.table_rows(&group.table()).await?)
             }
-            LookAt::Table(name) => RowsToLookAt::Table(self.table_rows(name).await?),
-            LookAt::View(name) => RowsToLookAt::View(self.view_rows(name).await?),
+            ShowTarget::Table(name) => RowsToShow::Table(self.table_rows(name).await?),
+            ShowTarget::View(name) => RowsToShow::View(self.view_rows(name).await?),
         })
     }
 
@@ -87,7 +87,7 @@ impl Platform {
     }
 }
 
-impl RowsToLookAt {
+impl RowsToShow {
     /// Returns the name of the offline table that the rows are in, if they are in one.
     pub(super) fn table(&self) -> Option<&str> {
         match self {
@@ -105,10 +105,10 @@ impl RowsToLookAt {
     }
 
     /// Returns the columns that are not shown.
-    pub(super) fn left_out(&self) -> Vec<LeftOut> {
-        let of_file = |(name, stored_as): &(String, String)| LeftOut {
+    pub(super) fn left_out(&self) -> Vec<HiddenColumn> {
+        let of_file = |(name, stored_as): &(String, String)| HiddenColumn {
             name: name.clone(),
-            reason: LeftOutReason::Type(stored_as.clone()),
+            reason: HiddenReason::Type(stored_as.clone()),
         };
         match self {
             Self::Files(files) => files.left_out().iter().map(of_file).collect(),

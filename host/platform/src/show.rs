@@ -1,12 +1,12 @@
-//! Looking: some rows of a source, a feature group, a feature view, an offline table or a file.
+//! Showing some rows of a source, a feature group, a feature view, an offline table or a file.
 //!
-//! [`Platform::look`] reads rows until it has as many as were asked for, and no further, in the
+//! [`Platform::show`] reads rows until it has as many as were asked for, and no further, in the
 //! order in which they are stored. Nothing is written: rows that are still in the outbox are
-//! counted, and not flushed. What is read is bounded by [`MAX_LOOKED_ROWS`] and
-//! [`MAX_LOOKED_BYTES`].
+//! counted, and not flushed. What is read is bounded by [`MAX_SHOWN_ROWS`] and
+//! [`MAX_SHOWN_BYTES`].
 
-mod looked;
 mod rows;
+mod shown;
 mod view;
 
 use std::path::{Path, PathBuf};
@@ -22,23 +22,23 @@ use wafer_core::{BoundCondition, Condition, Field, bytes_text};
 use wafer_pipelines::{FileRows, ReadRows};
 use wafer_store::{Error, Kind, RemoteFiles, Result};
 
-pub use looked::{LeftOut, LeftOutReason, Looked};
-use rows::RowsToLookAt;
+use rows::RowsToShow;
+pub use shown::{HiddenColumn, HiddenReason, ShownRows};
 
 use crate::Platform;
 
-/// The greatest number of rows that can be looked at in one go.
-pub const MAX_LOOKED_ROWS: usize = 10_000;
+/// The greatest number of rows that can be shown in one go.
+pub const MAX_SHOWN_ROWS: usize = 10_000;
 
-/// The greatest size of the rows that can be looked at in one go, in bytes of memory.
-pub const MAX_LOOKED_BYTES: usize = 64 << 20;
+/// The greatest size of the rows that can be shown in one go, in bytes of memory.
+pub const MAX_SHOWN_BYTES: usize = 64 << 20;
 
 /// The number of rows that could not be read that are kept as examples.
 const KEPT_REJECTS: usize = 20;
 
-/// Something whose rows can be looked at.
+/// Something whose rows can be shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LookAt {
+pub enum ShowTarget {
     /// The files of a source.
     Source(String),
     /// The offline table of the live version of a feature group.
@@ -51,7 +51,7 @@ pub enum LookAt {
     Files(PathBuf),
 }
 
-impl LookAt {
+impl ShowTarget {
     /// Returns the name of the kind, which can be written before the name, as in `group:rides`.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -92,14 +92,14 @@ impl LookAt {
     }
 }
 
-/// Which rows and columns to look at.
+/// Which rows and columns to show.
 #[derive(Clone, Debug)]
-pub struct LookRequest {
+pub struct ShowRequest {
     /// The conditions that every row fulfils.
     pub conditions: Vec<Condition>,
     /// The columns; `None` means all.
     pub columns: Option<Vec<String>>,
-    /// The greatest number of rows, at most [`MAX_LOOKED_ROWS`].
+    /// The greatest number of rows, at most [`MAX_SHOWN_ROWS`].
     pub limit: usize,
 }
 
@@ -110,18 +110,22 @@ impl Platform {
     /// # Errors
     /// Returns [`Kind::NotFound`] when nothing has the name, and [`Kind::Invalid`] when several
     /// things have it.
-    pub async fn what_is(&self, text: &str) -> Result<LookAt> {
-        if let Some(found) = LookAt::parse(text) {
+    pub async fn what_is(&self, text: &str) -> Result<ShowTarget> {
+        if let Some(found) = ShowTarget::parse(text) {
             return Ok(found);
         }
         let definitions = self.context.definitions();
-        let mut known: Vec<LookAt> = Vec::new();
-        known.extend(definitions.sources.keys().cloned().map(LookAt::Source));
-        known.extend(definitions.groups.keys().cloned().map(LookAt::Group));
-        known.extend(definitions.views.keys().cloned().map(LookAt::View));
+        let mut known: Vec<ShowTarget> = Vec::new();
+        known.extend(definitions.sources.keys().cloned().map(ShowTarget::Source));
+        known.extend(definitions.groups.keys().cloned().map(ShowTarget::Group));
+        known.extend(definitions.views.keys().cloned().map(ShowTarget::View));
         let tables = self.tables.known_tables().await?;
-        known.extend(tables.into_iter().map(|table| LookAt::Table(table.name)));
-        let named: Vec<&LookAt> = known.iter().filter(|known| known.name() == text).collect();
+        known.extend(
+            tables
+                .into_iter()
+                .map(|table| ShowTarget::Table(table.name)),
+        );
+        let named: Vec<&ShowTarget> = known.iter().filter(|known| known.name() == text).collect();
         match &named[..] {
             [found] => Ok((*found).clone()),
             [] => Err(unknown(text, &known)),
@@ -141,28 +145,28 @@ impl Platform {
     /// Returns some rows. Nothing is written.
     ///
     /// # Errors
-    /// Returns [`Kind::NotFound`] when what is looked at does not exist, and [`Kind::Invalid`] for
-    /// an unknown column, for a condition that its column cannot fulfil, and for rows that are more
-    /// than [`MAX_LOOKED_ROWS`] or larger than [`MAX_LOOKED_BYTES`].
-    pub async fn look(&self, at: LookAt, request: &LookRequest) -> Result<Looked> {
+    /// Returns [`Kind::NotFound`] when what is to be shown does not exist, and [`Kind::Invalid`]
+    /// for an unknown column, for a condition that its column cannot fulfil, and for rows that are
+    /// more than [`MAX_SHOWN_ROWS`] or larger than [`MAX_SHOWN_BYTES`].
+    pub async fn show(&self, at: ShowTarget, request: &ShowRequest) -> Result<ShownRows> {
         check_limit(request)?;
-        let rows = self.rows_to_look_at(&at).await?;
+        let rows = self.rows_to_show(&at).await?;
         let waiting = match rows.table() {
             Some(table) => self.waiting_for(table).await?,
             None => 0,
         };
-        let looked = take(at, &rows, request).await?;
-        Ok(Looked { waiting, ..looked })
+        let shown = take(at, &rows, request).await?;
+        Ok(ShownRows { waiting, ..shown })
     }
 
     /// Returns the number of rows of a table that are still in the outbox, at most
-    /// [`MAX_LOOKED_ROWS`].
+    /// [`MAX_SHOWN_ROWS`].
     async fn waiting_for(&self, table: &str) -> Result<u64> {
         let outbox = &self.context.components().stores.outbox;
         if !outbox.has_rows().await? {
             return Ok(0);
         }
-        Ok(outbox.read(table, MAX_LOOKED_ROWS).await?.len() as u64)
+        Ok(outbox.read(table, MAX_SHOWN_ROWS).await?.len() as u64)
     }
 }
 
@@ -170,32 +174,32 @@ impl Platform {
 /// project is needed for that.
 ///
 /// # Errors
-/// Returns the errors of [`Platform::look`].
-pub async fn look_at_files(
+/// Returns the errors of [`Platform::show`].
+pub async fn show_files(
     path: &Path,
     remote: Arc<dyn RemoteFiles>,
-    request: &LookRequest,
-) -> Result<Looked> {
+    request: &ShowRequest,
+) -> Result<ShownRows> {
     check_limit(request)?;
     let rows = FileRows::of_path(path, remote).await?;
-    let at = LookAt::Files(path.to_owned());
-    take(at, &RowsToLookAt::Files(rows), request).await
+    let at = ShowTarget::Files(path.to_owned());
+    take(at, &RowsToShow::Files(rows), request).await
 }
 
-fn check_limit(request: &LookRequest) -> Result<()> {
-    if request.limit <= MAX_LOOKED_ROWS {
+fn check_limit(request: &ShowRequest) -> Result<()> {
+    if request.limit <= MAX_SHOWN_ROWS {
         return Ok(());
     }
     Err(Error::invalid(format!(
-        "{} rows are too many to look at: at most {MAX_LOOKED_ROWS}; `wafer export` writes all rows of a table",
+        "{} rows are too many to show: at most {MAX_SHOWN_ROWS}; `wafer export` writes all rows of a table",
         request.limit
     )))
 }
 
 /// Reads rows until there are as many as were asked for.
-async fn take(at: LookAt, rows: &RowsToLookAt, request: &LookRequest) -> Result<Looked> {
-    let wanted = Wanted::new(&at, rows, request)?;
-    let mut taken = Taken::default();
+async fn take(at: ShowTarget, rows: &RowsToShow, request: &ShowRequest) -> Result<ShownRows> {
+    let wanted = BoundRequest::new(&at, rows, request)?;
+    let mut taken = CollectedRows::default();
     let mut pieces = rows.read(&wanted.read);
     while let Some(piece) = pieces.try_next().await? {
         taken.add(&wanted, piece)?;
@@ -203,12 +207,12 @@ async fn take(at: LookAt, rows: &RowsToLookAt, request: &LookRequest) -> Result<
             break;
         }
     }
-    taken.into_looked(at, wanted, rows.left_out())
+    taken.into_shown(at, wanted, rows.left_out())
 }
 
 /// Creates the error for a name that nothing has.
-fn unknown(text: &str, known: &[LookAt]) -> Error {
-    let names: Vec<String> = known.iter().map(LookAt::name).collect();
+fn unknown(text: &str, known: &[ShowTarget]) -> Error {
+    let names: Vec<String> = known.iter().map(ShowTarget::name).collect();
     let hint = match nearest(text, names.iter().map(String::as_str)) {
         Some(nearest) => format!("; did you mean `{nearest}`?"),
         None if names.is_empty() => {
@@ -222,9 +226,9 @@ fn unknown(text: &str, known: &[LookAt]) -> Error {
     )
 }
 
-/// The columns and conditions of a request, as columns of what is looked at.
+/// A request whose columns and conditions are bound to the columns of what is shown.
 #[derive(Debug)]
-struct Wanted {
+struct BoundRequest {
     /// The names of the columns that are read: those that are shown, and then those that only
     /// conditions need.
     read: Vec<String>,
@@ -235,8 +239,8 @@ struct Wanted {
     limit: usize,
 }
 
-impl Wanted {
-    fn new(at: &LookAt, rows: &RowsToLookAt, request: &LookRequest) -> Result<Self> {
+impl BoundRequest {
+    fn new(at: &ShowTarget, rows: &RowsToShow, request: &ShowRequest) -> Result<Self> {
         let fields = rows.fields();
         let field = |name: &str| -> Result<Field> {
             let found = fields.iter().find(|field| field.name == *name).cloned();
@@ -295,19 +299,19 @@ fn duplicate(names: &[String]) -> Option<&String> {
     })
 }
 
-fn unknown_column(at: &LookAt, rows: &RowsToLookAt, fields: &[Field], name: &str) -> Error {
+fn unknown_column(at: &ShowTarget, rows: &RowsToShow, fields: &[Field], name: &str) -> Error {
     let (kind, of) = (at.kind(), at.name());
     let mut left_out = rows.left_out().into_iter();
-    if let Some(LeftOut { reason, .. }) = left_out.find(|left_out| left_out.name == name) {
+    if let Some(HiddenColumn { reason, .. }) = left_out.find(|left_out| left_out.name == name) {
         return Error::invalid(format!("column `{name}` of {kind} `{of}` {reason}"));
     }
     let hint = meant(name, fields.iter().map(|field| field.name.as_str()));
     Error::invalid(format!("{kind} `{of}` has no column `{name}`{hint}"))
 }
 
-/// The rows that were taken so far.
+/// The rows that were collected so far.
 #[derive(Debug, Default)]
-struct Taken {
+struct CollectedRows {
     pieces: Vec<RecordBatch>,
     rows: usize,
     bytes: usize,
@@ -315,9 +319,9 @@ struct Taken {
     rejects: Vec<wafer_catalog::Reject>,
 }
 
-impl Taken {
+impl CollectedRows {
     /// Takes the rows of a piece that fulfil all conditions, until there is one more than wanted.
-    fn add(&mut self, wanted: &Wanted, piece: ReadRows) -> Result<()> {
+    fn add(&mut self, wanted: &BoundRequest, piece: ReadRows) -> Result<()> {
         self.rejected += piece.rejects.len() as u64;
         let kept = KEPT_REJECTS.saturating_sub(self.rejects.len());
         self.rejects.extend(piece.rejects.into_iter().take(kept));
@@ -328,15 +332,15 @@ impl Taken {
         let columns: std::result::Result<Vec<ArrayRef>, _> = columns.collect();
         let schema = shown_schema(&wanted.shown);
         let batch = columns.and_then(|columns| RecordBatch::try_new(schema, columns));
-        let batch = batch
-            .map_err(|e| Error::caused(Kind::Internal, "cannot assemble rows to look at", e))?;
+        let batch =
+            batch.map_err(|e| Error::caused(Kind::Internal, "cannot assemble rows to show", e))?;
         self.rows += batch.num_rows();
         self.bytes += batch.get_array_memory_size();
-        if self.bytes > MAX_LOOKED_BYTES {
+        if self.bytes > MAX_SHOWN_BYTES {
             return Err(Error::invalid(format!(
                 "the first {} rows take more than {}: ask for fewer rows or columns",
                 self.rows,
-                bytes_text(MAX_LOOKED_BYTES as u64)
+                bytes_text(MAX_SHOWN_BYTES as u64)
             )));
         }
         if batch.num_rows() > 0 {
@@ -345,12 +349,17 @@ impl Taken {
         Ok(())
     }
 
-    fn into_looked(self, at: LookAt, wanted: Wanted, left_out: Vec<LeftOut>) -> Result<Looked> {
+    fn into_shown(
+        self,
+        at: ShowTarget,
+        wanted: BoundRequest,
+        left_out: Vec<HiddenColumn>,
+    ) -> Result<ShownRows> {
         let schema = shown_schema(&wanted.shown);
         let rows = concat_batches(&schema, &self.pieces)
-            .map_err(|e| Error::caused(Kind::Internal, "cannot assemble rows to look at", e))?;
+            .map_err(|e| Error::caused(Kind::Internal, "cannot assemble rows to show", e))?;
         let has_more = rows.num_rows() > wanted.limit;
-        Ok(Looked {
+        Ok(ShownRows {
             at,
             rows: rows.slice(0, rows.num_rows().min(wanted.limit)),
             fields: wanted.shown,
@@ -397,14 +406,17 @@ mod tests {
 
     #[test]
     fn texts_with_a_kind_or_a_path_say_what_is_meant() {
-        let file = |path: &str| Some(LookAt::Files(path.into()));
+        let file = |path: &str| Some(ShowTarget::Files(path.into()));
         for (text, wanted) in [
             ("rides", None),
             ("rides_v1", None),
-            ("source:rides", Some(LookAt::Source("rides".to_owned()))),
-            ("group:rides", Some(LookAt::Group("rides".to_owned()))),
-            ("view:rides", Some(LookAt::View("rides".to_owned()))),
-            ("table:rides_v1", Some(LookAt::Table("rides_v1".to_owned()))),
+            ("source:rides", Some(ShowTarget::Source("rides".to_owned()))),
+            ("group:rides", Some(ShowTarget::Group("rides".to_owned()))),
+            ("view:rides", Some(ShowTarget::View("rides".to_owned()))),
+            (
+                "table:rides_v1",
+                Some(ShowTarget::Table("rides_v1".to_owned())),
+            ),
             ("file:rides", file("rides")),
             ("rides.csv", file("rides.csv")),
             ("data/", file("data/")),
@@ -412,7 +424,7 @@ mod tests {
             ("s3://bucket/rides", file("s3://bucket/rides")),
             ("place:rides", None),
         ] {
-            assert_eq!(LookAt::parse(text), wanted, "{text}");
+            assert_eq!(ShowTarget::parse(text), wanted, "{text}");
         }
     }
 
