@@ -34,7 +34,9 @@ use crate::bulk::{in_bulk, is_bulk};
 use crate::item::{Mark, StoredItem, too_large, value_bytes, version_bytes, version_of};
 use crate::layout::place;
 use crate::objects::Deadline;
-use crate::outbox::{Commit, CommitName, MAX_ROWS, Record, minute, put_record, records};
+use crate::outbox::{
+    CommitContent, CommitName, CommitRecord, MAX_ROWS, minute, put_record, records,
+};
 use crate::table::{
     Condition, Item, Key, MAX_VALUE, WriteOutcome, bytes, bytes_of, number, run_concurrently, text,
     text_of, write_units,
@@ -154,7 +156,7 @@ impl Dynamo {
         events: Vec<EventCommit>,
         now: Timestamp,
     ) -> Result<Vec<EventOutcome>> {
-        let commit = Commit { events, now };
+        let commit = CommitContent { events, now };
         let writer = self.writer();
         let name = CommitName {
             // To other processes, a commit that takes long is that of a writer whose clock is
@@ -206,7 +208,7 @@ impl Dynamo {
 
     /// Returns the time that a commit of a run is expected to take at the pace of bulk loads, or
     /// no time for other commits.
-    fn expected_time(&self, commit: &Commit) -> Duration {
+    fn expected_time(&self, commit: &CommitContent) -> Duration {
         if !is_bulk() {
             return Duration::ZERO;
         }
@@ -225,8 +227,8 @@ impl Dynamo {
     async fn claim(
         &self,
         name: &CommitName,
-        commit: &Commit,
-    ) -> Result<(Record, HashSet<CommitName>)> {
+        commit: &CommitContent,
+    ) -> Result<(CommitRecord, HashSet<CommitName>)> {
         let mut seen = HashSet::new();
         let mut claims = Vec::with_capacity(commit.events.len());
         for event in &commit.events {
@@ -242,7 +244,7 @@ impl Dynamo {
         }
         let owners = run_concurrently(claims).await?;
         let won = owners.iter().map(|owner| owner.as_ref() == Some(name));
-        let record = Record::new(won.collect(), commit);
+        let record = CommitRecord::new(won.collect(), commit);
         let others = owners.into_iter().flatten().filter(|owner| owner != name);
         Ok((record, others.collect()))
     }
@@ -285,8 +287,8 @@ impl Dynamo {
     async fn apply(
         &self,
         name: &CommitName,
-        commit: &Commit,
-        record: &Record,
+        commit: &CommitContent,
+        record: &CommitRecord,
     ) -> Result<Option<Vec<u32>>> {
         let changes = self.changes_of(commit, record);
         let layout = self.layouts.fresh(&self.table).await?;
@@ -319,7 +321,11 @@ impl Dynamo {
     }
 
     /// Returns the changes that the events of a commit make, if they are not duplicates.
-    fn changes_of(&self, commit: &Commit, record: &Record) -> BTreeMap<OnlineKey, Changes> {
+    fn changes_of(
+        &self,
+        commit: &CommitContent,
+        record: &CommitRecord,
+    ) -> BTreeMap<OnlineKey, Changes> {
         let mut changes: BTreeMap<OnlineKey, Changes> = BTreeMap::new();
         for (index, event) in commit.events.iter().enumerate() {
             if !record.won[index] {
@@ -620,7 +626,7 @@ impl Dynamo {
 
     /// Records that a commit is complete. A commit without rows for the offline tables is removed
     /// instead, because it is not needed any longer.
-    async fn mark_complete(&self, name: &CommitName, record: &Record) -> Result<()> {
+    async fn mark_complete(&self, name: &CommitName, record: &CommitRecord) -> Result<()> {
         if record.rows.is_empty() {
             return self.outbox.remove(&self.table, name).await;
         }

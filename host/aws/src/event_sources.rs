@@ -7,7 +7,7 @@ use wafer_core::shell_word;
 use wafer_store::{Error, Result};
 
 use crate::arn::Arn;
-use crate::queue::Queue;
+use crate::queue::QueueArn;
 
 /// The sources of a project by the ARN of the queue or stream that their events come from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -70,7 +70,7 @@ impl EventSources {
         let sources = self.0.iter();
         let sources = sources.filter(|(_, name)| source.is_none_or(|wanted| wanted == *name));
         let commands: BTreeSet<String> = sources
-            .filter_map(|(arn, name)| Some(redrive_command(Queue::of(arn)?, arn, project, name)))
+            .filter_map(|(arn, name)| Some(redrive_command(QueueArn::of(arn)?, arn, project, name)))
             .collect();
         commands.into_iter().collect()
     }
@@ -95,7 +95,7 @@ fn pair(entry: &str) -> Result<(&str, &str), String> {
 }
 
 /// Returns the command for a queue whose messages a source takes, for a POSIX shell.
-fn redrive_command(queue: Queue<'_>, arn: &str, project: &str, source: &str) -> String {
+fn redrive_command(queue: QueueArn<'_>, arn: &str, project: &str, source: &str) -> String {
     let (dead, remark) = match queue.name == format!("wafer-{project}-{source}") {
         true => (
             queue.beside(&format!("wafer-{project}-dead-events")),

@@ -63,14 +63,14 @@ pub use failed_batch::{failed_batch, failed_folder};
 pub use files::Files;
 pub use infrastructure::{Infrastructure, ScheduleExpressions};
 pub use objects::Bucket;
-pub use preflight::{Check, Deployment, Listener, Step};
+pub use preflight::{Deployment, Listener, PreflightCheck, Step};
 pub use state_machine::StateMachine;
 pub use stores::{Aws, check_new_stores};
 
 use bulk::Pacer;
 use commit::Writers;
 use layout::Layouts;
-use outbox::Outbox;
+use outbox::CommitObjects;
 use random::Random;
 use table::Table;
 
@@ -132,7 +132,7 @@ impl DynamoConfig {
 pub struct Dynamo {
     pub(crate) table: Table,
     pub(crate) layouts: Layouts,
-    pub(crate) outbox: Outbox,
+    pub(crate) outbox: CommitObjects,
     pub(crate) writers: Writers,
     /// [`DynamoConfig::grace`].
     pub(crate) grace: wafer_core::Duration,
@@ -170,7 +170,7 @@ impl Dynamo {
         Ok(Self {
             table,
             layouts,
-            outbox: Outbox::new(objects, config.folder),
+            outbox: CommitObjects::new(objects, config.folder),
             writers: Writers::default(),
             grace: wafer_core::Duration::from_micros(
                 i64::try_from(config.grace.as_micros()).unwrap_or(i64::MAX),

@@ -17,7 +17,7 @@ use crate::account::Account;
 use crate::arn::Arn;
 use crate::event_sources::EventSources;
 use crate::objects::Bucket;
-use crate::queue::Queue;
+use crate::queue::QueueArn;
 use crate::services::{AccountLimit, Mapping, Mappings, QueueSettings, Services};
 
 /// How many invocations the messages of one queue take at a time, unless `maximum_concurrency` of
@@ -54,14 +54,14 @@ pub struct Deployment<'a> {
 
 /// The result of one check of a deployment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Check {
+pub struct PreflightCheck {
     /// What was checked.
     pub what: String,
     /// What was found, or what is wrong and what to do about it.
     pub result: Result<String, String>,
 }
 
-impl Check {
+impl PreflightCheck {
     fn new(what: &str, result: Result<String, String>) -> Self {
         Self {
             what: what.to_owned(),
@@ -76,7 +76,7 @@ pub enum Step<'a> {
     /// The check of something began.
     Began(&'a str),
     /// A check ended.
-    Ended(&'a Check),
+    Ended(&'a PreflightCheck),
 }
 
 /// What is told of each step as it is taken.
@@ -84,7 +84,7 @@ pub type Listener<'a> = dyn FnMut(Step<'_>) + Send + 'a;
 
 /// The checks that were made.
 struct Report<'a> {
-    checks: Vec<Check>,
+    checks: Vec<PreflightCheck>,
     tell: &'a mut Listener<'a>,
     /// How long a check may take.
     limit: Duration,
@@ -130,7 +130,7 @@ impl Report<'_> {
     }
 
     fn end(&mut self, what: &str, result: Result<String, String>) {
-        let check = Check::new(what, result);
+        let check = PreflightCheck::new(what, result);
         (self.tell)(Step::Ended(&check));
         self.checks.push(check);
     }
@@ -190,7 +190,7 @@ impl Deployment<'_> {
         account: &Account,
         clock: &dyn Clock,
         tell: &'a mut Listener<'a>,
-    ) -> Vec<Check> {
+    ) -> Vec<PreflightCheck> {
         let mut report = Report {
             checks: Vec::new(),
             tell,
@@ -255,7 +255,7 @@ impl Deployment<'_> {
         let Some(deployed) = deployed else { return };
         for mapping in &deployed.mappings.found {
             let what = name(&mapping.event_source_arn);
-            match Queue::of(&mapping.event_source_arn) {
+            match QueueArn::of(&mapping.event_source_arn) {
                 Some(queue) => {
                     let check = check_queue(services, queue, mapping, deployed.timeout);
                     report.check(what, "SQS", Box::pin(check)).await;
@@ -273,7 +273,7 @@ impl Deployment<'_> {
     fn check_source(&self, stream: &str, deployed: &Deployed) -> Result<String, String> {
         let Some(sources) = self.event_sources else {
             let queue = format!("wafer-{}-{stream}", self.project);
-            let is_queue = |arn: &str| Queue::of(arn).is_some_and(|found| found.name == queue);
+            let is_queue = |arn: &str| QueueArn::of(arn).is_some_and(|found| found.name == queue);
             return match deployed.has_mapping(is_queue) {
                 true => Ok(format!("comes in by {queue}")),
                 false => Err(format!(
@@ -327,7 +327,7 @@ fn name(arn: &str) -> &str {
 
 /// Returns how many invocations a mapping may take at a time. Of a stream that is for each shard.
 fn concurrency(mapping: &Mapping) -> u64 {
-    match Queue::of(&mapping.event_source_arn) {
+    match QueueArn::of(&mapping.event_source_arn) {
         Some(_) => mapping.maximum_concurrency().unwrap_or(UNLIMITED),
         None => mapping.parallelization_factor.unwrap_or(1),
     }
@@ -355,7 +355,7 @@ fn check_concurrency(limit: &AccountLimit, taken: u64, region: &str) -> Result<S
 /// Checks the mapping and the settings of a queue.
 async fn check_queue(
     services: &Services,
-    queue: Queue<'_>,
+    queue: QueueArn<'_>,
     mapping: &Mapping,
     timeout: u64,
 ) -> Result<String, String> {

@@ -12,12 +12,12 @@ use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 use wafer_core::{Digest, IncomingEvent, check_json_text, joined_identity};
 
-use crate::queue::Queue;
+use crate::queue::QueueArn;
 use crate::s3::form_decoded;
 
 /// A batch of records.
 #[derive(Debug, Deserialize)]
-pub struct Batch {
+pub struct LambdaRecords {
     /// The records, in the order of their queue or stream.
     #[serde(rename = "Records")]
     pub records: Vec<Record>,
@@ -125,7 +125,7 @@ impl Record {
     /// Returns `None` for any other record: messages of other queues may be of a group, too, but
     /// have no order.
     pub fn fifo_group(&self) -> Option<&str> {
-        let is_fifo = Queue::of(&self.event_source_arn)?.is_fifo();
+        let is_fifo = QueueArn::of(&self.event_source_arn)?.is_fifo();
         let attributes = self.attributes.as_ref();
         let group = attributes.and_then(|attributes| attributes.message_group_id.as_deref());
         // SQS takes no message without a group.
@@ -147,7 +147,7 @@ impl Record {
         if json["Event"] == "s3:TestEvent" {
             return Some(Vec::new());
         }
-        let batch: Batch = serde_json::from_value(json).ok()?;
+        let batch: LambdaRecords = serde_json::from_value(json).ok()?;
         let stored: Option<Vec<WrittenObject>> = batch.records.into_iter().map(|r| r.s3).collect();
         stored.filter(|stored| !stored.is_empty())
     }

@@ -19,7 +19,7 @@ use crate::account::{Account, bucket_endpoint, domain};
 use crate::call::statement;
 use crate::connections;
 use crate::page::{page, redirect};
-use crate::queue::Queue;
+use crate::queue::QueueArn;
 
 /// How long a call may take. The limit of a check is shorter, and says which service is silent.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -175,7 +175,7 @@ impl Services {
 
     /// Returns the settings of a queue:
     /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_GetQueueAttributes.html>
-    pub(crate) async fn queue_settings(&self, queue: Queue<'_>) -> Result<QueueSettings> {
+    pub(crate) async fn queue_settings(&self, queue: QueueArn<'_>) -> Result<QueueSettings> {
         let action = Action::of("sqs:GetQueueAttributes", queue.name);
         let endpoint = self.endpoint("sqs");
         let body = json!({

@@ -30,7 +30,7 @@ use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use wafer_store::{Error, Kind, Result};
 
 use crate::bulk::Pacer;
-use crate::call::{Backoff, Failure, Operation, call, longest_call};
+use crate::call::{Backoff, CallFailure, Operation, call, longest_call};
 use crate::random::Random;
 use crate::usage::Usage;
 
@@ -396,7 +396,7 @@ impl Table {
                 self.used("PutItem", answer.consumed_capacity.as_ref());
                 Ok(WriteOutcome::Done { before: None })
             }
-            Err(Failure::Refused(PutItemError::ConditionalCheckFailedException(held))) => {
+            Err(CallFailure::Refused(PutItemError::ConditionalCheckFailedException(held))) => {
                 Ok(WriteOutcome::ConditionFailed {
                     stored: held.item,
                     attempts: backoff.attempts(),
@@ -441,7 +441,7 @@ impl Table {
                     before: answer.attributes,
                 })
             }
-            Err(Failure::Refused(UpdateItemError::ConditionalCheckFailedException(held))) => {
+            Err(CallFailure::Refused(UpdateItemError::ConditionalCheckFailedException(held))) => {
                 Ok(WriteOutcome::ConditionFailed {
                     stored: held.item,
                     attempts: backoff.attempts(),
@@ -478,7 +478,7 @@ impl Table {
                 self.used("DeleteItem", answer.consumed_capacity.as_ref());
                 Ok(WriteOutcome::Done { before: None })
             }
-            Err(Failure::Refused(DeleteItemError::ConditionalCheckFailedException(held))) => {
+            Err(CallFailure::Refused(DeleteItemError::ConditionalCheckFailedException(held))) => {
                 Ok(WriteOutcome::ConditionFailed {
                     stored: held.item,
                     attempts: backoff.attempts(),

@@ -41,7 +41,7 @@ use wafer_core::Timestamp;
 use wafer_core::rules::Interval;
 use wafer_platform::{Platform, ProtectedFiles, SourceDef};
 
-use crate::output::Format;
+use crate::output::OutputFormat;
 use crate::partitions::RunPartitions;
 use crate::{app, build, output};
 
@@ -62,7 +62,7 @@ pub(crate) struct Arguments {
 
     /// Format of the results
     #[arg(long, global = true, default_value = "text", value_name = "FORMAT")]
-    output: Format,
+    output: OutputFormat,
 
     /// Log more: what Wafer does, and the messages of functions
     #[arg(long, short, global = true)]
@@ -79,7 +79,7 @@ pub(crate) enum Command {
     /// Compile the project's functions to components
     Build,
     Check(check::Check),
-    Plan(apply::Plan),
+    Plan(apply::PlanCommand),
     Apply(apply::Apply),
     Deploy(deploy::Deploy),
     Package(package::MakePackage),
@@ -129,14 +129,14 @@ pub(crate) enum Command {
 }
 
 /// The arguments that all commands share.
-pub(crate) struct Context {
+pub(crate) struct CommandContext {
     /// Folder of the project.
     pub(crate) folder: PathBuf,
     /// Format of the results.
-    pub(crate) format: Format,
+    pub(crate) format: OutputFormat,
 }
 
-impl Context {
+impl CommandContext {
     /// Reads the project file, `wafer.toml`.
     ///
     /// # Errors
@@ -264,7 +264,7 @@ const NOTHING: &str = "nothing was written";
 
 /// Runs the command of the arguments, and returns the exit code of the program.
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
-    let context = Context {
+    let context = CommandContext {
         folder: arguments.project,
         format: arguments.output,
     };

@@ -24,7 +24,7 @@ use wafer_platform::{BackfillEstimate, Format as FileFormat, PartialFile, Progre
 
 /// The format in which results are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Format {
+pub(crate) enum OutputFormat {
     /// Text for people.
     Text,
     /// One JSON document, for scripts.
@@ -59,7 +59,7 @@ impl RowFormat {
     }
 }
 
-impl Format {
+impl OutputFormat {
     /// Prints a result, either as JSON or as the text that `text` makes.
     pub(crate) fn print<T: Serialize>(self, value: &T, text: impl FnOnce() -> String) {
         match self {

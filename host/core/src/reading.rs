@@ -28,7 +28,7 @@ use crate::epoch::no_unit;
 use crate::text::shown;
 use crate::time::{parse_date, parse_local, parse_rfc3339};
 use crate::{EpochUnit, ParseTimestampError, Timestamp, is_storable_date};
-use width::Piece;
+use width::ItemText;
 
 /// How the values of a column are read. The default declares nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -337,7 +337,7 @@ impl TimeFormat {
             let start = rest;
             rest = chrono::format::parse_and_remainder(parsed, start, std::iter::once(item))
                 .map_err(|error| error.to_string())?;
-            let piece = Piece {
+            let piece = ItemText {
                 before: &text[..text.len() - start.len()],
                 taken: &start[..start.len() - rest.len()],
                 after: rest,

@@ -19,7 +19,7 @@ use wafer_catalog::{Cuts, FileOptions, Format};
 use wafer_core::{ColumnBuilder, DataType, Digest, Field, plain_type};
 use wafer_store::{Error, Result};
 
-use crate::csv::records::{Fields, Record, RecordError, Records};
+use crate::csv::records::{CsvRecord, Fields, RecordError, Records};
 use crate::input::TextInput;
 use crate::output::plain_columns;
 use crate::text::{TYPE_OF_NULLS, TextColumns, TextRows, append_all};
@@ -53,7 +53,7 @@ impl FileFormat for Csv {
             .map(|name| InferredType::new(declared(name)))
             .collect();
         if columns.iter().any(|column| column.is_inferred) {
-            let mut record = Record::default();
+            let mut record = CsvRecord::default();
             while next(path, &mut records, &mut record)? {
                 // Reading the row reports what is wrong with it.
                 if record.fault.is_some() {
@@ -190,7 +190,7 @@ fn open(
 
 /// Reads the header of a file, which has no names if the file is empty.
 fn header(path: &Path, records: &mut Records<TextInput>) -> Result<Vec<String>> {
-    let mut record = Record::default();
+    let mut record = CsvRecord::default();
     if !next(path, records, &mut record)? {
         return Ok(Vec::new());
     }
@@ -209,7 +209,7 @@ fn header(path: &Path, records: &mut Records<TextInput>) -> Result<Vec<String>> 
 }
 
 /// Reads the next record; returns `false` at the end of the file. The error names the file.
-fn next(path: &Path, records: &mut Records<TextInput>, record: &mut Record) -> Result<bool> {
+fn next(path: &Path, records: &mut Records<TextInput>, record: &mut CsvRecord) -> Result<bool> {
     records.read(record).map_err(|error| match error {
         RecordError::Read(error) => unreadable(path, error),
         RecordError::Quotes { line, message } => {
@@ -234,7 +234,7 @@ struct CsvReader {
 impl RowReader for CsvReader {
     fn next(&mut self) -> Result<Option<Rows>> {
         let mut rows = TextRows::new(&self.columns);
-        let mut record = Record::default();
+        let mut record = CsvRecord::default();
         while !rows.is_full() && next(&self.path, &mut self.records, &mut record)? {
             self.check_lines(&record)?;
             match (&record.fault, record.fields()) {
@@ -258,7 +258,7 @@ fn is_text(field: &Field) -> bool {
 impl CsvReader {
     /// Refuses a record that spans lines and does not fit the header. A quote that is not closed
     /// makes such a record, in which all rows up to the next quote are.
-    fn check_lines(&self, record: &Record) -> Result<()> {
+    fn check_lines(&self, record: &CsvRecord) -> Result<()> {
         let Some(opened) = record.spans_from.filter(|_| record.len() != self.width) else {
             return Ok(());
         };
@@ -444,7 +444,7 @@ mod tests {
             file.push(b'\n');
             file.extend(line);
             let mut records = Records::new(&file[..], Dialect::default());
-            let mut record = Record::default();
+            let mut record = CsvRecord::default();
             assert!(records.read(&mut record).unwrap());
             if record.len() == 1 {
                 records.keep_empty_lines();

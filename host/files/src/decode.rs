@@ -69,18 +69,18 @@ pub(crate) struct Decoded {
 }
 
 /// The rows of a file. An error is the last item.
-pub(crate) type Batches = Box<dyn Iterator<Item = Result<Batch>> + Send>;
+pub(crate) type Batches = Box<dyn Iterator<Item = Result<DecodedBatch>> + Send>;
 
 /// Some consecutive rows of a file.
 #[derive(Debug)]
-pub(crate) struct Batch {
+pub(crate) struct DecodedBatch {
     /// All rows, those that are to be rejected among them.
     pub(crate) rows: RecordBatch,
     /// What is wrong with the rows that are to be rejected, by their indexes.
     pub(crate) faults: BTreeMap<usize, String>,
 }
 
-impl From<RecordBatch> for Batch {
+impl From<RecordBatch> for DecodedBatch {
     fn from(rows: RecordBatch) -> Self {
         Self {
             rows,
@@ -89,7 +89,7 @@ impl From<RecordBatch> for Batch {
     }
 }
 
-impl Batch {
+impl DecodedBatch {
     /// Takes the first rows out of the batch.
     pub(crate) fn take_first(&mut self, count: usize) -> Self {
         let rest = self.faults.split_off(&count);
@@ -163,7 +163,7 @@ impl Request {
             }
             let next = guarded(&self, || {
                 let next = batches.next().transpose()?;
-                if let Some(Batch { rows: more, .. }) = &next {
+                if let Some(DecodedBatch { rows: more, .. }) = &next {
                     rows = rows.saturating_add(more.num_rows() as u64);
                     check_row_count(&self, rows, bytes)?;
                     values = values.saturating_add(total(more.columns()));
@@ -361,7 +361,7 @@ mod tests {
     #[test]
     fn faults_stay_with_their_rows() {
         let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..10));
-        let mut batch = Batch::from(RecordBatch::try_from_iter([("n", numbers)]).unwrap());
+        let mut batch = DecodedBatch::from(RecordBatch::try_from_iter([("n", numbers)]).unwrap());
         batch.faults = [0, 3, 4, 9].map(|row| (row, row.to_string())).into();
         for (count, wanted) in [
             (4, vec![(0, "0"), (3, "3")]),

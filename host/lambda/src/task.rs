@@ -12,7 +12,7 @@ use wafer_core::Timestamp;
 use wafer_core::rules::Interval;
 use wafer_platform::{DistributedRun, Division, Kind, Platform, RunRecord};
 
-use crate::failure::Failure;
+use crate::failure::InvocationFailure;
 use crate::metrics::write_outbox_age;
 
 /// The time that must be left of an invocation, in milliseconds, to look for another due run.
@@ -21,13 +21,13 @@ const TIME_LEFT: u64 = 60_000;
 /// The event of a task, such as `{"wafer": {"flush": {}}}`.
 #[derive(Debug, Deserialize)]
 pub(crate) struct TaskEvent {
-    pub(crate) wafer: Task,
+    pub(crate) wafer: WaferTask,
 }
 
 /// A task.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub(crate) enum Task {
+pub(crate) enum WaferTask {
     /// Flush the outbox.
     Flush {},
     /// Run what is due by the triggers of a pipeline. Without a pipeline, flush the outbox, tell
@@ -71,13 +71,17 @@ pub(crate) struct RunName {
     key: String,
 }
 
-impl Task {
+impl WaferTask {
     /// Performs the task, and returns its answer. `deadline` is the end of the invocation, in
     /// milliseconds since 1970.
     ///
     /// # Errors
     /// Returns an error when the task fails; its kind decides whether a state machine tries again.
-    pub(crate) async fn perform(self, platform: &Platform, deadline: u64) -> Result<Json, Failure> {
+    pub(crate) async fn perform(
+        self,
+        platform: &Platform,
+        deadline: u64,
+    ) -> Result<Json, InvocationFailure> {
         match self {
             Self::Flush {} => {
                 let report = platform.tables().flush().await?;
@@ -145,7 +149,7 @@ async fn tick(
     pipeline: Option<String>,
     except: &[String],
     until: u64,
-) -> Result<Vec<RunRecord>, Failure> {
+) -> Result<Vec<RunRecord>, InvocationFailure> {
     let pipelines = match pipeline {
         Some(pipeline) => vec![pipeline],
         None => {
@@ -174,7 +178,7 @@ async fn run_due(
     platform: &Platform,
     pipeline: &str,
     until: u64,
-) -> Result<Vec<RunRecord>, Failure> {
+) -> Result<Vec<RunRecord>, InvocationFailure> {
     let mut ran = Vec::new();
     let is_over = || {
         let now = platform
@@ -200,14 +204,14 @@ async fn plan(
     (from, to): (Option<Timestamp>, Option<Timestamp>),
     division: Division,
     execution: Option<String>,
-) -> Result<Json, Failure> {
+) -> Result<Json, InvocationFailure> {
     let is_due = from.is_none() && to.is_none() && is_scheduled(platform, pipeline);
     let interval = (!is_due).then(|| Interval {
         from: from.unwrap_or(Timestamp::MIN),
         to: to.unwrap_or(Timestamp::MAX),
     });
     if let Some(Interval { from, to }) = interval.filter(|i| i.from >= i.to) {
-        return Err(Failure::invalid(format!(
+        return Err(InvocationFailure::invalid(format!(
             "from {from} is not before to {to}"
         )));
     }
@@ -239,7 +243,10 @@ fn is_scheduled(platform: &Platform, pipeline: &str) -> bool {
 }
 
 /// Opens a run, and renews its lease.
-async fn open_and_renew(platform: &Platform, run: &RunName) -> Result<DistributedRun, Failure> {
+async fn open_and_renew(
+    platform: &Platform,
+    run: &RunName,
+) -> Result<DistributedRun, InvocationFailure> {
     let run = platform
         .pipelines()
         .distributed(&run.pipeline, &run.key)
@@ -250,7 +257,7 @@ async fn open_and_renew(platform: &Platform, run: &RunName) -> Result<Distribute
 
 /// Ends a run, and returns its record. If it is finished already, the first answer was lost, and is
 /// given again.
-async fn finish(platform: &Platform, run: &RunName) -> Result<RunRecord, Failure> {
+async fn finish(platform: &Platform, run: &RunName) -> Result<RunRecord, InvocationFailure> {
     let RunName { pipeline, key } = run;
     let pipelines = platform.pipelines();
     let run = match pipelines.distributed(pipeline, key).await {

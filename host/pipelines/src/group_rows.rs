@@ -17,7 +17,7 @@ use arrow_array::{Array as _, ArrayRef, BooleanArray, RecordBatch, TimestampMicr
 use bytes::Bytes;
 use wafer_catalog::{GroupDef, MAX_FOUND_BYTES, TableDef};
 use wafer_core::aggregate::{Cells, Item, ItemLayout};
-use wafer_core::expect::{Check, Policy, RunValues};
+use wafer_core::expect::{Policy, PreparedExpectation, RunValues};
 use wafer_core::rules::{Admission, Arrival, Interval, RowVersion, admit, keep_until};
 use wafer_core::{
     Duration, EntityKey, KeyError, Schema, Timestamp, bytes_text, encode_row, entity_key,
@@ -43,7 +43,7 @@ pub(crate) struct Target {
     /// Whether the table holds the order of arrival of its rows.
     is_ordered: bool,
     /// The expectations of the group.
-    pub(crate) checks: Vec<Check>,
+    pub(crate) checks: Vec<PreparedExpectation>,
     /// The deleted entities, whose earlier rows are left out.
     pub(crate) deleted: Deleted,
 }
@@ -161,7 +161,11 @@ impl Target {
             fingerprint: group.fingerprint(),
             copies: (0..group.columns.len()).map(copies).collect(),
             layout,
-            checks: group.expectations.iter().map(Check::new).collect(),
+            checks: group
+                .expectations
+                .iter()
+                .map(PreparedExpectation::new)
+                .collect(),
             group,
         }
     }
@@ -276,7 +280,7 @@ impl Target {
     }
 
     /// Returns the expectations about single rows, each with the values of its column.
-    fn row_checks(&self, columns: &[ArrayRef]) -> Vec<(&Check, Cells)> {
+    fn row_checks(&self, columns: &[ArrayRef]) -> Vec<(&PreparedExpectation, Cells)> {
         let of_rows = self
             .checks
             .iter()
@@ -421,7 +425,7 @@ fn packed(columns: &[ArrayRef], row: usize) -> Bytes {
 /// An expectation about all rows of a run, with the values that it has seen so far.
 #[derive(Debug)]
 pub(crate) struct RunCheck<'a> {
-    check: &'a Check,
+    check: &'a PreparedExpectation,
     values: RunValues,
 }
 
@@ -465,7 +469,7 @@ impl RunCheck<'_> {
 /// Returns the reason and policy of the first broken expectation that keeps a row from being
 /// written. Counts a warning if the row is kept but breaks an expectation.
 fn first_violation(
-    row_checks: &[(&Check, Cells)],
+    row_checks: &[(&PreparedExpectation, Cells)],
     row: usize,
     warnings: &mut u64,
 ) -> Option<(String, Policy)> {

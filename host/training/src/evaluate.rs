@@ -257,7 +257,7 @@ impl Scoring {
 
     /// Returns those of the wanted rows of a batch that have a label. `first` is the number of the
     /// batch's first row in the training set.
-    fn labelled(&self, batch: &RecordBatch, wanted: Vec<usize>, first: u64) -> Result<Piece> {
+    fn labelled(&self, batch: &RecordBatch, wanted: Vec<usize>, first: u64) -> Result<RowsToScore> {
         let column = |name: &str| {
             let missing = || Error::invalid(format!("the training set has no column `{name}`"));
             batch.column_by_name(name).ok_or_else(missing)
@@ -274,7 +274,7 @@ impl Scoring {
                 .map_err(|e| Error::invalid(format!("column `{name}`: {e}")))
         };
         let fields = self.function.signature().inputs.fields().iter();
-        Ok(Piece {
+        Ok(RowsToScore {
             inputs: fields
                 .map(|field| input(&field.name, &field.data_type))
                 .collect::<Result<_>>()?,
@@ -326,7 +326,7 @@ fn picked(column: &ArrayRef, rows: &[usize]) -> Result<ArrayRef> {
 
 /// Rows that are scored, in the order of the training set.
 #[derive(Debug, Default)]
-struct Piece {
+struct RowsToScore {
     /// The inputs of the function.
     inputs: Vec<ArrayRef>,
     /// The label of each row.
@@ -342,18 +342,18 @@ const GATHERED_BYTES: u64 = 8 << 20;
 /// wanted.
 #[derive(Debug, Default)]
 struct Gathered {
-    pieces: Vec<Piece>,
+    pieces: Vec<RowsToScore>,
     rows: usize,
     bytes: u64,
 }
 
 impl Gathered {
-    fn has_room(&self, piece: &Piece) -> bool {
+    fn has_room(&self, piece: &RowsToScore) -> bool {
         let bytes = self.bytes.saturating_add(piece.bytes());
         self.rows == 0 || self.rows + piece.labels.len() <= CHUNK_ROWS && bytes <= GATHERED_BYTES
     }
 
-    fn push(&mut self, piece: Piece) {
+    fn push(&mut self, piece: RowsToScore) {
         if piece.labels.is_empty() {
             return;
         }
@@ -363,7 +363,7 @@ impl Gathered {
     }
 
     /// Puts the rows together, in the order in which they came.
-    fn together(mut self) -> Result<Piece> {
+    fn together(mut self) -> Result<RowsToScore> {
         if self.pieces.len() < 2 {
             return Ok(self.pieces.pop().unwrap_or_default());
         }
@@ -378,7 +378,7 @@ impl Gathered {
             labels.extend(piece.labels);
             numbers.extend(piece.numbers);
         }
-        Ok(Piece {
+        Ok(RowsToScore {
             inputs,
             labels,
             numbers,
@@ -386,7 +386,7 @@ impl Gathered {
     }
 }
 
-impl Piece {
+impl RowsToScore {
     /// The number of bytes of the inputs.
     fn bytes(&self) -> u64 {
         let sizes = self.inputs.iter().map(plain_bytes);
@@ -403,11 +403,11 @@ mod tests {
 
     /// Returns a piece whose rows have the numbers from `first` to `end`, excluded, in the training
     /// set, and texts of so many bytes.
-    fn piece((first, end): (u64, u64), bytes: usize) -> Piece {
+    fn piece((first, end): (u64, u64), bytes: usize) -> RowsToScore {
         let numbers: Vec<u64> = (first..end).collect();
         let own: Int64Array = numbers.iter().map(|number| *number as i64).collect();
         let texts = StringArray::from(vec!["x".repeat(bytes); numbers.len()]);
-        Piece {
+        RowsToScore {
             inputs: vec![Arc::new(own), Arc::new(texts)],
             labels: numbers.iter().map(|number| *number as f64 / 2.0).collect(),
             numbers,

@@ -108,12 +108,12 @@ impl Training {
                 let batch = batch.slice(0, batch.num_rows().min(missing));
                 let batch = exported(&definition, &batch, &fields, &arrow)?;
                 rows += batch.num_rows() as u64;
-                if sender.send(Piece::Rows(batch)).await.is_err() {
+                if sender.send(ExportMessage::Rows(batch)).await.is_err() {
                     // Writing failed, which is found out below.
                     return Ok(rows);
                 }
             }
-            let _ = sender.send(Piece::End).await;
+            let _ = sender.send(ExportMessage::End).await;
             Ok::<_, Error>(rows)
         };
         let read = reading.await;
@@ -159,7 +159,7 @@ fn exported(
 }
 
 /// What is written next.
-enum Piece {
+enum ExportMessage {
     Rows(RecordBatch),
     /// Nothing more: the file is complete.
     End,
@@ -167,11 +167,11 @@ enum Piece {
 
 /// Writes rows until the file is complete. If nobody sends any more before that, the file is
 /// removed.
-fn write(mut output: OutputFile, mut pieces: Receiver<Piece>) -> Result<()> {
+fn write(mut output: OutputFile, mut pieces: Receiver<ExportMessage>) -> Result<()> {
     while let Some(piece) = pieces.blocking_recv() {
         match piece {
-            Piece::Rows(batch) => output.write(&batch)?,
-            Piece::End => return output.close().map(drop),
+            ExportMessage::Rows(batch) => output.write(&batch)?,
+            ExportMessage::End => return output.close().map(drop),
         }
     }
     let message = "nobody waits for the export any more";

@@ -11,7 +11,7 @@ use wafer_platform::{
     Definitions, GoLive, Platform, Progress, SourceDef, typed_columns, unread_files,
 };
 
-use super::Context;
+use super::CommandContext;
 use crate::output::say;
 use crate::{app, build};
 
@@ -20,7 +20,7 @@ use crate::{app, build};
 /// Functions are built and registered, because their columns are known only then.
 /// Nothing else is written.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Plan {
+pub(crate) struct PlanCommand {
     /// Use the components that were built before, without building
     #[arg(long)]
     no_build: bool,
@@ -177,8 +177,8 @@ fn waiting_text(plan: &wafer_platform::Plan) -> String {
     format!("all of it is applied already, and staged: {waits}")
 }
 
-impl Plan {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+impl PlanCommand {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let project = context.project()?;
         let platform = app::open(&project, None).await?;
         let wanted = definitions(&project, &platform, self.no_build).await?;
@@ -201,7 +201,7 @@ impl Plan {
 }
 
 impl Apply {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let project = context.project()?;
         let platform = app::open_to_apply(&project).await?;
         let wanted = definitions(&project, &platform, self.no_build).await?;

@@ -12,7 +12,7 @@ use wafer_platform::{
     check_function, check_listed, missing_files, temporary_folder,
 };
 
-use super::Context;
+use super::CommandContext;
 use super::apply::{columns_of_files, warn};
 use crate::output::{say, table, thousands};
 use crate::{app, build};
@@ -48,7 +48,7 @@ struct Checked {
 const SOURCE: &str = "its source";
 
 impl Check {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let project = context.project()?;
         if self.build {
             build::build_project(&project)?;

@@ -9,7 +9,7 @@ use wafer_config::{CloudStores, Project, variable};
 use wafer_platform::{Plan, Platform, WHOLE};
 use wafer_runtime::Target;
 
-use super::{Context, apply};
+use super::{CommandContext, apply};
 use crate::app;
 use crate::output::{path_text, say, write_file};
 
@@ -147,7 +147,7 @@ impl LoggedEndpoint {
 }
 
 impl Deploy {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let project = context.project()?;
         let cloud = project.store.cloud.clone().context(
             "nothing says where to deploy to: set `store.online` and `store.objects`, or \

@@ -9,7 +9,7 @@ use wafer_build::{Toolchain, Toolchains};
 use wafer_config::Project;
 use wafer_core::escaped;
 
-use super::Context;
+use super::CommandContext;
 use crate::app;
 use crate::output::{indented, say};
 
@@ -39,7 +39,7 @@ struct Finding {
 }
 
 impl Doctor {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let mut findings = vec![cargo()];
         findings.extend(self.toolchains());
         findings.push(sandbox());
@@ -138,7 +138,7 @@ fn sandbox() -> Finding {
 }
 
 /// Checks what the project of this folder has on AWS.
-async fn deployment(context: &Context) -> Vec<Finding> {
+async fn deployment(context: &CommandContext) -> Vec<Finding> {
     let checks = match context.project() {
         Ok(project) => app::check_deployment(&project).await,
         Err(error) => Err(error),
@@ -169,7 +169,7 @@ fn finding(what: &'static str, result: Result<String>) -> Finding {
 }
 
 /// Checks the project of this folder, its stores and the clock. A folder without a project is fine.
-async fn project(context: &Context, accept_clock: bool) -> Vec<Finding> {
+async fn project(context: &CommandContext, accept_clock: bool) -> Vec<Finding> {
     let project = match context.project() {
         Ok(project) => project,
         Err(error) => {

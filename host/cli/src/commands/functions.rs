@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use wafer_core::{Field, Mapping, escaped};
 
-use super::Context;
+use super::CommandContext;
 use crate::app;
 use crate::output::indented;
 
@@ -26,7 +26,7 @@ pub(crate) struct Functions {
 }
 
 impl Functions {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let project = context.project()?;
         let platform = app::open_to_read(&project, None).await?;
         let mut functions = platform.context().definitions().functions.clone();

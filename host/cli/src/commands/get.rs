@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use serde_json::{Map, Value as Json};
 use wafer_core::{DataType, escaped};
 
-use super::Context;
+use super::CommandContext;
 use crate::app::{self, ClockOption};
 use crate::output::table;
 
@@ -31,7 +31,7 @@ pub(crate) struct Get {
 }
 
 impl Get {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let project = context.project()?;
         let platform = app::open_to_read(&project, self.clock).await?;
         let definitions = platform.context().definitions();

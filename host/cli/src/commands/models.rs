@@ -18,7 +18,7 @@ use wafer_platform::{
 };
 use wafer_runtime::{Asset, MAX_ARTIFACT_BYTES};
 
-use super::{Context, LabelFiles, check_output};
+use super::{CommandContext, LabelFiles, check_output};
 use crate::app;
 use crate::output::{Bar, facts, path_text, say, table, thousands, write_file};
 
@@ -332,7 +332,7 @@ impl Shown<'_> {
 }
 
 impl Models {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let project = context.project()?;
         let platform = app::open(&project, None).await?;
         match self.command.unwrap_or(Command::List { model: None }) {
@@ -391,7 +391,7 @@ impl Models {
     }
 }
 
-async fn list(context: &Context, platform: &Platform) -> Result<()> {
+async fn list(context: &CommandContext, platform: &Platform) -> Result<()> {
     let models = platform.registry().models().await?;
     context.format.print(&models, || {
         if models.is_empty() {
@@ -423,7 +423,7 @@ async fn list(context: &Context, platform: &Platform) -> Result<()> {
     Ok(())
 }
 
-async fn versions(context: &Context, platform: &Platform, model: &str) -> Result<()> {
+async fn versions(context: &CommandContext, platform: &Platform, model: &str) -> Result<()> {
     let versions = platform.registry().model_versions(model).await?;
     let all: Vec<WithNote<'_>> = versions
         .iter()
@@ -465,7 +465,7 @@ fn note_text(note: &ModelNote) -> String {
     texts.join("  ")
 }
 
-async fn show(context: &Context, platform: &Platform, name: &VersionName) -> Result<()> {
+async fn show(context: &CommandContext, platform: &Platform, name: &VersionName) -> Result<()> {
     let version = platform.registry().model_version(name).await?;
     let all = platform.registry().model_versions(&version.model).await?;
     let note = all
@@ -499,7 +499,7 @@ pub(crate) fn say_not_evaluated(reason: Option<&str>) {
 }
 
 impl Push {
-    async fn run(self, context: &Context, platform: &Platform) -> Result<()> {
+    async fn run(self, context: &CommandContext, platform: &Platform) -> Result<()> {
         // The files are copied first, because another program may still be writing them.
         let folder = temporary_folder()?;
         let mut artifacts = BTreeMap::new();
@@ -554,7 +554,7 @@ impl Push {
 }
 
 impl Evaluate {
-    async fn run(self, context: &Context, platform: &Platform) -> Result<()> {
+    async fn run(self, context: &CommandContext, platform: &Platform) -> Result<()> {
         let bar = Arc::new(Bar::new(&self.version.to_string()));
         let progress = Arc::clone(&bar) as Arc<dyn Progress>;
         let request = EvaluateRequest {
@@ -579,7 +579,7 @@ impl Evaluate {
 }
 
 impl LineageOf {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let project = context.project()?;
         let platform = app::open_to_read(&project, None).await?;
         let origin = match self.of {

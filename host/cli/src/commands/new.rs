@@ -7,8 +7,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, ensure};
 
-use self::from_file::FileOptions;
-use super::Context;
+use self::from_file::FromFileOptions;
+use super::CommandContext;
 use crate::output::{line, path_text, say};
 use crate::sdk;
 
@@ -26,7 +26,7 @@ pub(crate) struct New {
     folder: Option<PathBuf>,
 
     #[command(flatten)]
-    file: FileOptions,
+    file: FromFileOptions,
 }
 
 const MANIFEST: &str = include_str!("../../templates/project/Cargo.toml.in");
@@ -40,7 +40,7 @@ const ROWS: &str = include_str!("../../templates/project/data/rides.csv");
 const IGNORE: &str = "/target\n.wafer/\n";
 
 impl New {
-    pub(crate) fn run(self, _context: &Context) -> Result<ExitCode> {
+    pub(crate) fn run(self, _context: &CommandContext) -> Result<ExitCode> {
         let named = match (&self.folder, &self.file.from) {
             (Some(folder), _) => folder.clone(),
             (None, from) => PathBuf::from(name_of_file(from.as_deref().unwrap_or(Path::new("")))),

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
 use wafer_platform::{Delivery, EventResult, Format, IncomingEvent, IngestReport};
 
-use super::Context;
+use super::CommandContext;
 use crate::app::{self, ClockOption};
 use crate::http;
 use crate::output::{path_text, say, thousands};
@@ -121,7 +121,7 @@ impl Summary {
 }
 
 impl Push {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let place = self.file.display().to_string();
         check_format(&self.file)?;
         let reader: Box<dyn BufRead> = if self.file.as_os_str() == "-" {
@@ -147,7 +147,12 @@ impl Push {
 
     /// Sends the events of lines to the server, or to the project itself. `place` is where the
     /// lines are read.
-    async fn send(&self, context: &Context, mut lines: Lines, place: &str) -> Result<Summary> {
+    async fn send(
+        &self,
+        context: &CommandContext,
+        mut lines: Lines,
+        place: &str,
+    ) -> Result<Summary> {
         let mut summary = Summary::default();
         if let Some(server) = &self.server {
             while let Some(batch) = lines.batch(place)? {

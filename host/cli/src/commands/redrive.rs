@@ -7,7 +7,7 @@ use serde::Serialize;
 use wafer_core::escaped;
 use wafer_platform::{Definitions, LeftBehind, RedriveReport, RedriveRequest};
 
-use super::Context;
+use super::CommandContext;
 use crate::app;
 use crate::output::{say, thousands};
 
@@ -58,7 +58,7 @@ struct Redriven {
 }
 
 impl Redrive {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let project = context.project()?;
         let source = self.source.as_deref();
         let failed = app::failed_batches(&project, source)?;

@@ -16,7 +16,7 @@ use wafer_core::rules::Interval;
 use wafer_core::{DataType, Field, Schema, Timestamp, cell_to_json};
 use wafer_platform::{IngestReport, SourceDef, SourceReader};
 
-use super::Context;
+use super::CommandContext;
 use crate::app;
 use crate::http;
 use crate::output::{table, thousands};
@@ -98,7 +98,7 @@ struct Summary {
 }
 
 impl Replay {
-    pub(crate) fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) fn run(self, context: &CommandContext) -> Result<ExitCode> {
         ensure!(self.from < self.to, "--from is not before --to");
         let moments = self.moments(context)?;
         let mut summary = Summary {
@@ -125,7 +125,7 @@ impl Replay {
     }
 
     /// Gathers the events and requests of the interval.
-    fn moments(&self, context: &Context) -> Result<BTreeMap<Timestamp, Moment>> {
+    fn moments(&self, context: &CommandContext) -> Result<BTreeMap<Timestamp, Moment>> {
         let interval = Interval {
             from: self.from,
             to: self.to,

@@ -12,7 +12,7 @@ use wafer_platform::{
 };
 
 use super::apply::{read_sources, warn_of_unread_files};
-use super::{Context, interval};
+use super::{CommandContext, interval};
 use crate::app::{self, ClockOption};
 use crate::output::{Bar, say, thousands};
 use crate::partitions;
@@ -85,7 +85,7 @@ enum Place {
 }
 
 impl Run {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         if let Some(Place::Aws) = self.on {
             return self.on_aws(context).await;
         }
@@ -137,7 +137,7 @@ impl Run {
 
 impl Run {
     /// Runs the pipeline with the state machine on AWS.
-    async fn on_aws(&self, context: &Context) -> Result<ExitCode> {
+    async fn on_aws(&self, context: &CommandContext) -> Result<ExitCode> {
         warn_of_unread_files(self.source_of_project(context)).await?;
         let mut plan = serde_json::Map::new();
         plan.insert("pipeline".to_owned(), self.pipeline.clone().into());
@@ -174,7 +174,7 @@ impl Run {
     /// Returns the source of the pipeline by the project file of this folder, if there is one.
     /// `wafer deploy` copies its files from this machine. What runs on AWS is applied, and needs no
     /// project file here, so one that is missing or wrong does not hold it up.
-    fn source_of_project(&self, context: &Context) -> BTreeMap<String, SourceDef> {
+    fn source_of_project(&self, context: &CommandContext) -> BTreeMap<String, SourceDef> {
         let source = || {
             let project = context.project().ok()?;
             let name = &project.pipelines.get(&self.pipeline)?.source;
@@ -197,7 +197,7 @@ fn say_rejects(rejects: &[Reject], count: u64) {
 }
 
 /// Prints what a run would do. Fails if the run would.
-fn report(context: &Context, dry: &DryRun) -> ExitCode {
+fn report(context: &CommandContext, dry: &DryRun) -> ExitCode {
     say_rejects(&dry.rejects, dry.rows_rejected);
     context.format.print(dry, || {
         let mut text = format!(

@@ -7,7 +7,7 @@ use anyhow::Result;
 use wafer_core::{Condition, cut_to};
 use wafer_platform::{HiddenColumn, HiddenReason, ShowRequest, ShowTarget, ShownRows, show_files};
 
-use super::Context;
+use super::CommandContext;
 use crate::app;
 use crate::output::{self, RowFormat, say, table, thousands};
 
@@ -59,7 +59,7 @@ pub(crate) struct Show {
 }
 
 impl Show {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let request = ShowRequest {
             conditions: self.conditions,
             columns: self.columns,
@@ -78,7 +78,7 @@ impl Show {
         say_what_is_missing(&shown);
         let is_terminal = std::io::stdout().is_terminal();
         match (context.format, self.format) {
-            (output::Format::Json, _) => context.format.print(&shown, String::new),
+            (output::OutputFormat::Json, _) => context.format.print(&shown, String::new),
             (_, Some(RowFormat::Table)) => output::line(rows_text(&shown)),
             (_, None) if is_terminal => output::line(rows_text(&shown)),
             (_, format) => {

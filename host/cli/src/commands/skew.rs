@@ -7,7 +7,7 @@ use anyhow::Result;
 use wafer_core::Timestamp;
 use wafer_platform::{Progress, ReleaseSkew, SkewReport, SkewRequest, ValueSkew};
 
-use super::{Context, interval};
+use super::{CommandContext, interval};
 use crate::app;
 use crate::output::{Bar, table, thousands};
 
@@ -42,7 +42,7 @@ pub(crate) struct Skew {
 }
 
 impl Skew {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let interval = interval(self.from, self.to)?;
         let project = context.project()?;
         let platform = app::open_to_read(&project, None).await?;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use wafer_platform::{Progress, TrainRequest};
 
-use super::Context;
+use super::CommandContext;
 use super::models::{NoteArguments, metrics_text, named, say_not_evaluated};
 use super::training_set::say_coincident;
 use crate::app;
@@ -51,7 +51,7 @@ pub(crate) struct Train {
 }
 
 impl Train {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let project = context.project()?;
         let platform = app::open(&project, None).await?;
         let bar = Arc::new(Bar::new(&self.model));

@@ -11,7 +11,7 @@ use wafer_platform::{
     column_types,
 };
 
-use super::{Context, LabelFiles, NOTHING, check_output, until_interrupted};
+use super::{CommandContext, LabelFiles, NOTHING, check_output, until_interrupted};
 use crate::app;
 use crate::output::{Bar, facts, path_text, say, table, thousands};
 
@@ -86,7 +86,7 @@ pub(crate) struct MakeTrainingSet {
 }
 
 impl MakeTrainingSet {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let project = context.project()?;
         let platform = app::open(&project, None).await?;
         check_output(&project, &platform, &self.out, LabelFiles::Protected)?;
@@ -273,7 +273,7 @@ pub(crate) struct TrainingSets {
 }
 
 impl TrainingSets {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let project = context.project()?;
         let platform = app::open(&project, None).await?;
         if let Some(id) = &self.id {

@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 use wafer_core::{Duration, Timestamp, bytes_text};
 use wafer_platform::{ExportRequest, ExportTo};
 
-use super::{Context, LabelFiles, NOTHING, check_output, until_interrupted};
+use super::{CommandContext, LabelFiles, NOTHING, check_output, until_interrupted};
 use crate::app::{self, ClockOption};
 use crate::output::{RowFormat, path_text, standard_output, table, thousands};
 
@@ -19,7 +19,7 @@ use crate::output::{RowFormat, path_text, standard_output, table, thousands};
 pub(crate) struct Tables {}
 
 impl Tables {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let platform = app::open_to_read(&context.project()?, None).await?;
         let tables = platform.pipelines().tables().await?;
         context.format.print(&tables, || {
@@ -91,7 +91,7 @@ pub(crate) struct Export {
 }
 
 impl Export {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let out = self.to.or(self.out).expect("clap requires one");
         let is_standard = out.as_os_str() == "-";
         let to = export_to(&out, self.format)?;
@@ -164,7 +164,7 @@ pub(crate) struct Compact {
 }
 
 impl Compact {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let platform = app::open(&context.project()?, None).await?;
         let reports = platform
             .pipelines()
@@ -203,7 +203,7 @@ pub(crate) struct Heal {
 }
 
 impl Heal {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let platform = app::open(&context.project()?, self.clock).await?;
         let report = platform.pipelines().heal(&self.group).await?;
         context.format.print(&report, || {
@@ -242,7 +242,7 @@ pub(crate) struct Delete {
 }
 
 impl Delete {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let platform = app::open(&context.project()?, self.clock).await?;
         let definitions = platform.context().definitions();
         let group = definitions
@@ -299,7 +299,7 @@ pub(crate) struct Materialize {
 }
 
 impl Materialize {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let platform = app::open(&context.project()?, self.clock).await?;
         let made = platform.pipelines().materialize_group(&self.group).await?;
         context.format.print(&made, || {

@@ -4,14 +4,14 @@ use super::Aggregate;
 use super::cell::AggregateValue;
 use super::events::{Covered, EntityEvents, EventValues};
 use super::item::{Item, ItemIdentity, ItemLayout};
-use super::states::{AnySliding, Kind, Statistic};
+use super::states::{AnySliding, StateKind, Statistic};
 use crate::rules::is_expired;
 use crate::window::Window;
 use crate::{DataType, Duration, Timestamp};
 
 /// What is kept of one column for one kind of state.
 struct Slot {
-    kind: Kind,
+    kind: StateKind,
     column: Option<usize>,
     sliding: AnySliding,
 }
@@ -64,7 +64,7 @@ impl Sliders {
     }
 
     /// The index of the slot for a kind of state and a column, which is added if it is new.
-    fn slot(&mut self, kind: Kind, column: Option<usize>) -> usize {
+    fn slot(&mut self, kind: StateKind, column: Option<usize>) -> usize {
         let is_it = |slot: &Slot| slot.kind == kind && slot.column == column;
         self.slots.iter().position(is_it).unwrap_or_else(|| {
             self.slots.push(Slot {

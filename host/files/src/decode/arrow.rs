@@ -21,7 +21,7 @@ use arrow_schema::{ArrowError, SchemaRef};
 use wafer_store::{Error, Result};
 
 use super::worker::decompressed_limit;
-use super::{Batch, Decoded, Projection, Request, check_width, damaged, metadata_only};
+use super::{Decoded, DecodedBatch, Projection, Request, check_width, damaged, metadata_only};
 use crate::unreadable;
 
 /// What an Arrow IPC file begins and ends with. A stream has no such mark.
@@ -68,7 +68,7 @@ pub(super) fn open(request: &Request, file: File) -> Result<Decoded> {
     let request = request.clone();
     let batches = reader.map(move |batch| {
         let batch = batch.map_err(|e| unreadable(request.path(), e))?;
-        projection.apply(&request, &batch).map(Batch::from)
+        projection.apply(&request, &batch).map(DecodedBatch::from)
     });
     Ok(Decoded {
         schema,

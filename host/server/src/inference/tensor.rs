@@ -66,24 +66,36 @@ impl Serialize for Elements<'_> {
 
 /// The datatypes of the protocol: the name, the size of an element in bytes (0 if sizes vary), and
 /// the kind of its values.
-const DATATYPES: [(&str, usize, Kind); 12] = [
-    ("BOOL", 1, Kind::Bool),
-    ("UINT8", 1, Kind::Int(0, u8::MAX as i128)),
-    ("UINT16", 2, Kind::Int(0, u16::MAX as i128)),
-    ("UINT32", 4, Kind::Int(0, u32::MAX as i128)),
-    ("UINT64", 8, Kind::Int(0, u64::MAX as i128)),
-    ("INT8", 1, Kind::Int(i8::MIN as i128, i8::MAX as i128)),
-    ("INT16", 2, Kind::Int(i16::MIN as i128, i16::MAX as i128)),
-    ("INT32", 4, Kind::Int(i32::MIN as i128, i32::MAX as i128)),
-    ("INT64", 8, Kind::Int(i64::MIN as i128, i64::MAX as i128)),
-    ("FP32", 4, Kind::Float),
-    ("FP64", 8, Kind::Float),
-    ("BYTES", 0, Kind::Bytes),
+const DATATYPES: [(&str, usize, ValueKind); 12] = [
+    ("BOOL", 1, ValueKind::Bool),
+    ("UINT8", 1, ValueKind::Int(0, u8::MAX as i128)),
+    ("UINT16", 2, ValueKind::Int(0, u16::MAX as i128)),
+    ("UINT32", 4, ValueKind::Int(0, u32::MAX as i128)),
+    ("UINT64", 8, ValueKind::Int(0, u64::MAX as i128)),
+    ("INT8", 1, ValueKind::Int(i8::MIN as i128, i8::MAX as i128)),
+    (
+        "INT16",
+        2,
+        ValueKind::Int(i16::MIN as i128, i16::MAX as i128),
+    ),
+    (
+        "INT32",
+        4,
+        ValueKind::Int(i32::MIN as i128, i32::MAX as i128),
+    ),
+    (
+        "INT64",
+        8,
+        ValueKind::Int(i64::MIN as i128, i64::MAX as i128),
+    ),
+    ("FP32", 4, ValueKind::Float),
+    ("FP64", 8, ValueKind::Float),
+    ("BYTES", 0, ValueKind::Bytes),
 ];
 
 /// The kind of the values of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum ValueKind {
     Bool,
     /// An integer between two values, both included.
     Int(i128, i128),
@@ -91,7 +103,7 @@ enum Kind {
     Bytes,
 }
 
-impl Kind {
+impl ValueKind {
     /// Returns whether columns of a type are read from values of this kind.
     fn fits(self, data_type: &DataType) -> bool {
         match data_type {
@@ -162,7 +174,7 @@ impl Tensor {
     }
 
     /// Returns the size of an element in bytes and the kind of the values.
-    fn kind(&self) -> Result<(usize, Kind), String> {
+    fn kind(&self) -> Result<(usize, ValueKind), String> {
         let found = DATATYPES.iter().find(|(name, ..)| *name == self.datatype);
         match found {
             Some((_, bytes, kind)) => Ok((*bytes, *kind)),
@@ -216,7 +228,7 @@ impl Tensor {
         }
         let mut flat = self.take_elements(count, kind)?;
         // Binary floats are what their bytes say.
-        if kind == Kind::Float && !self.is_binary {
+        if kind == ValueKind::Float && !self.is_binary {
             fit(&mut flat, bytes).map_err(|(index, message)| {
                 format!(
                     "input `{}`: element {index} does not fit {}: {message}",
@@ -237,7 +249,7 @@ impl Tensor {
 
     /// Returns the elements, in row-major order, as many and of the kind that the shape and the
     /// datatype say.
-    fn take_elements(&mut self, count: usize, kind: Kind) -> Result<Vec<Json>, String> {
+    fn take_elements(&mut self, count: usize, kind: ValueKind) -> Result<Vec<Json>, String> {
         let data = self.data.take();
         let data = data.ok_or_else(|| format!("input `{}` has no data", self.name))?;
         let flat = flattened(data);
@@ -373,7 +385,7 @@ pub(super) fn take_binary(inputs: &mut [Tensor], mut bytes: &[u8]) -> Result<(),
 fn elements(input: &Tensor, bytes: &[u8]) -> Result<Vec<Json>, String> {
     let (width, kind) = input.kind()?;
     let name = &input.name;
-    if kind == Kind::Bytes {
+    if kind == ValueKind::Bytes {
         return strings(name, bytes);
     }
     if bytes.len() != input.count()? * width {
@@ -385,7 +397,7 @@ fn elements(input: &Tensor, bytes: &[u8]) -> Result<Vec<Json>, String> {
             input.count()? * width
         ));
     }
-    if kind == Kind::Bool
+    if kind == ValueKind::Bool
         && let Some(index) = bytes.iter().position(|byte| *byte > 1)
     {
         return Err(format!(
@@ -400,11 +412,11 @@ fn elements(input: &Tensor, bytes: &[u8]) -> Result<Vec<Json>, String> {
         let mut wide = [if is_negative { 0xff } else { 0 }; 8];
         wide[..bytes.len()].copy_from_slice(bytes);
         match (kind, width) {
-            (Kind::Bool, _) => (wide[0] != 0).into(),
-            (Kind::Float, 4) => float(f64::from(f32::from_le_bytes([
+            (ValueKind::Bool, _) => (wide[0] != 0).into(),
+            (ValueKind::Float, 4) => float(f64::from(f32::from_le_bytes([
                 wide[0], wide[1], wide[2], wide[3],
             ]))),
-            (Kind::Float, _) => float(f64::from_le_bytes(wide)),
+            (ValueKind::Float, _) => float(f64::from_le_bytes(wide)),
             _ if signed => i64::from_le_bytes(wide).into(),
             _ => u64::from_le_bytes(wide).into(),
         }

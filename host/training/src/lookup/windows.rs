@@ -26,7 +26,7 @@ use wafer_tables::stored_column;
 
 use crate::given_up::GivenUp;
 use crate::lookup::found::{FoundFeatures, FoundPlace, Locations, Room};
-use crate::lookup::pieces::{Piece, Queue};
+use crate::lookup::pieces::{PieceQueue, TablePiece};
 use crate::lookup::{
     Band, KeysAndTimes, LookupJoin, ORDERING, RowOrder, estimated_width, event_interval,
 };
@@ -136,7 +136,7 @@ impl LookupJoin {
     ) -> Result<Events> {
         let (band, plan) = (Arc::clone(band), Arc::clone(plan));
         let shared = Arc::clone(&plan);
-        let pieces = self.for_each_piece(move |join: Arc<Self>, queue: Arc<Queue>| {
+        let pieces = self.for_each_piece(move |join: Arc<Self>, queue: Arc<PieceQueue>| {
             let (band, plan) = (Arc::clone(&band), Arc::clone(&shared));
             async move {
                 let mut events = Events::default();
@@ -155,7 +155,7 @@ impl LookupJoin {
     /// Adds the events of a piece whose entities are in the part.
     async fn add_events(
         &self,
-        piece: Piece,
+        piece: TablePiece,
         index: &EntityIndex,
         plan: &WindowPlan,
         interval: Interval,

@@ -2,7 +2,7 @@
 
 use super::layout::{Series, Span};
 use crate::Duration;
-use crate::aggregate::states::Kind;
+use crate::aggregate::states::StateKind;
 use crate::bytes::{DamagedError, Reader, put_signed, put_varint};
 
 pub(super) const FORMAT: u8 = 2;
@@ -11,7 +11,7 @@ pub(super) const FORMAT: u8 = 2;
 pub(super) struct Header {
     pub(super) span: Span,
     pub(super) retention: Option<Duration>,
-    pub(super) kinds: Vec<Kind>,
+    pub(super) kinds: Vec<StateKind>,
 }
 
 impl Header {
@@ -28,7 +28,7 @@ impl Header {
             more => Some(Duration::from_micros(more - 1)),
         };
         let kinds = (0..reader.length()?)
-            .map(|_| Kind::decode(reader))
+            .map(|_| StateKind::decode(reader))
             .collect::<Result<_, _>>()?;
         Ok(Self {
             span,

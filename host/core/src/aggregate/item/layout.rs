@@ -1,7 +1,7 @@
 //! Which tiles and events the items of a feature group are made of.
 
 use crate::aggregate::Aggregate;
-use crate::aggregate::states::{Kind, Statistic};
+use crate::aggregate::states::{StateKind, Statistic};
 use crate::window::{Window, tile_end};
 use crate::{DataType, Duration, Timestamp};
 
@@ -16,7 +16,7 @@ pub(super) enum Span {
 /// A kind of state, and the column that it sums up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Accumulator {
-    pub(super) kind: Kind,
+    pub(super) kind: StateKind,
     pub(super) column: Option<usize>,
 }
 
@@ -151,7 +151,7 @@ impl Series {
 
     /// Whether a function over the series depends on the order of events.
     pub(super) fn is_of_order(&self) -> bool {
-        let is_list = |a: &Accumulator| matches!(a.kind, Kind::First(_) | Kind::Last(_));
+        let is_list = |a: &Accumulator| matches!(a.kind, StateKind::First(_) | StateKind::Last(_));
         self.accumulators.iter().any(is_list)
     }
 

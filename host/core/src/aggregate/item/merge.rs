@@ -2,7 +2,7 @@
 
 use super::encoding::{EntryReader, FORMAT, Header, open, put_entry};
 use super::layout::Span;
-use crate::aggregate::states::{AnyState, Kind};
+use crate::aggregate::states::{AnyState, StateKind};
 use crate::bytes::{DamagedError, Reader, put_varint};
 
 /// Merges two items of one feature group that have no event in common.
@@ -81,7 +81,7 @@ fn merge_series(
 }
 
 fn merge_tiles(
-    kinds: &[Kind],
+    kinds: &[StateKind],
     left: &[u8],
     right: &[u8],
     out: &mut Vec<u8>,

@@ -28,7 +28,7 @@ use parquet::basic::Type as PhysicalType;
 use wafer_runtime::CHUNK_ROWS;
 use wafer_store::Result;
 
-use super::super::{Batch, Request, damaged, record_batch};
+use super::super::{DecodedBatch, Request, damaged, record_batch};
 use crate::unreadable;
 
 /// The columns of a file that have the type INT96.
@@ -87,7 +87,11 @@ impl Int96Columns {
 
     /// Reads the times of the rows of a batch, which are the next ones, and puts them in the place
     /// of the inexact ones. Rows whose times cannot be stored are faults.
-    pub(super) fn replace(&mut self, request: &Request, batch: &RecordBatch) -> Result<Batch> {
+    pub(super) fn replace(
+        &mut self,
+        request: &Request,
+        batch: &RecordBatch,
+    ) -> Result<DecodedBatch> {
         let times = self.next(request, batch.num_rows())?;
         let schema = batch.schema();
         let columns = schema.fields().iter().zip(batch.columns());
@@ -97,7 +101,7 @@ impl Int96Columns {
         });
         let (schema, rows) = (self.schema(&schema), batch.num_rows());
         let rows = record_batch(request, &schema, columns.collect(), rows)?;
-        Ok(Batch {
+        Ok(DecodedBatch {
             rows,
             faults: times.faults,
         })
