@@ -213,16 +213,34 @@ pub(crate) fn domain(region: &str) -> &'static str {
     }
 }
 
-/// Returns the URL of S3 for a bucket in a region, and whether the bucket is in its host name.
+/// The URL of S3 for a bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum BucketEndpoint {
+    /// The name of the bucket is part of the host name.
+    VirtualHosted(String),
+    /// The name of the bucket is to be the first part of the path.
+    PathStyle(String),
+}
+
+impl BucketEndpoint {
+    /// Returns the URL.
+    pub(crate) fn into_url(self) -> String {
+        match self {
+            Self::VirtualHosted(url) | Self::PathStyle(url) => url,
+        }
+    }
+}
+
+/// Returns the URL of S3 for a bucket in a region.
 ///
 /// The certificates of S3 are for one name before its own, so a bucket whose name has dots is in
 /// the path: <https://docs.aws.amazon.com/AmazonS3/latest/userguide/VirtualHosting.html>. The SDK
 /// does the same by itself; `object_store` has to be told, and knows no other partition.
-pub(crate) fn bucket_endpoint(region: &str, bucket: &str) -> (String, bool) {
+pub(crate) fn bucket_endpoint(region: &str, bucket: &str) -> BucketEndpoint {
     let domain = domain(region);
     match bucket.contains('.') {
-        true => (format!("https://s3.{region}.{domain}"), false),
-        false => (format!("https://{bucket}.s3.{region}.{domain}"), true),
+        true => BucketEndpoint::PathStyle(format!("https://s3.{region}.{domain}")),
+        false => BucketEndpoint::VirtualHosted(format!("https://{bucket}.s3.{region}.{domain}")),
     }
 }
 
@@ -381,8 +399,11 @@ mod tests {
                 false,
             ),
         ] {
-            let found = bucket_endpoint(region, bucket);
-            assert_eq!(found, (wanted.to_owned(), is_in_host));
+            let wanted = match is_in_host {
+                true => BucketEndpoint::VirtualHosted(wanted.to_owned()),
+                false => BucketEndpoint::PathStyle(wanted.to_owned()),
+            };
+            assert_eq!(bucket_endpoint(region, bucket), wanted);
         }
     }
 }

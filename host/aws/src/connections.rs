@@ -20,8 +20,17 @@ use crate::account::{IDLE_TIMEOUT, S3_CONNECT_TIMEOUT};
 /// a process is thawed, and then costs an attempt.
 const IDLE_CONNECTIONS: usize = 8;
 
-/// Makes a client. `timeout` is that of a request. Without `is_http`, all requests are encrypted.
-pub(crate) fn client(is_http: bool, timeout: Duration) -> reqwest::Result<HttpClient> {
+/// Whether the requests of a client are encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Encryption {
+    /// All requests are encrypted. Others fail.
+    Required,
+    /// Requests to an address that begins with `http://` are not.
+    Optional,
+}
+
+/// Makes a client. `timeout` is that of a request.
+pub(crate) fn client(encryption: Encryption, timeout: Duration) -> reqwest::Result<HttpClient> {
     let client = reqwest::Client::builder()
         .user_agent(concat!("wafer/", env!("CARGO_PKG_VERSION")))
         .redirect(Policy::none())
@@ -35,7 +44,7 @@ pub(crate) fn client(is_http: bool, timeout: Duration) -> reqwest::Result<HttpCl
         .no_brotli()
         .no_zstd()
         .no_deflate()
-        .https_only(!is_http)
+        .https_only(encryption == Encryption::Required)
         .build()?;
     Ok(HttpClient::new(client))
 }

@@ -72,7 +72,7 @@ use commit::Writers;
 use layout::Layouts;
 use outbox::CommitObjects;
 use random::Random;
-use table::Table;
+use table::{Consistency, Table};
 
 /// Settings of the DynamoDB store.
 #[derive(Clone, Debug)]
@@ -160,7 +160,10 @@ impl Dynamo {
             region: account.region.clone(),
             random: Random::new(config.seed),
             usage: usage::Usage::default(),
-            consistent: config.consistent,
+            consistency: match config.consistent {
+                true => Consistency::Strong,
+                false => Consistency::Eventual,
+            },
             retry_for: (config.read_patience, config.write_patience),
             pacer: Pacer::new(config.first_write_units),
         };

@@ -144,10 +144,7 @@ impl MetadataStore for Dynamo {
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<(String, Versioned)>> {
-        let items = self
-            .table
-            .query(PARTITION, prefix.as_bytes(), false)
-            .await?;
+        let items = self.table.query(PARTITION, prefix.as_bytes()).await?;
         items
             .iter()
             .map(|item| {

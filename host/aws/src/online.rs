@@ -21,7 +21,7 @@ use crate::item::{Mark, Parts, StoredItem};
 use crate::layout::{BUCKETS, Epochs, TableEpochs, missing_layout, partition, place};
 use crate::outbox::{CommitName, minute, records};
 use crate::table::{
-    Condition, CountItem, Item, Key, bytes_of, number, number_of, run_concurrently,
+    Condition, Consistency, CountItem, Item, Key, bytes_of, number, number_of, run_concurrently,
 };
 
 /// Upper bound on the difference between the clocks of writers.
@@ -59,7 +59,10 @@ impl Dynamo {
         if !parts.is_empty() {
             parts.sort();
             parts.dedup();
-            let pieces = self.table.get_all(&parts, true, count).await?;
+            let pieces = self
+                .table
+                .get_all(&parts, Consistency::Strong, count)
+                .await?;
             for (place, stored) in places.iter().zip(&mut all) {
                 let Some(parts) = stored.as_ref().and_then(|stored| stored.parts.as_ref()) else {
                     continue;
@@ -288,7 +291,7 @@ impl Dynamo {
 
     /// Applies all recorded deletions of a group's entities to an epoch.
     async fn repeat_deletions(&self, group: &str, epoch: u64) -> Result<()> {
-        for item in self.table.query(&format!("t/{group}"), &[], false).await? {
+        for item in self.table.query(&format!("t/{group}"), &[]).await? {
             let damaged = || self.table.corrupt("a deletion that cannot be read");
             let deleted = number_of(&item, "d").map(Timestamp::from_micros);
             let entity = bytes_of(&item, "sk").ok_or_else(damaged)?;
@@ -371,12 +374,15 @@ impl OnlineStore for Dynamo {
             wanted.dedup();
             wanted.extend(due.clone());
             // The layout must be read with strong consistency.
-            let consistent = self.table.consistent || due.is_some();
+            let consistency = match due {
+                Some(_) => Consistency::Strong,
+                None => self.table.consistency,
+            };
             let asked = self.machine_clock.now();
             // What an earlier attempt has read is gone.
             let read = AtomicU64::new(0);
             let count = |bytes| count(read.fetch_add(bytes, Ordering::Relaxed) + bytes);
-            let found = self.table.get_all(&wanted, consistent, &count).await?;
+            let found = self.table.get_all(&wanted, consistency, &count).await?;
             if let Some(due) = due {
                 let Some(item) = found.get(&due) else {
                     return Err(missing_layout(&self.table).await);

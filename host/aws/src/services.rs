@@ -17,7 +17,7 @@ use wafer_store::{Error, Kind, Result};
 
 use crate::account::{Account, bucket_endpoint, domain};
 use crate::call::statement;
-use crate::connections;
+use crate::connections::{self, Encryption};
 use crate::page::{page, redirect};
 use crate::queue::QueueArn;
 
@@ -122,8 +122,11 @@ impl Services {
     pub(crate) fn open(account: &Account) -> Result<Self> {
         let endpoints = ["LAMBDA", "SQS", "S3"].map(|service| account.endpoint(service));
         let mut endpoints = endpoints.iter().flatten();
-        let is_http = endpoints.any(|endpoint| endpoint.starts_with("http://"));
-        let client = connections::client(is_http, TIMEOUT);
+        let encryption = match endpoints.any(|endpoint| endpoint.starts_with("http://")) {
+            true => Encryption::Optional,
+            false => Encryption::Required,
+        };
+        let client = connections::client(encryption, TIMEOUT);
         let client = client.map_err(|e| {
             Error::caused(Kind::Internal, "cannot make a client of Lambda and SQS", e)
         })?;
@@ -199,7 +202,7 @@ impl Services {
         let action = Action::of("s3:ListBucket", bucket);
         let address = match self.account.endpoint("S3") {
             Some(endpoint) => format!("{}/{bucket}", endpoint.trim_end_matches('/')),
-            None => bucket_endpoint(&self.account.region, bucket).0,
+            None => bucket_endpoint(&self.account.region, bucket).into_url(),
         };
         let request = request(&address, HttpRequestBody::empty()).ok()?;
         let answer = self.client.execute(request).await.ok()?;

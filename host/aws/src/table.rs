@@ -172,6 +172,21 @@ fn named<'a>(
     (!named.is_empty()).then_some(named)
 }
 
+/// Which writes a read sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Consistency {
+    /// Every write that returned before.
+    Strong,
+    /// Not those of about the last second, perhaps, for half the cost.
+    Eventual,
+}
+
+impl Consistency {
+    fn is_strong(self) -> bool {
+        self == Self::Strong
+    }
+}
+
 /// The outcome of a conditional write.
 #[derive(Debug)]
 pub(crate) enum WriteOutcome {
@@ -226,8 +241,8 @@ pub(crate) struct Table {
     pub(crate) region: String,
     pub(crate) random: Random,
     pub(crate) usage: Usage,
-    /// Whether rows are read with strong consistency.
-    pub(crate) consistent: bool,
+    /// How rows are read.
+    pub(crate) consistency: Consistency,
     /// How long reads and writes are retried.
     pub(crate) retry_for: (Duration, Duration),
     pub(crate) pacer: Pacer,
@@ -273,21 +288,20 @@ impl Table {
     /// Reads items with strong consistency, in concurrent calls of up to 100 keys. Keys that
     /// DynamoDB leaves unprocessed are requested again, so the result is always complete.
     pub(crate) async fn get_many(&self, keys: &[Key]) -> Result<HashMap<Key, Item>> {
-        self.get_all(keys, true, &|_| Ok(())).await
+        self.get_all(keys, Consistency::Strong, &|_| Ok(())).await
     }
 
-    /// Reads items like [`get_many`](Self::get_many). If not `consistent`, writes of about the
-    /// last second may be missing, and the read costs half. Each item is counted when its call is
-    /// answered.
+    /// Reads items like [`get_many`](Self::get_many), with the given consistency. Each item is
+    /// counted when its call is answered.
     pub(crate) async fn get_all(
         &self,
         keys: &[Key],
-        consistent: bool,
+        consistency: Consistency,
         count: CountItem<'_>,
     ) -> Result<HashMap<Key, Item>> {
         let calls = keys
             .chunks(MAX_GET_KEYS)
-            .map(|keys| self.get_batch(keys, consistent, count).boxed());
+            .map(|keys| self.get_batch(keys, consistency, count).boxed());
         let found = run_concurrently(calls.collect()).await?;
         Ok(found.into_iter().flatten().collect())
     }
@@ -295,7 +309,7 @@ impl Table {
     async fn get_batch(
         &self,
         keys: &[Key],
-        consistent: bool,
+        consistency: Consistency,
         count: CountItem<'_>,
     ) -> Result<Vec<(Key, Item)>> {
         let mut wanted: Vec<Item> = keys.iter().map(Key::item).collect();
@@ -305,7 +319,7 @@ impl Table {
         loop {
             let request = KeysAndAttributes::builder()
                 .set_keys(Some(wanted))
-                .consistent_read(consistent)
+                .consistent_read(consistency.is_strong())
                 .build()
                 .expect("it has keys");
             let attempt = || {
@@ -342,22 +356,22 @@ impl Table {
 
     /// Reads one item with strong consistency.
     pub(crate) async fn get(&self, key: &Key) -> Result<Option<Item>> {
-        self.get_one(key, true).await
+        self.get_one(key, Consistency::Strong).await
     }
 
     /// Reads one item for half the cost. Writes of about the last second may be missing.
     pub(crate) async fn get_eventual(&self, key: &Key) -> Result<Option<Item>> {
-        self.get_one(key, false).await
+        self.get_one(key, Consistency::Eventual).await
     }
 
-    async fn get_one(&self, key: &Key, consistent: bool) -> Result<Option<Item>> {
+    async fn get_one(&self, key: &Key, consistency: Consistency) -> Result<Option<Item>> {
         let operation = self.operation("dynamodb:GetItem");
         let attempt = || {
             self.client
                 .get_item()
                 .table_name(&self.name)
                 .set_key(Some(key.item()))
-                .consistent_read(consistent)
+                .consistent_read(consistency.is_strong())
                 .return_consumed_capacity(ReturnConsumedCapacity::Total)
                 .send()
         };
@@ -489,13 +503,8 @@ impl Table {
     }
 
     /// Reads the items of a partition whose sort keys begin with `prefix`, in the order of their
-    /// sort keys. With `keys_only`, the items have only their keys.
-    pub(crate) async fn query(
-        &self,
-        partition: &str,
-        prefix: &[u8],
-        keys_only: bool,
-    ) -> Result<Vec<Item>> {
+    /// sort keys.
+    pub(crate) async fn query(&self, partition: &str, prefix: &[u8]) -> Result<Vec<Item>> {
         let operation = self.operation("dynamodb:Query");
         let mut items = Vec::new();
         let mut start: Option<Item> = None;
@@ -516,9 +525,6 @@ impl Table {
                         .key_condition_expression("pk = :p AND begins_with(sk, :s)")
                         .expression_attribute_values(":s", bytes(prefix))
                 };
-                if keys_only {
-                    query = query.projection_expression("pk, sk");
-                }
                 query.send()
             };
             let answer = call(operation, &mut self.read_backoff(), attempt)

@@ -57,7 +57,7 @@ use arrow_cast::{CastOptions, cast_with_options};
 use arrow_schema::{DataType as ArrowType, TimeUnit};
 
 use crate::decimal::{self, Misfit};
-use crate::{DataType, EpochUnit, Reading, Timestamp, Zone};
+use crate::{DataType, EpochUnit, Quoting, Reading, Timestamp, Zone};
 
 pub use self::decimals::oversized_decimals;
 use self::decimals::read_decimals;
@@ -357,7 +357,7 @@ fn texts_as_times(
         let appended = match (text, wanted) {
             ("", DataType::Date) => reading.text_date(text).map(|_| ()),
             ("", _) => reading.text_timestamp(text).map(|_| ()),
-            _ => builder.append_text(text, true),
+            _ => builder.append_text(text, Quoting::Quoted),
         };
         if let Err(message) = appended {
             builder.append_null();

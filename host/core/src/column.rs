@@ -23,6 +23,15 @@ use crate::{DataType, Reading, Timestamp};
 /// The most numbers of vectors that a new column has room for. More room is made as vectors come.
 const VECTOR_ROOM: usize = 1 << 16;
 
+/// Whether a text was in quotes, which tells an empty value from a null.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quoting {
+    /// The text was in quotes, or is certainly a value.
+    Quoted,
+    /// The text was not in quotes.
+    Unquoted,
+}
+
 /// Builds one column of a storable type.
 #[derive(Debug)]
 pub struct ColumnBuilder {
@@ -249,7 +258,7 @@ impl ColumnBuilder {
     }
 
     /// Appends the text of a CSV field. An empty text is a null, except in a utf8 or binary column
-    /// when it was `quoted`; that is how an empty value is told from a null. Numbers are read like
+    /// when it was in quotes; that is how an empty value is told from a null. Numbers are read like
     /// those of [`Self::append_raw_json`], and NaN and infinity also as `nan` and `inf`. Lists and
     /// vectors are written as JSON arrays. Integers are times only if [their unit is
     /// declared](Self::with_reading).
@@ -257,8 +266,8 @@ impl ColumnBuilder {
     /// # Errors
     /// Returns a message that says what was found and which type was wanted. Nothing is appended
     /// then.
-    pub fn append_text(&mut self, text: &str, quoted: bool) -> Result<(), String> {
-        if text.is_empty() && !(quoted && self.holds_bytes()) {
+    pub fn append_text(&mut self, text: &str, quoting: Quoting) -> Result<(), String> {
+        if text.is_empty() && !(quoting == Quoting::Quoted && self.holds_bytes()) {
             self.append_null();
             return Ok(());
         }

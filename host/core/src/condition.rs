@@ -10,7 +10,7 @@ use arrow_array::types::{
 use arrow_array::{Array as _, ArrayRef, BooleanArray};
 
 use crate::float::compare;
-use crate::{ColumnBuilder, DataType, Field, Timestamp};
+use crate::{ColumnBuilder, DataType, Field, Quoting, Timestamp};
 
 /// A condition on the value of one column.
 ///
@@ -145,7 +145,7 @@ impl Condition {
         let text = time.map_or_else(|| text.clone(), |time| time.to_string());
         let mut value = ColumnBuilder::new(&field.data_type, 1);
         value
-            .append_text(&text, true)
+            .append_text(&text, Quoting::Quoted)
             .map_err(|message| format!("column `{}`: {message}", self.column))?;
         let value = value.finish();
         // An empty text would be a null, to which nothing compares.

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use arrow_array::{Array as _, ArrayRef, Float64Array, RecordBatch};
 use arrow_schema::{DataType as ArrowType, Field as ArrowField, Schema as ArrowSchema, SchemaRef};
 use wafer_catalog::{Cuts, FileOptions, Format};
-use wafer_core::{ColumnBuilder, DataType, Digest, Field, plain_type};
+use wafer_core::{ColumnBuilder, DataType, Digest, Field, Quoting, plain_type};
 use wafer_store::{Error, Result};
 
 use crate::csv::records::{CsvRecord, Fields, RecordError, Records};
@@ -294,7 +294,11 @@ impl CsvReader {
                 return Ok(());
             }
             // An empty field without quotes is a null, if the column can have one.
-            builder.append_text(text, is_quoted || !field.nullable)
+            let quoting = match is_quoted || !field.nullable {
+                true => Quoting::Quoted,
+                false => Quoting::Unquoted,
+            };
+            builder.append_text(text, quoting)
         });
         match width == self.width {
             true => appended,
@@ -397,7 +401,7 @@ mod tests {
             assert_eq!(inferred.data_type(), wanted, "{texts:?}");
             let mut builder = ColumnBuilder::new(&wanted, 1);
             for text in texts.iter().filter(|text| !text.is_empty()) {
-                builder.append_text(text, false).unwrap();
+                builder.append_text(text, Quoting::Unquoted).unwrap();
                 assert_eq!(cell_text(&builder.finish(), 0), *text);
             }
         }

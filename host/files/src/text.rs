@@ -338,6 +338,8 @@ pub fn cell_text(values: &ArrayRef, row: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use wafer_core::Quoting;
+
     use super::*;
 
     fn columns(count: usize, data_type: &DataType) -> Vec<ReadColumn> {
@@ -365,7 +367,7 @@ mod tests {
                 pushed += 1;
                 rows.push(pushed, |builders| {
                     let mut builders = builders.iter_mut();
-                    builders.try_for_each(|builder| builder.append_text(&text, true))
+                    builders.try_for_each(|builder| builder.append_text(&text, Quoting::Quoted))
                 });
             }
             assert_eq!(pushed, wanted as u64, "{count} columns");

@@ -95,19 +95,36 @@ impl Places {
     }
 }
 
+/// What requests for features wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WaitsFor {
+    /// Processors alone: the stores are embedded, and answer at once.
+    Processors,
+    /// The answers of a service that holds the store.
+    Store,
+}
+
+/// What a request does while it is worked on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Work {
+    /// It looks features up and computes.
+    Computes,
+    /// It does something else.
+    Other,
+}
+
 /// What a request holds while it is worked on.
 type HeldPlaces = (Option<OwnedSemaphorePermit>, OwnedSemaphorePermit);
 
 impl Intake {
-    /// Returns the intake of a server. `waits_for_store` says whether requests for features wait
-    /// for the answers of a store, and not for processors alone.
-    pub(crate) fn new(options: ServerOptions, waits_for_store: bool) -> Arc<Self> {
+    /// Returns the intake of a server whose requests for features wait for this.
+    pub(crate) fn new(options: ServerOptions, waits_for: WaitsFor) -> Arc<Self> {
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let requests = options.limits.requests;
         let places = format!("{requests} requests are worked on (setting `server.requests`)");
         let apart = format!("{threads} requests with large bodies are worked on");
         let computing = COMPUTING_PER_PROCESSOR * threads;
-        let has_limit = !waits_for_store && computing < requests;
+        let has_limit = waits_for == WaitsFor::Processors && computing < requests;
         let computing = has_limit.then(|| {
             let taken_by = format!(
                 "{computing} requests for features and predictions are worked on, \
@@ -138,12 +155,7 @@ impl Intake {
     }
 
     /// Runs the handler of a request, with its body.
-    async fn take(
-        &self,
-        request: Request,
-        next: Next,
-        computes: bool,
-    ) -> Result<Response, Failure> {
+    async fn take(&self, request: Request, next: Next, work: Work) -> Result<Response, Failure> {
         if is_probe(&request) {
             return Ok(next.run(request).await);
         }
@@ -160,7 +172,7 @@ impl Intake {
         if is_large {
             return self.run_apart(request, next, charge).await;
         }
-        let _places = self.places(computes).await?;
+        let _places = self.places(work).await?;
         let response = next.run(request).await;
         drop(charge);
         counted(response, &self.memory)
@@ -168,9 +180,9 @@ impl Intake {
 
     /// Waits for the places of a request. Whoever waits to compute leaves the other places to
     /// others.
-    async fn places(&self, computes: bool) -> Result<HeldPlaces, Failure> {
+    async fn places(&self, work: Work) -> Result<HeldPlaces, Failure> {
         let until = self.end_of_queue();
-        let computing = match self.computing.as_ref().filter(|_| computes) {
+        let computing = match self.computing.as_ref().filter(|_| work == Work::Computes) {
             Some(computing) => Some(self.place(computing, until).await?),
             None => None,
         };
@@ -658,7 +670,7 @@ pub(crate) async fn work(
     next: Next,
 ) -> Response {
     let protocol = Protocol::of(&request);
-    let answered = intake.take(request, next, false).await;
+    let answered = intake.take(request, next, Work::Other).await;
     answered.unwrap_or_else(|failure| protocol.response(failure))
 }
 
@@ -670,7 +682,7 @@ pub(crate) async fn compute(
     next: Next,
 ) -> Response {
     let protocol = Protocol::of(&request);
-    let answered = intake.take(request, next, true).await;
+    let answered = intake.take(request, next, Work::Computes).await;
     answered.unwrap_or_else(|failure| protocol.response(failure))
 }
 

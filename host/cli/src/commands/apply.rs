@@ -21,9 +21,8 @@ use crate::{app, build};
 /// Nothing else is written.
 #[derive(Debug, clap::Args)]
 pub(crate) struct PlanCommand {
-    /// Use the components that were built before, without building
-    #[arg(long)]
-    no_build: bool,
+    #[command(flatten)]
+    build: BuildFlag,
 }
 
 /// Make the project's definitions live.
@@ -42,14 +41,38 @@ pub(crate) struct PlanCommand {
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Apply {
+    #[command(flatten)]
+    build: BuildFlag,
+
+    #[command(flatten)]
+    now: NowFlag,
+}
+
+/// Whether functions are built before they are registered.
+#[derive(Debug, clap::Args)]
+pub(crate) struct BuildFlag {
     /// Use the components that were built before, without building
     #[arg(long)]
     no_build: bool,
+}
 
+/// When definitions become live.
+#[derive(Debug, clap::Args)]
+pub(crate) struct NowFlag {
     /// Make new versions of groups live at once, although they are still empty; events of
     /// the next seconds may be in the old versions alone
     #[arg(long)]
     now: bool,
+}
+
+impl NowFlag {
+    /// Returns when definitions become live.
+    pub(crate) fn go_live(&self) -> GoLive {
+        match self.now {
+            true => GoLive::AtOnce,
+            false => GoLive::WhenFilled,
+        }
+    }
 }
 
 /// Builds and registers the functions of a project, and resolves its definitions. The definitions
@@ -61,9 +84,9 @@ pub(crate) struct Apply {
 pub(crate) async fn definitions(
     project: &Project,
     platform: &Platform,
-    no_build: bool,
+    flag: &BuildFlag,
 ) -> Result<Definitions> {
-    if !no_build {
+    if !flag.no_build {
         build::build_project(project)?;
     }
     let functions = platform.register(build::specs(project)?).await?;
@@ -104,14 +127,6 @@ impl Progress for ApplyProgress {
 
     fn stage(&self, stage: &str) {
         say(stage);
-    }
-}
-
-/// Returns when definitions become live, with the flag `--now` or without it.
-pub(crate) fn go_live(now: bool) -> GoLive {
-    match now {
-        true => GoLive::AtOnce,
-        false => GoLive::WhenFilled,
     }
 }
 
@@ -181,7 +196,7 @@ impl PlanCommand {
     pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let project = context.project()?;
         let platform = app::open(&project, None).await?;
-        let wanted = definitions(&project, &platform, self.no_build).await?;
+        let wanted = definitions(&project, &platform, &self.build).await?;
         let plan = platform.plan(&wanted).await?;
         warn(&plan.warnings);
         context.format.print(&plan, || {
@@ -204,7 +219,7 @@ impl Apply {
     pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let project = context.project()?;
         let platform = app::open_to_apply(&project).await?;
-        let wanted = definitions(&project, &platform, self.no_build).await?;
+        let wanted = definitions(&project, &platform, &self.build).await?;
         let here = wanted.sources.iter().filter(|(_, source)| source.is_here());
         let here: Vec<&str> = here.map(|(name, _)| name.as_str()).collect();
         if project.store.cloud.is_some() && !here.is_empty() {
@@ -215,7 +230,7 @@ impl Apply {
             ));
         }
         let plan = platform
-            .apply(wanted, go_live(self.now), &ApplyProgress)
+            .apply(wanted, self.now.go_live(), &ApplyProgress)
             .await?;
         warn(&plan.warnings);
         context.format.print(&plan, || {

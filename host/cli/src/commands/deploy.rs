@@ -42,14 +42,11 @@ pub(crate) struct Deploy {
     #[arg(long, value_name = "FILE")]
     tfvars: Option<PathBuf>,
 
-    /// Use the components that were built before, without building
-    #[arg(long)]
-    no_build: bool,
+    #[command(flatten)]
+    build: apply::BuildFlag,
 
-    /// Make new versions of groups live at once, although they are still empty; events of
-    /// the next seconds may be in the old versions alone
-    #[arg(long)]
-    now: bool,
+    #[command(flatten)]
+    now: apply::NowFlag,
 }
 
 /// The kinds of processors that Lambda has.
@@ -210,7 +207,7 @@ impl Deploy {
         platform: &Platform,
         report: &mut Report,
     ) -> Result<()> {
-        let mut wanted = apply::definitions(project, platform, self.no_build).await?;
+        let mut wanted = apply::definitions(project, platform, &self.build).await?;
         say("compiling for the processors of Lambda");
         report.compiled = platform.compile_for(&wanted, self.arch.target()).await?;
         say("copying source files to S3");
@@ -220,7 +217,7 @@ impl Deploy {
             .await?;
         report.copied = copied.into_iter().map(String::from).collect();
         // Code and files must be in place before the definitions that name them are live.
-        let go_live = apply::go_live(self.now);
+        let go_live = self.now.go_live();
         report.plan = Some(
             platform
                 .apply(wanted, go_live, &apply::ApplyProgress)

@@ -268,7 +268,7 @@ fn numbers_are_read_alike_from_csv_and_json() {
         for (data_type, wanted) in NUMERIC.into_iter().zip(cells) {
             let mut builder = ColumnBuilder::new(&data_type.parse().unwrap(), 1);
             let place = format!("{data_type} from {text}");
-            let found = builder.append_text(text, false);
+            let found = builder.append_text(text, Quoting::Unquoted);
             check_cell(found, &mut builder, wanted, &place);
             let found = builder.append_raw_json(raw(text));
             check_cell(found, &mut builder, wanted, &place);
@@ -346,7 +346,7 @@ fn special_spellings_of_numbers_are_read_in_text_formats_alone() {
     ] {
         for (data_type, wanted) in NUMERIC.into_iter().zip(cells) {
             let mut builder = ColumnBuilder::new(&data_type.parse().unwrap(), 1);
-            let found = builder.append_text(text, false);
+            let found = builder.append_text(text, Quoting::Unquoted);
             check_cell(
                 found,
                 &mut builder,
@@ -394,7 +394,7 @@ fn items_of_lists_are_read_like_single_values() {
         let mut builder = ColumnBuilder::new(&data_type.parse().unwrap(), 1);
         let found = builder.append_raw_json(raw(text));
         check_cell(found, &mut builder, wanted, text);
-        let found = builder.append_text(text, true);
+        let found = builder.append_text(text, Quoting::Quoted);
         check_cell(found, &mut builder, wanted, text);
     }
     let deep = "[".repeat(100_000) + &"]".repeat(100_000);
@@ -414,9 +414,9 @@ fn empty_texts_with_quotes_are_values_of_text_columns_alone() {
         ("list<utf8>", Json::Null),
     ] {
         let mut builder = ColumnBuilder::new(&data_type.parse().unwrap(), 1);
-        builder.append_text("", true).unwrap();
+        builder.append_text("", Quoting::Quoted).unwrap();
         assert_eq!(cell_to_json(&builder.finish(), 0), wanted, "{data_type}");
-        builder.append_text("", false).unwrap();
+        builder.append_text("", Quoting::Unquoted).unwrap();
         assert_eq!(
             cell_to_json(&builder.finish(), 0),
             Json::Null,
@@ -497,7 +497,10 @@ fn integers_of_a_known_unit_become_times() {
         let (mut from_json, mut from_text) = (builder(), builder());
         let results = [
             (from_json.append_json(&json), &mut from_json),
-            (from_text.append_text(text, false), &mut from_text),
+            (
+                from_text.append_text(text, Quoting::Unquoted),
+                &mut from_text,
+            ),
         ];
         for (result, builder) in results {
             match (result, wanted) {
@@ -530,7 +533,7 @@ fn times_are_written_as_they_are_read() {
             ..Reading::default()
         };
         let mut builder = ColumnBuilder::new(&DataType::Timestamp, 2).with_reading(reading.clone());
-        builder.append_text(text, true).unwrap();
+        builder.append_text(text, Quoting::Quoted).unwrap();
         builder.append_null();
         let column = builder.finish();
         assert_eq!(reading.written(&column, 0).as_deref(), Some(text));

@@ -20,7 +20,7 @@ fn intake(memory: u64, queue_timeout: Duration) -> Arc<Intake> {
         },
         hosts: Hosts::Any,
     };
-    Intake::new(options, true)
+    Intake::new(options, WaitsFor::Store)
 }
 
 /// Returns a router whose only route, `/`, is worked on by an intake.
@@ -201,7 +201,7 @@ async fn requests_without_a_body_need_a_place_and_probes_do_not() {
         },
         hosts: Hosts::Any,
     };
-    let intake = Intake::new(options, true);
+    let intake = Intake::new(options, WaitsFor::Store);
     let (route, starts, may_end) = waiting();
     let router = Router::new()
         .route("/", route)
@@ -229,7 +229,7 @@ async fn requests_without_a_body_need_a_place_and_probes_do_not() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn few_requests_compute_at_once_if_they_wait_for_processors_alone() {
-    for waits_for_store in [false, true] {
+    for waits_for in [WaitsFor::Processors, WaitsFor::Store] {
         let options = ServerOptions {
             limits: ServerLimits {
                 requests: 1_000,
@@ -238,8 +238,8 @@ async fn few_requests_compute_at_once_if_they_wait_for_processors_alone() {
             },
             hosts: Hosts::Any,
         };
-        let intake = Intake::new(options, waits_for_store);
-        assert_eq!(intake.computing.is_none(), waits_for_store);
+        let intake = Intake::new(options, waits_for);
+        assert_eq!(intake.computing.is_none(), waits_for == WaitsFor::Store);
         let (route, starts, may_end) = waiting();
         let layer = from_fn_with_state(Arc::clone(&intake), compute);
         let route = route.get(|| async {});
