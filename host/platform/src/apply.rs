@@ -64,7 +64,7 @@ impl Platform {
                     .to_owned(),
             );
         }
-        let plan = self.context.plan(wanted)?;
+        let plan = Plan::new(&self.context.definitions(), wanted)?;
         Ok(Plan {
             staged: self.pipelines.to_fill(wanted).await?,
             is_staged,

@@ -67,16 +67,13 @@ impl Registry {
         let model = self.model_version(model).await?;
         let (view_version, recipe) = match view {
             ViewOfRelease::Present => {
-                let recipe = self.context.view(&model.view)?;
+                let recipe = Recipe::new(&self.context.definitions(), &model.view)?;
                 self.check_version_fits(&model, &recipe)?;
-                (
-                    self.context.keep_recipe(&model.view, &recipe).await?,
-                    recipe,
-                )
+                (recipe.keep(&self.context, &model.view).await?, recipe)
             }
             ViewOfRelease::TrainedOn => {
                 let version = model.view_version.clone();
-                let recipe = self.context.recipe(&model.view, &version).await?;
+                let recipe = Recipe::read(&self.context, &model.view, &version).await?;
                 (version, recipe)
             }
         };
@@ -186,10 +183,7 @@ impl Registry {
             which: Which::Number(release.version),
         };
         Ok(BoundRelease {
-            recipe: self
-                .context
-                .recipe(&release.view, &release.view_version)
-                .await?,
+            recipe: Recipe::read(&self.context, &release.view, &release.view_version).await?,
             model: self.model_version(&version).await?,
         })
     }
@@ -199,10 +193,7 @@ impl Registry {
     /// # Errors
     /// Returns the errors of the metadata store.
     pub async fn bound_version(&self, model: ModelVersion) -> Result<BoundRelease> {
-        let recipe = self
-            .context
-            .recipe(&model.view, &model.view_version)
-            .await?;
+        let recipe = Recipe::read(&self.context, &model.view, &model.view_version).await?;
         Ok(BoundRelease { recipe, model })
     }
 

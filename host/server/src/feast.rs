@@ -48,7 +48,7 @@ use wafer_core::{
 };
 use wafer_platform::{
     Definitions, Delivery, EventResult, FoundMemory, GroupDef, IncomingEvent, IngestReport, MadeBy,
-    Platform, Status, Vectors,
+    Platform, Recipe, Status, Vectors,
 };
 
 use crate::MAX_ROWS;
@@ -277,7 +277,7 @@ fn wanted(platform: &Platform, request: &OnlineFeaturesRequest) -> Result<Vec<Wa
     };
     match (&request.feature_service, request.features.as_slice()) {
         (Some(view), []) => {
-            let recipe = platform.context().view(view)?;
+            let recipe = Recipe::new(&platform.context().definitions(), view)?;
             let features = recipe.outputs().into_iter().zip(recipe.aliases());
             let features = features.map(|(field, alias)| {
                 let set = alias.unwrap_or(view);
@@ -366,7 +366,7 @@ impl Set {
             let memory = memory.clone();
             platform.serving().group_features(name, &[], memory).await?;
         }
-        let recipe = platform.context().view(name)?;
+        let recipe = Recipe::new(&platform.context().definitions(), name)?;
         let rows = rows_of(entities, &recipe.view.inputs, count);
         let serving = platform.serving();
         Ok(Self {
