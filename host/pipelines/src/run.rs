@@ -52,6 +52,7 @@ use wafer_store::{DataFile, Error, Kind, Leased, Result, for_work};
 
 use crate::input::Selection;
 use crate::run::job::{Job, OnlineUpdate};
+use crate::run::rejects::check_rejects;
 use crate::run::write::IntervalWork;
 use crate::service::Pipelines;
 
@@ -308,7 +309,8 @@ impl Pipelines {
             let records: Vec<RunRecord> =
                 to_write.iter().map(|i| works[*i].record.clone()).collect();
             let records: Vec<&RunRecord> = records.iter().collect();
-            let checked = self.check_rejects(job, &records, unplaced.rows).await;
+            let offline = &self.context.components().stores.offline;
+            let checked = check_rejects(offline, job, &records, unplaced.rows).await;
             if let Err(error) = checked {
                 self.discard_unplaced(unplaced.rejects).await;
                 return Err(error);

@@ -15,6 +15,7 @@ use wafer_store::{Kind, Result};
 
 use crate::input::Selection;
 use crate::run::job::OnlineUpdate;
+use crate::run::rejects::check_rejects;
 use crate::run::write::{IntervalWork, check_all_rows};
 use crate::run::{PlannedRun, RunRequest};
 use crate::service::Pipelines;
@@ -93,9 +94,10 @@ impl Pipelines {
             .await?;
         let [work] = works;
         let mut record = work.record;
+        let offline = &self.context.components().stores.offline;
         let checked = check_all_rows(&mut record, &work.checks);
         let checked = match checked {
-            Ok(()) => self.check_rejects(&job, &[&record], unplaced.rows).await,
+            Ok(()) => check_rejects(offline, &job, &[&record], unplaced.rows).await,
             broken => broken,
         };
         let error = match checked {

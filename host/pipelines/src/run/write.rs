@@ -23,7 +23,7 @@ use wafer_store::{Error, Follows, Result, TableWriter, Txn, WrittenFiles};
 use crate::group_rows::{Gate, GroupRows, RunCheck, Target};
 use crate::input::{MAX_SOURCE_FILES, Selection};
 use crate::producer::{LookedUp, Producer};
-use crate::quarantine::{QuarantineWriter, QuarantinedRow};
+use crate::quarantine::{QuarantineWriter, QuarantinedRow, commit_quarantine};
 use crate::run::PlannedRun;
 use crate::run::job::{Job, StoredTime};
 use crate::run::rejects::RowsOfNoInterval;
@@ -328,7 +328,8 @@ impl Pipelines {
         if job.is_dry() {
             return Ok(());
         }
-        self.quarantine(&job.target, quarantine, row).await
+        let offline = &self.context.components().stores.offline;
+        quarantine.add(offline, &job.target, row).await
     }
 
     /// Closes the files of an interval.
@@ -340,9 +341,10 @@ impl Pipelines {
             Some(writer) => writer.finish().await?,
             None => WrittenFiles::none(&record.table),
         };
+        let offline = &self.context.components().stores.offline;
         Ok(Written {
             rows,
-            quarantine: self.close_quarantine(&job.target, quarantine).await?,
+            quarantine: quarantine.close(offline, &job.target).await?,
         })
     }
 
@@ -352,9 +354,10 @@ impl Pipelines {
         job: &Job,
         quarantine: QuarantineWriter,
     ) -> Result<UnplacedRejects> {
+        let offline = &self.context.components().stores.offline;
         Ok(UnplacedRejects {
             folder: quarantine.folder.clone(),
-            files: self.close_quarantine(&job.target, quarantine).await?,
+            files: quarantine.close(offline, &job.target).await?,
         })
     }
 
@@ -390,16 +393,16 @@ impl Pipelines {
             Follows::Exactly(_) => None,
             Follows::Anything => Some(record.work_folder()),
         };
-        self.commit_quarantine(&job.target, written.quarantine, &txn, replaces.as_deref())
-            .await?;
+        let (offline, replaces) = (
+            &self.context.components().stores.offline,
+            replaces.as_deref(),
+        );
+        commit_quarantine(offline, &job.target, written.quarantine, &txn, replaces).await?;
         // The record is saved before the commit, so that a process that takes the run up after
         // the commit knows its counts, and so that a run that was taken over stops here.
         self.save(record).await?;
-        let offline = &self.context.components().stores.offline;
         // Even if nothing was written, the commit removes what the interval had.
-        offline
-            .commit(written.rows, &txn, replaces.as_deref())
-            .await?;
+        offline.commit(written.rows, &txn, replaces).await?;
         Ok(())
     }
 
@@ -417,14 +420,14 @@ impl Pipelines {
         job: &Job,
         unplaced: Vec<UnplacedRejects>,
     ) -> Result<()> {
+        let offline = &self.context.components().stores.offline;
         for UnplacedRejects { folder, files } in unplaced {
             let txn = Txn {
                 app_id: format!("wafer/{folder}"),
                 version: 1,
                 follows: Follows::Anything,
             };
-            self.commit_quarantine(&job.target, files, &txn, None)
-                .await?;
+            commit_quarantine(offline, &job.target, files, &txn, None).await?;
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use super::partition::PartitionResult;
 use super::{DistributedRun, key, run_key_over_error};
 use crate::run::job::Job;
 use crate::run::online::OnlineCounts;
-use crate::run::rejects::RowsOfNoInterval;
+use crate::run::rejects::{RowsOfNoInterval, check_rejects};
 use crate::run::write::Written;
 use crate::service::Pipelines;
 
@@ -57,7 +57,8 @@ impl Pipelines {
             unplaced.extend(result.unplaced);
             rest.add(result.rows_of_no_interval);
         }
-        let checked = self.check_rejects(job, &[&*record], rest).await;
+        let offline = &self.context.components().stores.offline;
+        let checked = check_rejects(offline, job, &[&*record], rest).await;
         if let Err(error) = checked {
             // Whoever records the failure reads the record again, and the rejected rows are in it.
             self.save(record).await?;
