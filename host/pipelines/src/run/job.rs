@@ -16,8 +16,8 @@ use wafer_store::{Error, Result};
 use wafer_tables::Deletions;
 
 use crate::group_rows::Target;
-use crate::input::Input;
-use crate::producer::{Freshness, Producer};
+use crate::input::{Input, reads_tables};
+use crate::producer::{Freshness, Producer, open_producer};
 use crate::run::RunRequest;
 use crate::service::Pipelines;
 use crate::source::files::SourceFile;
@@ -120,11 +120,18 @@ impl Pipelines {
             let ticks = ticks.transpose().map_err(Error::invalid)?;
             let source = definitions.sources[&pipeline.source].clone();
             let group = definitions.groups[&pipeline.group].clone();
-            let producer = self.producer(definitions, &pipeline, &group).await?;
+            let producer = open_producer(
+                &self.context,
+                self.predictors.as_ref(),
+                definitions,
+                &pipeline,
+                &group,
+            );
+            let producer = producer.await?;
             let fields = pipeline.made_by.source_fields(producer.inputs());
             let (input, table_versions) = match part {
                 Some(part) => {
-                    let input = self.input_of(part.files, &source, &fields);
+                    let input = Input::of_files(&self.context, part.files, &source, &fields);
                     (input, part.table_versions)
                 }
                 None => {
@@ -133,9 +140,14 @@ impl Pipelines {
                         OnlineUpdate::Never => Freshness::Stored,
                         OnlineUpdate::AfterRun | OnlineUpdate::ByCaller => Freshness::Flushed,
                     };
-                    let input = self
-                        .input(definitions, &pipeline, fields, archive, freshness)
-                        .await?;
+                    if freshness == Freshness::Flushed
+                        && reads_tables(definitions, &pipeline, archive)
+                    {
+                        // Events that came in a moment ago may still be in the outbox.
+                        self.tables.flush_all().await?;
+                    }
+                    let input =
+                        Input::open(&self.context, definitions, &pipeline, fields, archive).await?;
                     (input, producer.table_versions(freshness).await?)
                 }
             };
