@@ -24,6 +24,7 @@ use wafer_store::{Error, Expect, Result};
 use crate::backfill::pieces::Piece;
 
 use crate::run::job::{Job, OnlineUpdate};
+use crate::run::lease::run_lease;
 use crate::run::{RequestedRun, RunRequest};
 use crate::service::Pipelines;
 
@@ -114,7 +115,7 @@ impl Pipelines {
     ) -> Result<BackfillReport> {
         // What is wrong with the request is said before anything is waited for.
         self.filling(request)?;
-        let lease = self.run_lease(&request.pipeline).await?;
+        let lease = run_lease(&self.context, &request.pipeline).await?;
         lease
             .during(self.backfill_under_lease(request, &progress))
             .await

@@ -16,6 +16,7 @@ use wafer_store::{AsOf, EarlyWrite, Error, FromOutbox, GroupContent, Kind, Outbo
 use wafer_tables::{Deleted, StoredRows};
 
 use crate::group_rows::{OnlineRows, Standing, Target};
+use crate::run::lease::run_lease;
 use crate::service::Pipelines;
 
 /// The report of a materialization.
@@ -43,7 +44,7 @@ impl Pipelines {
         let (pipeline, _) = pipeline.expect("every group is written by a pipeline");
         // A run writes its committed rows to the online store, which must not happen while the
         // online rows are rebuilt.
-        let lease = self.run_lease(pipeline).await?;
+        let lease = run_lease(&self.context, pipeline).await?;
         lease.during(self.materialize(&Arc::new(target))).await
     }
 

@@ -3,9 +3,10 @@
 //!
 //! How a run goes from plan to commit:
 //!
-//! 1. *Lease.* [`Pipelines::run`] acquires the lease of the pipeline, which it renews until the
-//!    end. A holder on this machine that is no longer alive does not count. The definitions are
-//!    read then, because a new version of the group is made live under this lease (`staging.rs`).
+//! 1. *Lease.* [`Pipelines::run`] acquires the lease of the pipeline (`lease.rs`), which it renews
+//!    until the end. A holder on this machine that is no longer alive does not count. The
+//!    definitions are read then, because a new version of the group is made live under this lease
+//!    (`staging.rs`).
 //! 2. *Plan.* The input is opened and digested (`job.rs`, `input.rs`), and compared with the
 //!    claim of the interval, which is the record of the last run over it. If that run succeeded
 //!    with the same inputs, there is nothing to do, unless the limit of rejected rows was lowered
@@ -36,6 +37,7 @@
 pub(crate) mod distributed;
 pub(crate) mod dry;
 pub(crate) mod job;
+pub(crate) mod lease;
 pub(crate) mod online;
 mod plan;
 pub(crate) mod records;
@@ -45,13 +47,14 @@ pub(crate) mod write;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use wafer_catalog::{LEASE, Progress, RenewedLease, RunRecord, RunState, get};
+use wafer_catalog::{Progress, RunRecord, RunState, get};
 use wafer_core::rules::{Interval, available_from_schedule};
 use wafer_core::{Duration, Timestamp};
-use wafer_store::{DataFile, Error, Kind, Leased, Result, for_work};
+use wafer_store::{DataFile, Error, Kind, Result, for_work};
 
 use crate::input::Selection;
 use crate::run::job::{Job, OnlineUpdate};
+use crate::run::lease::run_lease;
 use crate::run::rejects::check_rejects;
 use crate::run::write::IntervalWork;
 use crate::service::Pipelines;
@@ -108,7 +111,7 @@ impl Pipelines {
     ) -> Result<RequestedRun> {
         progress.stage("reading the source");
         self.check_interval(request)?;
-        let lease = self.run_lease(&request.pipeline).await?;
+        let lease = run_lease(&self.context, &request.pipeline).await?;
         let definitions = self.context.definitions();
         let work = async {
             let job = self
@@ -135,22 +138,6 @@ impl Pipelines {
             request.pipeline
         );
         Err(Error::invalid(message))
-    }
-
-    /// Acquires the lease that allows this process to run a pipeline, and reads the present
-    /// definitions: those that were known before may be of a version that was replaced.
-    pub(crate) async fn run_lease(&self, pipeline: &str) -> Result<RenewedLease> {
-        let lease = match self.context.lease(&run_lease_name(pipeline), LEASE).await? {
-            Leased::Mine(lease) => self.context.renewed(lease),
-            Leased::HeldBy(holder) => return Err(pipeline_busy_error(pipeline, &holder)),
-        };
-        match self.context.refresh().await {
-            Ok(_) => Ok(lease),
-            Err(error) => {
-                lease.end().await;
-                Err(error)
-            }
-        }
     }
 
     /// Runs a pipeline over some intervals in one pass over its source.
@@ -325,17 +312,6 @@ impl Pipelines {
             Ok(())
         })
     }
-}
-
-/// Returns the name of the lease for runs of a pipeline.
-pub(crate) fn run_lease_name(pipeline: &str) -> String {
-    format!("run/{pipeline}")
-}
-
-/// The error for a pipeline that another process runs.
-pub(crate) fn pipeline_busy_error(pipeline: &str, holder: &str) -> Error {
-    let message = format!("pipeline `{pipeline}` is being run by {holder}");
-    Error::new(Kind::Conflict, message)
 }
 
 /// Returns what a pass reads for all planned runs together; takes their files.

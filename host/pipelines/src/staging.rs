@@ -55,6 +55,7 @@ use wafer_core::{DataType, Duration};
 use wafer_store::{AsOf, Error, Expect, Kind, Result};
 
 use crate::run::job::Job;
+use crate::run::lease::run_lease;
 use crate::service::Pipelines;
 
 /// What is recorded of a table that is filled.
@@ -320,7 +321,7 @@ impl Pipelines {
     ) -> Result<Option<Vec<RenewedLease>>> {
         let mut leases = Vec::new();
         for pipeline in pipelines_of_replaced(live, staged) {
-            match self.run_lease(pipeline).await {
+            match run_lease(&self.context, pipeline).await {
                 Ok(lease) => leases.push(lease),
                 Err(error) => {
                     for lease in leases {

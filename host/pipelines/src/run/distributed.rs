@@ -38,7 +38,8 @@ use wafer_store::{Error, Kind, Lease, Leased, Result, for_work};
 
 use self::divide::Divided;
 use crate::run::job::{Job, OnlineUpdate, PartitionInput};
-use crate::run::{RequestedRun, RunRequest, pipeline_busy_error, run_lease_name};
+use crate::run::lease::{pipeline_busy_error, run_lease, run_lease_name};
+use crate::run::{RequestedRun, RunRequest};
 use crate::service::Pipelines;
 use crate::source::files::SourceFile;
 
@@ -106,7 +107,7 @@ impl Pipelines {
     ) -> Result<RequestedRun> {
         progress.stage("reading the source");
         self.check_interval(request)?;
-        let lease = self.run_lease(&request.pipeline).await?;
+        let lease = run_lease(&self.context, &request.pipeline).await?;
         let whole = async {
             let run = match self.divide(request, division, None, None).await? {
                 Divided::Done(record) => {

@@ -310,7 +310,7 @@ async fn version_is_not_live_at_once_while_a_run_may_write_the_one_that_it_repla
     other.context.refresh().await.unwrap();
     stage(&first, 2).await;
     let staged = first.context.applied().pointer.staged.unwrap();
-    let run = other.run_lease("p").await.unwrap();
+    let run = run_lease(&other.context, "p").await.unwrap();
     let to_fill = first.complete_staged(staged, &()).await.unwrap();
     assert_eq!(to_fill, ["g_v2"]);
     run.end().await;
@@ -320,7 +320,8 @@ async fn version_is_not_live_at_once_while_a_run_may_write_the_one_that_it_repla
     assert_eq!(first.context.definitions().groups["g"].version, 2);
     // Nothing is left to do for whoever applies the same at the same time.
     assert!(first.live_unless_to_fill(staged).await.unwrap().is_empty());
-    first.run_lease("p").await.unwrap().end().await;
+    let run = run_lease(&first.context, "p").await;
+    run.unwrap().end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,7 @@ use wafer_catalog::RunRecord;
 use wafer_core::rules::Interval;
 use wafer_store::{Kind, Result};
 
+use crate::run::lease::run_lease;
 use crate::service::Pipelines;
 use crate::trigger::{EndedRun, Look, Trigger, triggers};
 
@@ -22,7 +23,7 @@ impl Pipelines {
         if !self.is_any_due(&mut triggers).await? {
             return Ok(None);
         }
-        let lease = match self.run_lease(pipeline).await {
+        let lease = match run_lease(&self.context, pipeline).await {
             Err(e) if e.kind() == Kind::Conflict => return Ok(None),
             other => other?,
         };
