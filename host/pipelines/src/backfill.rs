@@ -14,12 +14,11 @@ mod pieces;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use serde::Serialize;
 use wafer_catalog::{BackfillEstimate, Definitions, Generation, Progress, Ticks, get};
 use wafer_core::rules::Interval;
 use wafer_core::{Duration, Timestamp};
-use wafer_store::{Error, Expect, Result};
+use wafer_store::{Error, Result};
 
 use crate::backfill::pieces::Piece;
 
@@ -220,7 +219,7 @@ impl Pipelines {
         let combined = pieces.iter().filter(|piece| piece.intervals > 1);
         job.combined = combined.map(|piece| piece.interval).collect();
         if !job.combined.is_empty() {
-            self.record_combined(&table).await?;
+            self.records.record_combined(&table).await?;
         }
         for pass in pieces.chunks(PIECES_OF_A_PASS) {
             let intervals: Vec<Interval> = pass.iter().map(|piece| piece.interval).collect();
@@ -229,34 +228,12 @@ impl Pipelines {
                 report.add(piece, run);
             }
         }
-        let rebuild_marker = self.online_rebuild_name(&table);
-        let metadata = &self.context.components().stores.metadata;
-        if metadata.get(&rebuild_marker).await?.is_some() {
+        if self.records.needs_online_rebuild(&table).await? {
             progress.stage("updating the online store");
             report.entities = Some(self.materialize(&job.target).await?.entities);
-            metadata.delete(&rebuild_marker, Expect::Anything).await?;
+            self.records.forget_online_rebuild(&table).await?;
         }
         Ok(report)
-    }
-}
-
-impl Pipelines {
-    /// Records that the online rows of a table have to be rebuilt, before the table is written.
-    /// If the backfill is interrupted, whoever repeats it rebuilds them, even if no interval is
-    /// left to run.
-    pub(crate) async fn record_online_rebuild(&self, table: &str) -> Result<()> {
-        let metadata = &self.context.components().stores.metadata;
-        let note = Bytes::from_static(b"{}");
-        metadata
-            .put(&self.online_rebuild_name(table), note, Expect::Anything)
-            .await?;
-        Ok(())
-    }
-
-    /// Returns the name of the object that records that the online rows of a table have to be
-    /// rebuilt.
-    fn online_rebuild_name(&self, table: &str) -> String {
-        format!("{}/owed/{table}", self.context.project())
     }
 }
 

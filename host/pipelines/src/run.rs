@@ -123,6 +123,14 @@ impl Pipelines {
         Ok(done.pop().expect("one interval was requested"))
     }
 
+    /// Returns the records of all runs, newest first.
+    ///
+    /// # Errors
+    /// Returns the errors of the metadata store.
+    pub async fn runs(&self) -> Result<Vec<RunRecord>> {
+        self.records.all().await
+    }
+
     /// Checks that the interval of a pipeline with a schedule has a start and an end, because
     /// the available times of its rows depend on the end.
     pub(crate) fn check_interval(&self, request: &RunRequest) -> Result<()> {
@@ -153,12 +161,14 @@ impl Pipelines {
         Box::pin(async move {
             let mut planned = self.plan_runs(job, intervals).await?;
             if job.online == OnlineUpdate::ByCaller && planned.iter().any(|run| !run.is_done) {
-                self.record_online_rebuild(&job.target.table.name).await?;
+                self.records
+                    .record_online_rebuild(&job.target.table.name)
+                    .await?;
             }
             let mut works: Vec<IntervalWork<'_>> = Vec::new();
             for run in planned.iter_mut().filter(|run| !run.is_done) {
-                self.insert_record(&mut run.record).await?;
-                self.save(&mut run.record).await?;
+                self.records.insert_record(&mut run.record).await?;
+                self.records.save(&mut run.record).await?;
                 works.push(IntervalWork::new(run, job));
             }
             let selection = selection(intervals, &mut planned);
@@ -216,7 +226,7 @@ impl Pipelines {
                 record.overran = false;
             }
         }
-        match self.save(&mut record).await {
+        match self.records.save(&mut record).await {
             // The error that stopped the run says more than the error of writing its record.
             Err(unsaved) if failed.is_some() => {
                 tracing::warn!("the failed run was not recorded: {}", unsaved.chain());

@@ -11,6 +11,7 @@ use crate::counters::Counters;
 use crate::events::arrivals::Arrivals;
 use crate::events::route::Routes;
 use crate::producer::Predictors;
+use crate::run::records::RunRecords;
 
 /// The pipelines service: runs pipelines in batch, on events, by schedule and in backfills, and
 /// maintains the tables that they write.
@@ -18,6 +19,8 @@ use crate::producer::Predictors;
 pub struct Pipelines {
     pub(crate) context: Arc<Context>,
     pub(crate) tables: Arc<Tables>,
+    /// The claims of intervals and the records of runs.
+    pub(crate) records: RunRecords,
     /// Opens the models of pipelines that predict with a model instead of calling a function.
     pub(crate) predictors: Arc<dyn Predictors>,
     /// The latest event time of each source among the events that this process ingested.
@@ -39,6 +42,7 @@ impl Pipelines {
         predictors: Arc<dyn Predictors>,
     ) -> Self {
         Self {
+            records: RunRecords::new(Arc::clone(&context)),
             context,
             tables,
             predictors,

@@ -37,8 +37,8 @@
 //! - A table counts as filled only for the staged generation that it was filled for.
 //! - Runs write the live version alone. They are kept out by the lease of the pipeline, which a
 //!   backfill holds until the new version is live, and whoever gets that lease reads the pointer
-//!   (`run.rs`). The event times of a version that only runs write are asked for under that lease
-//!   by each backfill.
+//!   (`run/lease.rs`). The event times of a version that only runs write are asked for under that
+//!   lease by each backfill.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -388,7 +388,7 @@ impl Pipelines {
         let is_present = |run: &RunRecord| {
             job.is_settled(run) && run.inputs == job.inputs_over(run.interval, run.upstream)
         };
-        let claims = self.claims(&job.target.table.name).await?;
+        let claims = self.records.claims(&job.target.table.name).await?;
         let claims = claims.iter().map(|run| job.with_present_inputs(run));
         let mut done: Vec<Interval> = claims.filter(is_present).map(|run| run.interval).collect();
         done.sort_by_key(|interval| interval.from);

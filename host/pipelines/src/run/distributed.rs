@@ -31,7 +31,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use wafer_catalog::{LEASE, Progress, RunRecord, RunState};
+use wafer_catalog::{LEASE, Progress, RunRecord};
 use wafer_core::rules::Interval;
 use wafer_core::{Digest, Duration, Timestamp};
 use wafer_store::{Error, Kind, Lease, Leased, Result, for_work};
@@ -82,13 +82,8 @@ impl DistributedRun {
 
     /// Returns the key of the run, which is unique among the runs of its pipeline.
     pub fn key(&self) -> String {
-        key(&self.record)
+        self.record.key()
     }
-}
-
-/// Returns the key of a run: its id and generation.
-fn key(record: &RunRecord) -> String {
-    format!("{}.{}", record.id, record.generation)
 }
 
 impl Pipelines {
@@ -141,7 +136,7 @@ impl Pipelines {
         progress: &Arc<dyn Progress>,
     ) -> Result<RunRecord> {
         let job = self.distributed_job(run, Vec::new()).await?;
-        let mut record = self.running_record(&run.record).await?;
+        let mut record = self.records.running_record(&run.record).await?;
         self.commit_results(&job, run, &mut record).await?;
         progress.stage("updating the online store");
         let work = format!("pipeline/{}", job.name);
@@ -206,7 +201,8 @@ impl Pipelines {
                 // A failure before the run began, such as a missing source, counts as an
                 // attempt.
                 Err(e) if schedule.is_some() => {
-                    self.record_failed_attempt(pipeline, interval, started, &e)
+                    self.records
+                        .record_failed_attempt(pipeline, interval, started, &e)
                         .await?;
                     return Err(e);
                 }
@@ -263,7 +259,7 @@ impl Pipelines {
     pub async fn hold(&self, run: &DistributedRun) -> Result<()> {
         // A run that failed in the meantime has released the lease, and must not acquire it
         // again.
-        self.check_running(&run.record).await?;
+        self.records.check_running(&run.record).await?;
         let name = self.lease_of(run);
         let metadata = self.context.components().stores.metadata.as_ref();
         let now = self.context.machine_now();
@@ -322,34 +318,6 @@ impl Pipelines {
         Ok(job)
     }
 
-    /// Returns the current record of a run that is under way.
-    ///
-    /// # Errors
-    /// Returns [`Kind::Conflict`] when the run is over or was taken over.
-    async fn running_record(&self, record: &RunRecord) -> Result<RunRecord> {
-        let found = self.current_record(record).await?;
-        match found.state {
-            RunState::Running => Ok(found),
-            _ => Err(run_over_error(record)),
-        }
-    }
-
-    /// Returns the current record of a run.
-    ///
-    /// # Errors
-    /// Returns [`Kind::Conflict`] when the run was taken over.
-    async fn current_record(&self, record: &RunRecord) -> Result<RunRecord> {
-        let found = self.claimed(&record.table, record.interval).await?;
-        let is_ours =
-            |found: &RunRecord| key(found) == key(record) && found.attempts == record.attempts;
-        found.filter(is_ours).ok_or_else(|| run_over_error(record))
-    }
-
-    /// Checks that a run is under way and was not taken over.
-    pub(crate) async fn check_running(&self, record: &RunRecord) -> Result<()> {
-        self.running_record(record).await.map(drop)
-    }
-
     /// Checks that a run has not exceeded its time limit.
     fn check_time(&self, run: &DistributedRun) -> Result<()> {
         let end = run.time_limit.map(|limit| run.record.started.plus(limit));
@@ -365,15 +333,6 @@ impl Pipelines {
 /// The error for a run that is not under way any more, by its key.
 fn run_key_over_error(pipeline: &str, key: &str) -> Error {
     let message = format!("run {key} of `{pipeline}` is over, or was taken over; see `wafer runs`");
-    Error::new(Kind::Conflict, message)
-}
-
-/// The error for a run that is not under way any more, by its record.
-fn run_over_error(record: &RunRecord) -> Error {
-    let message = format!(
-        "the run of `{}` over {} is over or was taken over; see `wafer runs`",
-        record.pipeline, record.interval
-    );
     Error::new(Kind::Conflict, message)
 }
 

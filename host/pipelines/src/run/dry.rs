@@ -68,7 +68,7 @@ impl Pipelines {
             .job(&definitions, request, None, OnlineUpdate::Never)
             .await?;
         let interval = request.interval;
-        let claims = self.claims(&job.target.table.name).await?;
+        let claims = self.records.claims(&job.target.table.name).await?;
         self.check_overlaps(&job, interval, &claims).await?;
         let planned = PlannedRun {
             record: RunRecord::new(

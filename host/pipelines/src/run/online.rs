@@ -84,7 +84,7 @@ impl Pipelines {
             number += 1;
             // If another process took the run over while this one was suspended, this one stops
             // here. The other process rebuilds the online rows.
-            self.save(record).await?;
+            self.records.save(record).await?;
             let counts = self
                 .add_batches(job, record, &number.to_string(), taken, Workers::One)
                 .await?;
@@ -164,7 +164,7 @@ impl Pipelines {
             if workers == Workers::Several {
                 // If the run failed in another process, the group may be rebuilt from the table,
                 // which has these rows already.
-                self.check_running(record).await?;
+                self.records.check_running(record).await?;
             }
             for outcome in online.commit_events(batch, due_until).await? {
                 if let EventOutcome::Committed { older: some } = outcome {

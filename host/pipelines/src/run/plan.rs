@@ -114,7 +114,7 @@ impl Pipelines {
         job: &Job,
         intervals: &[Interval],
     ) -> Result<Vec<PlannedRun>> {
-        let claims = self.claims(&job.target.table.name).await?;
+        let claims = self.records.claims(&job.target.table.name).await?;
         for interval in intervals {
             self.check_overlaps(job, *interval, &claims).await?;
         }

@@ -400,7 +400,7 @@ impl Pipelines {
         commit_quarantine(offline, &job.target, written.quarantine, &txn, replaces).await?;
         // The record is saved before the commit, so that a process that takes the run up after
         // the commit knows its counts, and so that a run that was taken over stops here.
-        self.save(record).await?;
+        self.records.save(record).await?;
         // Even if nothing was written, the commit removes what the interval had.
         offline.commit(written.rows, &txn, replaces).await?;
         Ok(())

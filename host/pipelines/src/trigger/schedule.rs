@@ -74,13 +74,13 @@ impl Trigger for ScheduleTrigger {
         let mut due = Vec::new();
         for end in ends {
             let interval = schedule.interval_to(end);
-            let record = pipelines.claim_over(&self.table, interval).await?;
+            let record = pipelines.records.claim_over(&self.table, interval).await?;
             let now = pipelines.context.machine_now();
             match verdict(record.as_ref(), &schedule.definition, holds_lease, now) {
                 Verdict::Done => {}
                 Verdict::GivenUp => {
                     state.failed += 1;
-                    pipelines.record_death(record).await?;
+                    pipelines.records.record_death(record).await?;
                 }
                 Verdict::Run => {
                     due.push(interval);
@@ -112,6 +112,7 @@ impl Trigger for ScheduleTrigger {
                     error.chain()
                 );
                 pipelines
+                    .records
                     .record_failed_attempt(pipeline, run.interval, run.machine_began, &error)
                     .await?
             }
@@ -158,7 +159,7 @@ impl ScheduleTrigger {
         let mut done = 0;
         for end in &ends {
             let interval = schedule.interval_to(*end);
-            match pipelines.claim_over(&self.table, interval).await? {
+            match pipelines.records.claim_over(&self.table, interval).await? {
                 Some(record) if record.state == RunState::Succeeded => done += 1,
                 _ => break,
             }
@@ -181,23 +182,6 @@ impl Pipelines {
         let mut trigger = ScheduleTrigger::new(schedule, table);
         let due = trigger.due(self, Look::WithLease { ran: None }).await?;
         Ok(due.first().map(|interval| (*interval, definition)))
-    }
-
-    /// Records a run that is given up as `Failed` if its record still says `Running`, which means
-    /// that its last process died.
-    async fn record_death(&self, record: Option<RunRecord>) -> Result<()> {
-        let Some(record) = record.filter(|record| record.state == RunState::Running) else {
-            return Ok(());
-        };
-        let error =
-            "every process that worked on the run ended before the run was finished".to_owned();
-        let mut record = RunRecord {
-            state: RunState::Failed,
-            error: Some(error),
-            finished: Some(self.context.machine_now()),
-            ..record
-        };
-        self.save(&mut record).await
     }
 }
 

@@ -51,7 +51,7 @@ impl Trigger for UpstreamTrigger {
             return Ok(Vec::new());
         };
         let (mut state, version) = self.schedule.state(pipelines).await?;
-        let runs = pipelines.claims(&job.target.table.name).await?;
+        let runs = pipelines.records.claims(&job.target.table.name).await?;
         let seen = versions_seen(&runs, state.upstream);
         let oldest = seen.iter().map(|(_, seen)| *seen).min();
         let changes = UpstreamChanges::new(snapshot, oldest).await?;

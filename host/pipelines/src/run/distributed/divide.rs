@@ -5,8 +5,8 @@ use wafer_catalog::{RunRecord, ScheduleDef};
 use wafer_core::expect::Rule;
 use wafer_store::{Error, Expect, Result};
 
+use super::DistributedRun;
 use super::objects::{CONCURRENT_WRITES, partition_object};
-use super::{DistributedRun, key};
 use crate::run::RunRequest;
 use crate::run::job::{Job, OnlineUpdate};
 use crate::service::Pipelines;
@@ -84,7 +84,7 @@ impl Pipelines {
             )
             .await?;
         let files = divisible(&job)?;
-        let claims = self.claims(&job.target.table.name).await?;
+        let claims = self.records.claims(&job.target.table.name).await?;
         self.check_overlaps(&job, request.interval, &claims).await?;
         let planned = self.plan_run(&job, request.interval, &claims, None).await?;
         let mut record = planned.record;
@@ -92,9 +92,9 @@ impl Pipelines {
             return Ok(Divided::Done(record));
         }
         job.input.check_columns().await?;
-        self.insert_record(&mut record).await?;
-        self.save(&mut record).await?;
-        let folder = self.folder(&request.pipeline, &key(&record));
+        self.records.insert_record(&mut record).await?;
+        self.records.save(&mut record).await?;
+        let folder = self.folder(&request.pipeline, &record.key());
         let before: Option<DistributedRun> = self.read(&folder, "run").await?;
         let run = match before {
             // The run is taken up; the results of its partitions stay.
