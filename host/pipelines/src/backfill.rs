@@ -230,7 +230,7 @@ impl Pipelines {
         }
         if self.records.needs_online_rebuild(&table).await? {
             progress.stage("updating the online store");
-            report.entities = Some(self.materialize(&job.target).await?.entities);
+            report.entities = Some(self.materializer.materialize(&job.target).await?.entities);
             self.records.forget_online_rebuild(&table).await?;
         }
         Ok(report)

@@ -15,7 +15,7 @@ use wafer_store::{
 use wafer_tables::StoredRows;
 
 use crate::group_rows::{Standing, Target};
-use crate::service::Pipelines;
+use crate::upkeep::TableUpkeep;
 
 /// The number of late rows that are committed in one batch.
 const HEAL_BATCH: usize = 1_000;
@@ -29,7 +29,7 @@ pub struct HealReport {
     pub known: u64,
 }
 
-impl Pipelines {
+impl TableUpkeep {
     /// Takes in the rows of a group that came too late: they count from now on, and training
     /// sets contain them for labels from now on. Healing can be repeated; each row is healed
     /// once.
@@ -81,7 +81,7 @@ impl Pipelines {
         report: &mut HealReport,
     ) -> Result<()> {
         let now = self.context.now();
-        let arrivals = self.begin_arrivals();
+        self.arrivals.begin(self.context.machine_now());
         let table = &target.table.name;
         let mut commits = Vec::new();
         for row in range {
@@ -92,7 +92,7 @@ impl Pipelines {
                 continue;
             }
             let event_id = rows.ids.value(row).to_owned();
-            let order = target.stored_order(arrivals.take(1));
+            let order = target.stored_order(self.arrivals.take(1));
             let standing = Standing::new(event, now, order, &event_id);
             let write = target.row_write(entity, &rows.columns, row, standing);
             let columns: Vec<_> = rows.keys.iter().chain(&rows.columns).cloned().collect();

@@ -45,13 +45,15 @@ mod source;
 mod staging;
 mod transform;
 mod trigger;
+mod upkeep;
 
 pub use backfill::{BackfillReport, BackfillRequest};
 pub use compact::{CompactReport, TableStatus};
+pub use deletion::EntityDeleter;
 pub use events::event::{Delivery, EventResult, IngestReport};
 pub use heal::HealReport;
 pub use history::PastEvent;
-pub use materialize::Materialized;
+pub use materialize::{Materialized, Materializer};
 pub use producer::Freshness;
 pub use producer::{LookedUp, Predictors, Producer};
 pub use redrive::{DecodeBatch, LeftBehind, RedriveReport, RedriveRequest};
@@ -66,3 +68,4 @@ pub use source::{
 };
 pub use staging::{Created, WrittenTable, written_tables};
 pub use trigger::state::{ScheduleState, ScheduleStatus};
+pub use upkeep::TableUpkeep;

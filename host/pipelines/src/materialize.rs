@@ -9,15 +9,14 @@
 use std::sync::Arc;
 
 use futures::TryStreamExt as _;
-use wafer_catalog::{PipelineDef, blocking, get};
+use wafer_catalog::{Context, PipelineDef, blocking, get};
 use wafer_core::rules::Interval;
 use wafer_core::{ColumnBuilder, decode_row, entity_key};
 use wafer_store::{AsOf, EarlyWrite, Error, FromOutbox, GroupContent, Kind, OutboxRow, Result};
-use wafer_tables::{Deleted, StoredRows};
+use wafer_tables::{Deleted, StoredRows, Tables};
 
 use crate::group_rows::{OnlineRows, Standing, Target};
 use crate::run::lease::run_lease;
-use crate::service::Pipelines;
 
 /// The report of a materialization.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -28,7 +27,18 @@ pub struct Materialized {
     pub entities: u64,
 }
 
-impl Pipelines {
+/// Rebuilds the online rows of groups.
+#[derive(Clone, Debug)]
+pub struct Materializer {
+    context: Arc<Context>,
+    tables: Arc<Tables>,
+}
+
+impl Materializer {
+    pub(crate) fn new(context: Arc<Context>, tables: Arc<Tables>) -> Self {
+        Self { context, tables }
+    }
+
     /// Rebuilds the online rows of a live group from its offline table and from the rows that
     /// are still in the outbox, and replaces them at once.
     ///

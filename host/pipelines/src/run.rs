@@ -277,7 +277,8 @@ impl Pipelines {
         // into account.
         let is_new = to_write.len() == works.len();
         let known = is_new.then_some(job.deletions.version());
-        self.delete_rows_of_deleted(&job.target.table, known)
+        self.deleter
+            .delete_rows_of_deleted(&job.target.table, known)
             .await?;
         if job.online == OnlineUpdate::AfterRun {
             progress.stage("updating the online store");

@@ -8,10 +8,13 @@ use wafer_core::Timestamp;
 use wafer_tables::Tables;
 
 use crate::counters::Counters;
+use crate::deletion::EntityDeleter;
 use crate::events::arrivals::Arrivals;
 use crate::events::route::Routes;
+use crate::materialize::Materializer;
 use crate::producer::Predictors;
 use crate::run::records::RunRecords;
+use crate::upkeep::TableUpkeep;
 
 /// The pipelines service: runs pipelines in batch, on events, by schedule and in backfills, and
 /// maintains the tables that they write.
@@ -21,6 +24,9 @@ pub struct Pipelines {
     pub(crate) tables: Arc<Tables>,
     /// The claims of intervals and the records of runs.
     pub(crate) records: RunRecords,
+    pub(crate) materializer: Materializer,
+    pub(crate) deleter: EntityDeleter,
+    upkeep: TableUpkeep,
     /// Opens the models of pipelines that predict with a model instead of calling a function.
     pub(crate) predictors: Arc<dyn Predictors>,
     /// The latest event time of each source among the events that this process ingested.
@@ -41,15 +47,45 @@ impl Pipelines {
         tables: Arc<Tables>,
         predictors: Arc<dyn Predictors>,
     ) -> Self {
+        let arrivals = Arc::<Arrivals>::default();
+        let materializer = Materializer::new(Arc::clone(&context), Arc::clone(&tables));
+        let deleter = EntityDeleter::new(
+            Arc::clone(&context),
+            Arc::clone(&tables),
+            materializer.clone(),
+        );
+        let upkeep = TableUpkeep::new(
+            Arc::clone(&context),
+            Arc::clone(&tables),
+            Arc::clone(&arrivals),
+        );
         Self {
             records: RunRecords::new(Arc::clone(&context)),
+            materializer,
+            deleter,
+            upkeep,
             context,
             tables,
             predictors,
             watermarks: Mutex::default(),
             routes: RwLock::default(),
-            arrivals: Arc::default(),
+            arrivals,
             counters: Counters::default(),
         }
+    }
+
+    /// Returns what rebuilds the online rows of groups.
+    pub fn materializer(&self) -> &Materializer {
+        &self.materializer
+    }
+
+    /// Returns what deletes entities.
+    pub fn entity_deleter(&self) -> &EntityDeleter {
+        &self.deleter
+    }
+
+    /// Returns the upkeep of tables: their sizes, compaction, late rows, and removal.
+    pub fn upkeep(&self) -> &TableUpkeep {
+        &self.upkeep
     }
 }

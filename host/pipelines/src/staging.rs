@@ -54,6 +54,7 @@ use wafer_core::rules::Interval;
 use wafer_core::{DataType, Duration};
 use wafer_store::{AsOf, Error, Expect, Kind, Result};
 
+use crate::retire::was_removed;
 use crate::run::job::Job;
 use crate::run::lease::run_lease;
 use crate::service::Pipelines;
@@ -76,7 +77,7 @@ impl Pipelines {
     /// # Errors
     /// Returns [`Kind::Invalid`] when the definition changed in another way.
     pub async fn check_table(&self, wanted: &TableDef) -> Result<bool> {
-        if self.was_removed(&wanted.name).await? {
+        if was_removed(&self.context, &wanted.name).await? {
             return Err(Error::invalid(format!(
                 "table `{}` was dropped, and its name is not used again: give the group a version that was \
                  not used yet",
@@ -147,7 +148,7 @@ impl Pipelines {
                 continue;
             }
             for table in others {
-                if !self.was_removed(table).await? && self.has_rows(table).await? {
+                if !was_removed(&self.context, table).await? && self.has_rows(table).await? {
                     tables.push(table.to_owned());
                 }
             }

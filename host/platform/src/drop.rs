@@ -45,7 +45,7 @@ impl Platform {
     /// Returns the errors of the stores.
     pub async fn table_uses(&self) -> Result<Vec<TableUse>> {
         self.context.refresh().await?;
-        let sizes = self.pipelines.tables().await?;
+        let sizes = self.pipelines.upkeep().tables().await?;
         let sizes: BTreeMap<&str, &TableStatus> = sizes
             .iter()
             .map(|table| (table.table.as_str(), table))
@@ -82,7 +82,7 @@ impl Platform {
         self.pipelines.settle_events().await?;
         let mut dropped = Vec::new();
         for table in self.unused(names).await? {
-            self.pipelines.remove_table(&table.table).await?;
+            self.pipelines.upkeep().remove_table(&table.table).await?;
             dropped.push(DroppedTable {
                 table: table.table,
                 rows: table.rows,

@@ -59,7 +59,7 @@ impl Pipelines {
     /// rebuilt from the offline table instead.
     pub(crate) async fn write_online(&self, job: &Job, records: Vec<&mut RunRecord>) -> Result<()> {
         if !records.iter().all(|record| record.is_new_online()) {
-            let counts = self.materialize(&job.target).await?;
+            let counts = self.materializer.materialize(&job.target).await?;
             for record in records {
                 record.online_applied = counts.entities;
             }

@@ -39,7 +39,10 @@ impl Pipelines {
         record: &mut RunRecord,
     ) -> Result<()> {
         if self.is_committed(record).await? {
-            return self.delete_rows_of_deleted(&job.target.table, None).await;
+            return self
+                .deleter
+                .delete_rows_of_deleted(&job.target.table, None)
+                .await;
         }
         let results = self.results(run).await?;
         record.clear_counts();
@@ -66,7 +69,9 @@ impl Pipelines {
         }
         self.commit_unplaced(job, unplaced).await?;
         self.commit_work(job, record, &checks, written).await?;
-        self.delete_rows_of_deleted(&job.target.table, known).await
+        self.deleter
+            .delete_rows_of_deleted(&job.target.table, known)
+            .await
     }
 
     /// Returns the results of the partitions, in their order.
