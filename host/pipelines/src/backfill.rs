@@ -140,6 +140,7 @@ impl Pipelines {
             ..
         } = &filling;
         let mut job = self
+            .jobs
             .job(definitions, run, None, OnlineUpdate::ByCaller)
             .await?;
         let mut report = self.fill(&mut job, intervals, progress).await?;
@@ -150,6 +151,7 @@ impl Pipelines {
             // A process that was suspended for longer than `settle` waits may have committed events
             // since. They are looked for once more.
             job = self
+                .jobs
                 .job(definitions, run, None, OnlineUpdate::ByCaller)
                 .await?;
             report = report.with(self.fill(&mut job, intervals, progress).await?);

@@ -39,7 +39,7 @@ pub(crate) mod dry;
 pub(crate) mod job;
 pub(crate) mod lease;
 pub(crate) mod online;
-mod plan;
+pub(crate) mod plan;
 pub(crate) mod records;
 pub(crate) mod rejects;
 pub(crate) mod write;
@@ -115,6 +115,7 @@ impl Pipelines {
         let definitions = self.context.definitions();
         let work = async {
             let job = self
+                .jobs
                 .job(&definitions, request, None, OnlineUpdate::AfterRun)
                 .await?;
             self.run_pass(&job, &[request.interval], &progress).await
@@ -159,7 +160,7 @@ impl Pipelines {
         progress: &'a Arc<dyn Progress>,
     ) -> BoxFuture<'a, Result<Vec<RequestedRun>>> {
         Box::pin(async move {
-            let mut planned = self.plan_runs(job, intervals).await?;
+            let mut planned = self.planner.plan_runs(job, intervals).await?;
             if job.online == OnlineUpdate::ByCaller && planned.iter().any(|run| !run.is_done) {
                 self.records
                     .record_online_rebuild(&job.target.table.name)
@@ -259,7 +260,7 @@ impl Pipelines {
         // between threads.
         let records: Vec<RunRecord> = works.iter().map(|work| work.record.clone()).collect();
         for (index, record) in records.iter().enumerate() {
-            if !self.is_committed(record).await? {
+            if !self.planner.is_committed(record).await? {
                 to_write.push(index);
             }
         }
@@ -284,7 +285,7 @@ impl Pipelines {
             progress.stage("updating the online store");
             let work = format!("pipeline/{}", job.name);
             let records = works.iter_mut().map(|work| &mut work.record);
-            for_work(work, self.write_online(job, records.collect())).await?;
+            for_work(work, self.online.write_online(job, records.collect())).await?;
         }
         Ok(())
     }
@@ -300,6 +301,7 @@ impl Pipelines {
     ) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             let unplaced = self
+                .writer
                 .write_files(job, works, to_write, selection, progress)
                 .await?;
             // The records are copied, because the works hold open files, which cannot be shared
@@ -310,14 +312,15 @@ impl Pipelines {
             let offline = &self.context.components().stores.offline;
             let checked = check_rejects(offline, job, &records, unplaced.rows).await;
             if let Err(error) = checked {
-                self.discard_unplaced(unplaced.rejects).await;
+                self.writer.discard_unplaced(unplaced.rejects).await;
                 return Err(error);
             }
-            self.commit_unplaced(job, unplaced.rejects).await?;
+            self.writer.commit_unplaced(job, unplaced.rejects).await?;
             for index in to_write {
                 let work = &mut works[*index];
-                let written = self.close(job, work).await?;
-                self.commit_work(job, &mut work.record, &work.checks, written)
+                let written = self.writer.close(job, work).await?;
+                self.writer
+                    .commit_work(job, &mut work.record, &work.checks, written)
                     .await?;
             }
             Ok(())

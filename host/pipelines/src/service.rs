@@ -13,7 +13,11 @@ use crate::events::arrivals::Arrivals;
 use crate::events::route::Routes;
 use crate::materialize::Materializer;
 use crate::producer::Predictors;
+use crate::run::job::Jobs;
+use crate::run::online::OnlineWriter;
+use crate::run::plan::Planner;
 use crate::run::records::RunRecords;
+use crate::run::write::RowWriter;
 use crate::upkeep::TableUpkeep;
 
 /// The pipelines service: runs pipelines in batch, on events, by schedule and in backfills, and
@@ -24,11 +28,13 @@ pub struct Pipelines {
     pub(crate) tables: Arc<Tables>,
     /// The claims of intervals and the records of runs.
     pub(crate) records: RunRecords,
+    pub(crate) jobs: Jobs,
+    pub(crate) planner: Planner,
+    pub(crate) writer: RowWriter,
+    pub(crate) online: OnlineWriter,
     pub(crate) materializer: Materializer,
     pub(crate) deleter: EntityDeleter,
     upkeep: TableUpkeep,
-    /// Opens the models of pipelines that predict with a model instead of calling a function.
-    pub(crate) predictors: Arc<dyn Predictors>,
     /// The latest event time of each source among the events that this process ingested.
     pub(crate) watermarks: Mutex<HashMap<String, Timestamp>>,
     /// The cached routes of each source: the functions and groups that its events go through.
@@ -48,6 +54,7 @@ impl Pipelines {
         predictors: Arc<dyn Predictors>,
     ) -> Self {
         let arrivals = Arc::<Arrivals>::default();
+        let records = RunRecords::new(Arc::clone(&context));
         let materializer = Materializer::new(Arc::clone(&context), Arc::clone(&tables));
         let deleter = EntityDeleter::new(
             Arc::clone(&context),
@@ -60,13 +67,16 @@ impl Pipelines {
             Arc::clone(&arrivals),
         );
         Self {
-            records: RunRecords::new(Arc::clone(&context)),
+            jobs: Jobs::new(Arc::clone(&context), Arc::clone(&tables), predictors),
+            planner: Planner::new(Arc::clone(&context), records.clone()),
+            writer: RowWriter::new(Arc::clone(&context), records.clone()),
+            online: OnlineWriter::new(Arc::clone(&context), records.clone(), materializer.clone()),
+            records,
             materializer,
             deleter,
             upkeep,
             context,
             tables,
-            predictors,
             watermarks: Mutex::default(),
             routes: RwLock::default(),
             arrivals,

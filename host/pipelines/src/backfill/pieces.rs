@@ -54,7 +54,7 @@ impl Pipelines {
             // Other intervals that overlap those of the backfill are refused when it writes these,
             // because rows would be there twice.
             let is_piece = is_combined || asked.contains(&claim.interval);
-            if is_piece && self.may_have_rows(&claim).await? {
+            if is_piece && self.planner.may_have_rows(&claim).await? {
                 written.push(claim.interval);
             }
         }

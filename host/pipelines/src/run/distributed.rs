@@ -140,7 +140,7 @@ impl Pipelines {
         self.commit_results(&job, run, &mut record).await?;
         progress.stage("updating the online store");
         let work = format!("pipeline/{}", job.name);
-        for_work(work, self.write_online(&job, vec![&mut record])).await?;
+        for_work(work, self.online.write_online(&job, vec![&mut record])).await?;
         self.end_distributed(&job, run, record).await
     }
 
@@ -305,6 +305,7 @@ impl Pipelines {
             table_versions: run.table_versions.clone(),
         };
         let mut job = self
+            .jobs
             .job(&definitions, &request, Some(part), OnlineUpdate::AfterRun)
             .await?;
         if job.settings != run.settings {

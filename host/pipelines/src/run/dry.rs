@@ -65,11 +65,12 @@ impl Pipelines {
         self.check_interval(request)?;
         let definitions = self.context.definitions();
         let job = self
+            .jobs
             .job(&definitions, request, None, OnlineUpdate::Never)
             .await?;
         let interval = request.interval;
         let claims = self.records.claims(&job.target.table.name).await?;
-        self.check_overlaps(&job, interval, &claims).await?;
+        self.planner.check_overlaps(&job, interval, &claims).await?;
         let planned = PlannedRun {
             record: RunRecord::new(
                 &job.name,
@@ -90,6 +91,7 @@ impl Pipelines {
         };
         let mut works = [IntervalWork::new(&planned, &job)];
         let unplaced = self
+            .writer
             .write_files(&job, &mut works, &[0], &selection, &progress)
             .await?;
         let [work] = works;

@@ -5,21 +5,20 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use wafer_catalog::{
-    Definitions, GroupDef, INPUTS_VERSION, MadeBy, PipelineDef, RunRecord, RunState, SourceDef,
-    Ticks, Upstream, get,
+    Context, Definitions, GroupDef, INPUTS_VERSION, MadeBy, PipelineDef, RunRecord, RunState,
+    SourceDef, Ticks, Upstream, get,
 };
 use wafer_core::rules::{
     Interval, available_from_event, available_from_file, available_from_schedule,
 };
 use wafer_core::{Digest, Duration, Hasher, Timestamp};
 use wafer_store::{Error, Result};
-use wafer_tables::Deletions;
+use wafer_tables::{Deletions, Tables};
 
 use crate::group_rows::Target;
 use crate::input::{Input, reads_tables};
-use crate::producer::{Freshness, Producer, open_producer};
+use crate::producer::{Freshness, Predictors, Producer, open_producer};
 use crate::run::RunRequest;
-use crate::service::Pipelines;
 use crate::source::files::SourceFile;
 
 /// When the online store is updated.
@@ -104,7 +103,28 @@ impl Job {
     }
 }
 
-impl Pipelines {
+/// Prepares the jobs of runs.
+#[derive(Clone, Debug)]
+pub(crate) struct Jobs {
+    context: Arc<Context>,
+    tables: Arc<Tables>,
+    /// Opens the models of pipelines that predict with a model instead of calling a function.
+    predictors: Arc<dyn Predictors>,
+}
+
+impl Jobs {
+    pub(crate) fn new(
+        context: Arc<Context>,
+        tables: Arc<Tables>,
+        predictors: Arc<dyn Predictors>,
+    ) -> Self {
+        Self {
+            context,
+            tables,
+            predictors,
+        }
+    }
+
     /// Prepares runs of a pipeline from the given definitions. With `part`, only one partition's
     /// files are read instead of the whole source.
     pub(crate) fn job<'a>(

@@ -12,7 +12,7 @@ use arrow_array::RecordBatch;
 use futures::TryStreamExt as _;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
-use wafer_catalog::{RunRecord, blocking};
+use wafer_catalog::{Context, RunRecord, blocking};
 use wafer_core::Duration;
 use wafer_core::rules::Interval;
 use wafer_store::{
@@ -21,8 +21,9 @@ use wafer_store::{
 use wafer_tables::StoredRows;
 
 use crate::group_rows::OnlineRows;
+use crate::materialize::Materializer;
 use crate::run::job::Job;
-use crate::service::Pipelines;
+use crate::run::records::RunRecords;
 
 /// The number of record batches whose rows are summed up before they are written online.
 const BATCHES_PER_COMMIT: usize = 32;
@@ -53,7 +54,27 @@ enum Workers {
     Several,
 }
 
-impl Pipelines {
+/// Writes the committed rows of runs to the online store.
+#[derive(Clone, Debug)]
+pub(crate) struct OnlineWriter {
+    context: Arc<Context>,
+    records: RunRecords,
+    materializer: Materializer,
+}
+
+impl OnlineWriter {
+    pub(crate) fn new(
+        context: Arc<Context>,
+        records: RunRecords,
+        materializer: Materializer,
+    ) -> Self {
+        Self {
+            context,
+            records,
+            materializer,
+        }
+    }
+
     /// Writes the rows of runs to the online store, as they are in the runs' files. If an
     /// interval had other rows before, or a run was taken up, the group's online rows are
     /// rebuilt from the offline table instead.

@@ -14,7 +14,7 @@ use arrow_array::ArrayRef;
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
-use wafer_catalog::{Progress, Reject, RunRecord, Upstream, blocking};
+use wafer_catalog::{Context, Progress, Reject, RunRecord, Upstream, blocking};
 use wafer_core::expect::Policy;
 use wafer_core::rules::{Interval, order_in_run};
 use wafer_core::{Hasher, Timestamp, cell_to_json, cut};
@@ -26,8 +26,8 @@ use crate::producer::{LookedUp, Producer};
 use crate::quarantine::{QuarantineWriter, QuarantinedRow, commit_quarantine};
 use crate::run::PlannedRun;
 use crate::run::job::{Job, StoredTime};
+use crate::run::records::RunRecords;
 use crate::run::rejects::RowsOfNoInterval;
-use crate::service::Pipelines;
 use crate::source::chunk::Chunk;
 
 /// An interval that is being written.
@@ -77,7 +77,18 @@ pub(crate) struct Unplaced {
     pub(crate) rows: RowsOfNoInterval,
 }
 
-impl Pipelines {
+/// Writes the rows of runs to files, and commits these.
+#[derive(Clone, Debug)]
+pub(crate) struct RowWriter {
+    context: Arc<Context>,
+    records: RunRecords,
+}
+
+impl RowWriter {
+    pub(crate) fn new(context: Arc<Context>, records: RunRecords) -> Self {
+        Self { context, records }
+    }
+
     /// Reads and transforms the source, and writes the rows to the files of the intervals at the
     /// positions `to_write`. A dry run writes nothing and counts the rows.
     pub(crate) async fn write_files(

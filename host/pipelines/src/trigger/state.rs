@@ -85,7 +85,9 @@ impl Schedule {
             archive: false,
         };
         let definitions = pipelines.context.definitions();
-        let job = pipelines.job(&definitions, &request, None, OnlineUpdate::AfterRun);
+        let job = pipelines
+            .jobs
+            .job(&definitions, &request, None, OnlineUpdate::AfterRun);
         let mut job = job.await?;
         job.time_limit = self.definition.time_limit;
         job.is_scheduled = true;

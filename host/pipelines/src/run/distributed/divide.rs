@@ -76,6 +76,7 @@ impl Pipelines {
         asked_by: Option<String>,
     ) -> Result<Divided> {
         let job = self
+            .jobs
             .job(
                 &self.context.definitions(),
                 request,
@@ -85,8 +86,13 @@ impl Pipelines {
             .await?;
         let files = divisible(&job)?;
         let claims = self.records.claims(&job.target.table.name).await?;
-        self.check_overlaps(&job, request.interval, &claims).await?;
-        let planned = self.plan_run(&job, request.interval, &claims, None).await?;
+        self.planner
+            .check_overlaps(&job, request.interval, &claims)
+            .await?;
+        let planned = self
+            .planner
+            .plan_run(&job, request.interval, &claims, None)
+            .await?;
         let mut record = planned.record;
         if planned.is_done {
             return Ok(Divided::Done(record));
@@ -111,7 +117,7 @@ impl Pipelines {
                     request.pipeline
                 );
                 self.delete_folder(&earlier).await?;
-                let parts = match self.is_committed(&record).await? {
+                let parts = match self.planner.is_committed(&record).await? {
                     true => Vec::new(),
                     false => division.divide(files),
                 };

@@ -26,7 +26,7 @@ impl Pipelines {
             return Ok((0..run.partitions).collect());
         }
         let work = format!("pipeline/{}", job.name);
-        for_work(work, self.write_online(&job, vec![&mut record])).await?;
+        for_work(work, self.online.write_online(&job, vec![&mut record])).await?;
         self.records.save(&mut record).await?;
         Ok(Vec::new())
     }
@@ -38,7 +38,7 @@ impl Pipelines {
         run: &DistributedRun,
         record: &mut RunRecord,
     ) -> Result<()> {
-        if self.is_committed(record).await? {
+        if self.planner.is_committed(record).await? {
             return self
                 .deleter
                 .delete_rows_of_deleted(&job.target.table, None)
@@ -67,8 +67,10 @@ impl Pipelines {
             self.records.save(record).await?;
             return Err(error);
         }
-        self.commit_unplaced(job, unplaced).await?;
-        self.commit_work(job, record, &checks, written).await?;
+        self.writer.commit_unplaced(job, unplaced).await?;
+        self.writer
+            .commit_work(job, record, &checks, written)
+            .await?;
         self.deleter
             .delete_rows_of_deleted(&job.target.table, known)
             .await

@@ -91,10 +91,11 @@ impl Pipelines {
         };
         let progress: Arc<dyn Progress> = Arc::new(());
         let unplaced = self
+            .writer
             .write_files(job, works, &[0], &selection, &progress)
             .await?;
         let work = &mut works[0];
-        let written = self.close(job, work).await?;
+        let written = self.writer.close(job, work).await?;
         Ok(PartitionResult {
             record: work.record.clone(),
             seen: work
@@ -137,7 +138,7 @@ impl Pipelines {
         })?;
         let files = result.written.rows.data_files();
         let work = format!("pipeline/{}", job.name);
-        let added = self.add_files(&job, &run.record, number, files);
+        let added = self.online.add_files(&job, &run.record, number, files);
         let counts = for_work(work, sharing(run.partitions, added)).await?;
         let name = format!("{folder}/{}", partition_object("online", number));
         self.write(&name, &counts, Expect::Anything).await
