@@ -106,7 +106,7 @@ impl Pipelines {
     /// # Errors
     /// Returns [`Kind::NotFound`](wafer_store::Kind::NotFound) for an unknown pipeline,
     /// [`Kind::Invalid`](wafer_store::Kind::Invalid) for a span that contains no interval, and
-    /// the errors of [`run`](Self::run).
+    /// the errors of [`Runs::run`](crate::Runs::run).
     pub async fn backfill(
         &self,
         request: &BackfillRequest,
@@ -140,6 +140,7 @@ impl Pipelines {
             ..
         } = &filling;
         let mut job = self
+            .runs
             .jobs
             .job(definitions, run, None, OnlineUpdate::ByCaller)
             .await?;
@@ -151,6 +152,7 @@ impl Pipelines {
             // A process that was suspended for longer than `settle` waits may have committed events
             // since. They are looked for once more.
             job = self
+                .runs
                 .jobs
                 .job(definitions, run, None, OnlineUpdate::ByCaller)
                 .await?;
@@ -221,19 +223,19 @@ impl Pipelines {
         let combined = pieces.iter().filter(|piece| piece.intervals > 1);
         job.combined = combined.map(|piece| piece.interval).collect();
         if !job.combined.is_empty() {
-            self.records.record_combined(&table).await?;
+            self.runs.records.record_combined(&table).await?;
         }
         for pass in pieces.chunks(PIECES_OF_A_PASS) {
             let intervals: Vec<Interval> = pass.iter().map(|piece| piece.interval).collect();
-            let runs = self.run_pass(job, &intervals, progress).await?;
+            let runs = self.runs.run_pass(job, &intervals, progress).await?;
             for (piece, run) in pass.iter().zip(&runs) {
                 report.add(piece, run);
             }
         }
-        if self.records.needs_online_rebuild(&table).await? {
+        if self.runs.records.needs_online_rebuild(&table).await? {
             progress.stage("updating the online store");
             report.entities = Some(self.materializer.materialize(&job.target).await?.entities);
-            self.records.forget_online_rebuild(&table).await?;
+            self.runs.records.forget_online_rebuild(&table).await?;
         }
         Ok(report)
     }

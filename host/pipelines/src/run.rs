@@ -3,7 +3,7 @@
 //!
 //! How a run goes from plan to commit:
 //!
-//! 1. *Lease.* [`Pipelines::run`] acquires the lease of the pipeline (`lease.rs`), which it renews
+//! 1. *Lease.* [`Runs::run`] acquires the lease of the pipeline (`lease.rs`), which it renews
 //!    until the end. A holder on this machine that is no longer alive does not count. The
 //!    definitions are read then, because a new version of the group is made live under this lease
 //!    (`staging.rs`).
@@ -47,17 +47,23 @@ pub(crate) mod write;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use wafer_catalog::{Progress, RunRecord, RunState, get};
+use wafer_catalog::{Context, Progress, RunRecord, RunState, get};
 use wafer_core::rules::{Interval, available_from_schedule};
 use wafer_core::{Duration, Timestamp};
 use wafer_store::{DataFile, Error, Kind, Result, for_work};
+use wafer_tables::Tables;
 
+use crate::deletion::EntityDeleter;
 use crate::input::Selection;
-use crate::run::job::{Job, OnlineUpdate};
+use crate::materialize::Materializer;
+use crate::producer::Predictors;
+use crate::run::job::{Job, Jobs, OnlineUpdate};
 use crate::run::lease::run_lease;
+use crate::run::online::OnlineWriter;
+use crate::run::plan::Planner;
+use crate::run::records::RunRecords;
 use crate::run::rejects::check_rejects;
-use crate::run::write::IntervalWork;
-use crate::service::Pipelines;
+use crate::run::write::{IntervalWork, RowWriter};
 
 /// A request to run a pipeline over an interval.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,7 +101,40 @@ pub(crate) struct PlannedRun {
     pub(crate) is_behind: bool,
 }
 
-impl Pipelines {
+/// Runs pipelines over intervals in this process. The fields are the steps of a run, which divided
+/// runs, backfills and triggers take as well.
+#[derive(Debug)]
+pub struct Runs {
+    pub(crate) context: Arc<Context>,
+    /// The claims of intervals and the records of runs.
+    pub(crate) records: RunRecords,
+    pub(crate) jobs: Jobs,
+    pub(crate) planner: Planner,
+    pub(crate) writer: RowWriter,
+    pub(crate) online: OnlineWriter,
+    pub(crate) deleter: EntityDeleter,
+}
+
+impl Runs {
+    pub(crate) fn new(
+        context: Arc<Context>,
+        tables: Arc<Tables>,
+        predictors: Arc<dyn Predictors>,
+        materializer: Materializer,
+        deleter: EntityDeleter,
+    ) -> Self {
+        let records = RunRecords::new(Arc::clone(&context));
+        Self {
+            jobs: Jobs::new(Arc::clone(&context), tables, predictors),
+            planner: Planner::new(Arc::clone(&context), records.clone()),
+            writer: RowWriter::new(Arc::clone(&context), records.clone()),
+            online: OnlineWriter::new(Arc::clone(&context), records.clone(), materializer),
+            deleter,
+            records,
+            context,
+        }
+    }
+
     /// Runs a pipeline over an interval. A run with the same inputs as the last one changes
     /// nothing; a run with other inputs replaces what the interval had. A run that was killed is
     /// taken up again.
@@ -128,7 +167,7 @@ impl Pipelines {
     ///
     /// # Errors
     /// Returns the errors of the metadata store.
-    pub async fn runs(&self) -> Result<Vec<RunRecord>> {
+    pub async fn all(&self) -> Result<Vec<RunRecord>> {
         self.records.all().await
     }
 

@@ -13,11 +13,9 @@ use crate::events::arrivals::Arrivals;
 use crate::events::route::Routes;
 use crate::materialize::Materializer;
 use crate::producer::Predictors;
-use crate::run::job::Jobs;
-use crate::run::online::OnlineWriter;
-use crate::run::plan::Planner;
-use crate::run::records::RunRecords;
-use crate::run::write::RowWriter;
+use crate::run::Runs;
+use crate::run::distributed::DistributedRuns;
+use crate::trigger::Triggers;
 use crate::upkeep::TableUpkeep;
 
 /// The pipelines service: runs pipelines in batch, on events, by schedule and in backfills, and
@@ -26,14 +24,11 @@ use crate::upkeep::TableUpkeep;
 pub struct Pipelines {
     pub(crate) context: Arc<Context>,
     pub(crate) tables: Arc<Tables>,
-    /// The claims of intervals and the records of runs.
-    pub(crate) records: RunRecords,
-    pub(crate) jobs: Jobs,
-    pub(crate) planner: Planner,
-    pub(crate) writer: RowWriter,
-    pub(crate) online: OnlineWriter,
+    pub(crate) runs: Arc<Runs>,
+    distributed_runs: DistributedRuns,
+    triggers: Triggers,
     pub(crate) materializer: Materializer,
-    pub(crate) deleter: EntityDeleter,
+    deleter: EntityDeleter,
     upkeep: TableUpkeep,
     /// The latest event time of each source among the events that this process ingested.
     pub(crate) watermarks: Mutex<HashMap<String, Timestamp>>,
@@ -54,24 +49,28 @@ impl Pipelines {
         predictors: Arc<dyn Predictors>,
     ) -> Self {
         let arrivals = Arc::<Arrivals>::default();
-        let records = RunRecords::new(Arc::clone(&context));
         let materializer = Materializer::new(Arc::clone(&context), Arc::clone(&tables));
         let deleter = EntityDeleter::new(
             Arc::clone(&context),
             Arc::clone(&tables),
             materializer.clone(),
         );
+        let runs = Arc::new(Runs::new(
+            Arc::clone(&context),
+            Arc::clone(&tables),
+            predictors,
+            materializer.clone(),
+            deleter.clone(),
+        ));
         let upkeep = TableUpkeep::new(
             Arc::clone(&context),
             Arc::clone(&tables),
             Arc::clone(&arrivals),
         );
         Self {
-            jobs: Jobs::new(Arc::clone(&context), Arc::clone(&tables), predictors),
-            planner: Planner::new(Arc::clone(&context), records.clone()),
-            writer: RowWriter::new(Arc::clone(&context), records.clone()),
-            online: OnlineWriter::new(Arc::clone(&context), records.clone(), materializer.clone()),
-            records,
+            distributed_runs: DistributedRuns::new(Arc::clone(&context), Arc::clone(&runs)),
+            triggers: Triggers::new(Arc::clone(&context), Arc::clone(&runs)),
+            runs,
             materializer,
             deleter,
             upkeep,
@@ -82,6 +81,21 @@ impl Pipelines {
             arrivals,
             counters: Counters::default(),
         }
+    }
+
+    /// Returns the runs of pipelines over intervals.
+    pub fn runs(&self) -> &Runs {
+        &self.runs
+    }
+
+    /// Returns the runs that several processes work on.
+    pub fn distributed_runs(&self) -> &DistributedRuns {
+        &self.distributed_runs
+    }
+
+    /// Returns the triggers of pipelines, with their schedules.
+    pub fn triggers(&self) -> &Triggers {
+        &self.triggers
     }
 
     /// Returns what rebuilds the online rows of groups.

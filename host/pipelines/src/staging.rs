@@ -389,7 +389,7 @@ impl Pipelines {
         let is_present = |run: &RunRecord| {
             job.is_settled(run) && run.inputs == job.inputs_over(run.interval, run.upstream)
         };
-        let claims = self.records.claims(&job.target.table.name).await?;
+        let claims = self.runs.records.claims(&job.target.table.name).await?;
         let claims = claims.iter().map(|run| job.with_present_inputs(run));
         let mut done: Vec<Interval> = claims.filter(is_present).map(|run| run.interval).collect();
         done.sort_by_key(|interval| interval.from);

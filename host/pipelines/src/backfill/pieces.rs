@@ -37,7 +37,7 @@ impl Pipelines {
     pub(super) async fn pieces(&self, job: &Job, intervals: &[Interval]) -> Result<Vec<Piece>> {
         let table = &job.target.table.name;
         let together = intervals_of_a_piece(intervals.len(), job);
-        if together == 1 && !self.records.has_combined(table).await? {
+        if together == 1 && !self.runs.records.has_combined(table).await? {
             return Ok(combined(intervals, &[], 1));
         }
         let (Some(first), Some(last)) = (intervals.first(), intervals.last()) else {
@@ -49,12 +49,12 @@ impl Pipelines {
         };
         let asked: HashSet<Interval> = intervals.iter().copied().collect();
         let mut written = Vec::new();
-        for claim in self.records.claims(table).await? {
+        for claim in self.runs.records.claims(table).await? {
             let is_combined = claim.is_combined && claim.interval.overlaps(span);
             // Other intervals that overlap those of the backfill are refused when it writes these,
             // because rows would be there twice.
             let is_piece = is_combined || asked.contains(&claim.interval);
-            if is_piece && self.planner.may_have_rows(&claim).await? {
+            if is_piece && self.runs.planner.may_have_rows(&claim).await? {
                 written.push(claim.interval);
             }
         }

@@ -17,8 +17,7 @@ use crate::input::Selection;
 use crate::run::job::OnlineUpdate;
 use crate::run::rejects::check_rejects;
 use crate::run::write::{IntervalWork, check_all_rows};
-use crate::run::{PlannedRun, RunRequest};
-use crate::service::Pipelines;
+use crate::run::{PlannedRun, RunRequest, Runs};
 
 /// What a run would do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -48,7 +47,7 @@ pub struct DryRun {
     pub error: Option<String>,
 }
 
-impl Pipelines {
+impl Runs {
     /// Reads the source of a pipeline and calls its function over an interval, and reports what a
     /// run would do. Nothing is written.
     ///
