@@ -15,17 +15,17 @@ mod pieces;
 use std::sync::Arc;
 
 use serde::Serialize;
-use wafer_catalog::{BackfillEstimate, Definitions, Generation, Progress, Ticks, get};
+use wafer_catalog::{BackfillEstimate, Context, Definitions, Generation, Progress, Ticks, get};
 use wafer_core::rules::Interval;
 use wafer_core::{Duration, Timestamp};
 use wafer_store::{Error, Result};
 
 use crate::backfill::pieces::Piece;
-
+use crate::materialize::Materializer;
 use crate::run::job::{Job, OnlineUpdate};
 use crate::run::lease::run_lease;
-use crate::run::{RequestedRun, RunRequest};
-use crate::service::Pipelines;
+use crate::run::{RequestedRun, RunRequest, Runs};
+use crate::staging::Staging;
 
 /// The number of pieces that one pass over the source writes. Each piece keeps rows in memory until
 /// they fill a row group of a file.
@@ -96,7 +96,30 @@ struct Filling {
     run: RunRequest,
 }
 
-impl Pipelines {
+/// Fills groups with history.
+#[derive(Debug)]
+pub struct Backfills {
+    context: Arc<Context>,
+    runs: Arc<Runs>,
+    staging: Arc<Staging>,
+    materializer: Materializer,
+}
+
+impl Backfills {
+    pub(crate) fn new(
+        context: Arc<Context>,
+        runs: Arc<Runs>,
+        staging: Arc<Staging>,
+        materializer: Materializer,
+    ) -> Self {
+        Self {
+            context,
+            runs,
+            staging,
+            materializer,
+        }
+    }
+
     /// Fills a pipeline's group over a span of time: its staged version if there is one, else
     /// the live version. Intervals whose inputs did not change are left as they are, so a
     /// backfill can be stopped and repeated at any time. After all intervals are written, the
@@ -106,7 +129,7 @@ impl Pipelines {
     /// # Errors
     /// Returns [`Kind::NotFound`](wafer_store::Kind::NotFound) for an unknown pipeline,
     /// [`Kind::Invalid`](wafer_store::Kind::Invalid) for a span that contains no interval, and
-    /// the errors of [`Runs::run`](crate::Runs::run).
+    /// the errors of [`Runs::run`].
     pub async fn backfill(
         &self,
         request: &BackfillRequest,
@@ -129,7 +152,7 @@ impl Pipelines {
     ) -> Result<BackfillReport> {
         if self.filling(request)?.staged.is_some() {
             progress.stage("waiting until every process writes to the new version");
-            self.settle().await?;
+            self.staging.settle().await?;
         }
         progress.stage("reading the source");
         let filling = self.filling(request)?;
@@ -158,9 +181,9 @@ impl Pipelines {
                 .await?;
             report = report.with(self.fill(&mut job, intervals, progress).await?);
         }
-        report.missing = self.first_missing(&job).await?;
+        report.missing = self.staging.first_missing(&job).await?;
         if report.missing.is_none() {
-            report.became_live = self.record_filled(&report.table, staged).await?;
+            report.became_live = self.staging.record_filled(&report.table, staged).await?;
         }
         Ok(report)
     }

@@ -7,7 +7,7 @@
 //! updates the online store. Events are transformed in one call per function, committed to the
 //! online store and answered; the outbox carries their rows to the offline tables later.
 //!
-//! Triggers such as schedules ([`Triggers::run_due`]) and backfills ([`Pipelines::backfill`])
+//! Triggers such as schedules ([`Triggers::run_due`]) and backfills ([`Backfills::backfill`])
 //! decide which intervals are run. Healing, compaction, materialization and deletion maintain what
 //! pipelines wrote.
 //!
@@ -28,6 +28,7 @@ mod counters;
 mod deletion;
 mod delta_log;
 mod events;
+mod filled;
 #[doc(hidden)]
 pub mod fuzzing;
 mod group_rows;
@@ -47,7 +48,7 @@ mod transform;
 mod trigger;
 mod upkeep;
 
-pub use backfill::{BackfillReport, BackfillRequest};
+pub use backfill::{BackfillReport, BackfillRequest, Backfills};
 pub use compact::{CompactReport, TableStatus};
 pub use deletion::EntityDeleter;
 pub use events::event::{Delivery, EventResult, IngestReport};
@@ -66,7 +67,7 @@ pub use source::look::{FileRows, ReadRows};
 pub use source::{
     FirstRows, ProtectedFiles, SourceReader, check_listed, missing_files, unread_files,
 };
-pub use staging::{Created, WrittenTable, written_tables};
+pub use staging::{Created, Staging, WrittenTable, written_tables};
 pub use trigger::Triggers;
 pub use trigger::state::{ScheduleState, ScheduleStatus};
 pub use upkeep::TableUpkeep;

@@ -10,7 +10,6 @@ use serde_json::{Value as Json, json};
 use wafer_catalog::{Context, TableDef};
 use wafer_store::{EarlyWrite, Error, Expect, GroupContent, Kind, OutboxRow, Result};
 
-use crate::staging::filled_name;
 use crate::upkeep::TableUpkeep;
 
 impl TableUpkeep {
@@ -47,7 +46,7 @@ impl TableUpkeep {
             self.remove_online(name).await?;
         }
         stores.offline.remove(name).await?;
-        self.context.remove_object(&filled_name(name)).await?;
+        self.filled.forget(name).await?;
         self.context.remove_object(&format!("table/{name}")).await
     }
 

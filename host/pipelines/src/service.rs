@@ -7,6 +7,7 @@ use wafer_catalog::Context;
 use wafer_core::Timestamp;
 use wafer_tables::Tables;
 
+use crate::backfill::Backfills;
 use crate::counters::Counters;
 use crate::deletion::EntityDeleter;
 use crate::events::arrivals::Arrivals;
@@ -15,6 +16,7 @@ use crate::materialize::Materializer;
 use crate::producer::Predictors;
 use crate::run::Runs;
 use crate::run::distributed::DistributedRuns;
+use crate::staging::Staging;
 use crate::trigger::Triggers;
 use crate::upkeep::TableUpkeep;
 
@@ -24,10 +26,12 @@ use crate::upkeep::TableUpkeep;
 pub struct Pipelines {
     pub(crate) context: Arc<Context>,
     pub(crate) tables: Arc<Tables>,
-    pub(crate) runs: Arc<Runs>,
+    runs: Arc<Runs>,
     distributed_runs: DistributedRuns,
     triggers: Triggers,
-    pub(crate) materializer: Materializer,
+    backfills: Backfills,
+    staging: Arc<Staging>,
+    materializer: Materializer,
     deleter: EntityDeleter,
     upkeep: TableUpkeep,
     /// The latest event time of each source among the events that this process ingested.
@@ -62,6 +66,17 @@ impl Pipelines {
             materializer.clone(),
             deleter.clone(),
         ));
+        let staging = Arc::new(Staging::new(
+            Arc::clone(&context),
+            Arc::clone(&tables),
+            runs.records.clone(),
+        ));
+        let backfills = Backfills::new(
+            Arc::clone(&context),
+            Arc::clone(&runs),
+            Arc::clone(&staging),
+            materializer.clone(),
+        );
         let upkeep = TableUpkeep::new(
             Arc::clone(&context),
             Arc::clone(&tables),
@@ -71,6 +86,8 @@ impl Pipelines {
             distributed_runs: DistributedRuns::new(Arc::clone(&context), Arc::clone(&runs)),
             triggers: Triggers::new(Arc::clone(&context), Arc::clone(&runs)),
             runs,
+            backfills,
+            staging,
             materializer,
             deleter,
             upkeep,
@@ -96,6 +113,16 @@ impl Pipelines {
     /// Returns the triggers of pipelines, with their schedules.
     pub fn triggers(&self) -> &Triggers {
         &self.triggers
+    }
+
+    /// Returns the backfills of groups with history.
+    pub fn backfills(&self) -> &Backfills {
+        &self.backfills
+    }
+
+    /// Returns what decides when staged versions of groups become live.
+    pub fn staging(&self) -> &Staging {
+        &self.staging
     }
 
     /// Returns what rebuilds the online rows of groups.

@@ -6,6 +6,7 @@ use wafer_catalog::Context;
 use wafer_tables::Tables;
 
 use crate::events::arrivals::Arrivals;
+use crate::filled::FilledTables;
 
 /// Compacts tables (`compact.rs`), takes in their late rows (`heal.rs`) and removes them
 /// (`retire.rs`).
@@ -13,6 +14,7 @@ use crate::events::arrivals::Arrivals;
 pub struct TableUpkeep {
     pub(crate) context: Arc<Context>,
     pub(crate) tables: Arc<Tables>,
+    pub(crate) filled: FilledTables,
     /// The numbers of the rows that this process takes in.
     pub(crate) arrivals: Arc<Arrivals>,
 }
@@ -20,6 +22,7 @@ pub struct TableUpkeep {
 impl TableUpkeep {
     pub(crate) fn new(context: Arc<Context>, tables: Arc<Tables>, arrivals: Arc<Arrivals>) -> Self {
         Self {
+            filled: FilledTables::new(Arc::clone(&context)),
             context,
             tables,
             arrivals,

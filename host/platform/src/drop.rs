@@ -79,7 +79,7 @@ impl Platform {
         }
         // A process that has not learned yet that they are not used any more may write them. While
         // this is waited for, somebody may use them again.
-        self.pipelines.settle_events().await?;
+        self.pipelines.staging().settle_events().await?;
         let mut dropped = Vec::new();
         for table in self.unused(names).await? {
             self.pipelines.upkeep().remove_table(&table.table).await?;

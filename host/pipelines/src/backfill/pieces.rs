@@ -14,8 +14,8 @@ use std::collections::HashSet;
 use wafer_core::rules::Interval;
 use wafer_store::Result;
 
+use crate::backfill::Backfills;
 use crate::run::job::Job;
-use crate::service::Pipelines;
 
 /// The greatest number of intervals that are written each by itself.
 const INTERVALS_APART: usize = 100;
@@ -32,7 +32,7 @@ pub(super) struct Piece {
     pub(super) intervals: usize,
 }
 
-impl Pipelines {
+impl Backfills {
     /// Returns the pieces that the intervals of a backfill are written in.
     pub(super) async fn pieces(&self, job: &Job, intervals: &[Interval]) -> Result<Vec<Piece>> {
         let table = &job.target.table.name;
