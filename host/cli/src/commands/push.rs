@@ -133,6 +133,7 @@ impl Push {
                         .collect();
                     let report = platform
                         .pipelines()
+                        .events()
                         .ingest(&self.source, events, arrival)
                         .await?;
                     summary.add(&report, &place, &batch);

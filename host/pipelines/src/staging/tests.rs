@@ -191,6 +191,7 @@ async fn ingest(process: &Process, time: &str) {
     let events = vec![IncomingEvent::from_json(event.as_bytes())];
     let report = process
         .pipelines
+        .events()
         .ingest("s", events, Delivery::Now)
         .await
         .unwrap();

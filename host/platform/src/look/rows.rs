@@ -49,7 +49,7 @@ impl Platform {
                         RowsToLookAt::Table(self.table_rows(&archive).await?)
                     }
                     SourceKind::Files | SourceKind::Delta { .. } | SourceKind::Stream { .. } => {
-                        RowsToLookAt::Files(self.pipelines.source_rows(name).await?)
+                        RowsToLookAt::Files(self.pipelines.sources().source_rows(name).await?)
                     }
                 }
             }
