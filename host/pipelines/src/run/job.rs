@@ -104,7 +104,7 @@ impl Job {
 }
 
 /// Prepares the jobs of runs.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Jobs {
     context: Arc<Context>,
     tables: Arc<Tables>,

@@ -55,7 +55,7 @@ enum Workers {
 }
 
 /// Writes the committed rows of runs to the online store.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct OnlineWriter {
     context: Arc<Context>,
     records: RunRecords,

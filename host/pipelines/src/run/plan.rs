@@ -110,7 +110,7 @@ fn greater(before: Option<f64>, now: Option<f64>) -> Option<f64> {
 }
 
 /// Plans runs.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Planner {
     context: Arc<Context>,
     records: RunRecords,

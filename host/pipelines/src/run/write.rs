@@ -78,7 +78,7 @@ pub(crate) struct Unplaced {
 }
 
 /// Writes the rows of runs to files, and commits these.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct RowWriter {
     context: Arc<Context>,
     records: RunRecords,
