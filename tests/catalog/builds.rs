@@ -36,8 +36,8 @@ pub fn one(row: In) -> Out { Out { y: row.x } }
 }
 ",
         &[
-            "hint: src/lib.rs:5: `println!`: nothing is printed from inside a function",
-            "hint: src/lib.rs:6: `SystemTime::now`: a function has no clock",
+            "hint: function `ride_features`, src/lib.rs:5: `println!`: nothing is printed from inside a function",
+            "hint: function `ride_features`, src/lib.rs:6: `SystemTime::now`: a function has no clock",
         ],
         true,
     ),

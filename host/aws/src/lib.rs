@@ -65,7 +65,7 @@ pub use infrastructure::{Infrastructure, ScheduleExpressions};
 pub use machine::StateMachine;
 pub use objects::Bucket;
 pub use preflight::{Check, Deployment, Listener, Step};
-pub use stores::Aws;
+pub use stores::{Aws, check_new_stores};
 
 use bulk::Pacer;
 use commit::Writers;

@@ -318,8 +318,23 @@ fn built_text(built: &[build::Built]) -> String {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
+    use wafer_platform::Format as FileFormat;
 
     use super::*;
+
+    #[test]
+    fn help_of_training_sets_names_all_formats_of_files() {
+        let arguments = Arguments::command();
+        let command = arguments.find_subcommand("training-set").unwrap();
+        let help = command.clone().render_long_help().to_string();
+        for format in FileFormat::ALL {
+            let extension = format.extension();
+            assert!(
+                help.contains(&format!(".{extension}")),
+                "{extension}: {help}"
+            );
+        }
+    }
 
     #[test]
     fn every_command_that_takes_a_time_says_in_which_time_zone_it_is_read() {

@@ -68,8 +68,28 @@ pub(crate) struct Options {
     zone: Option<Zone>,
     split: Option<String>,
     split_by: Option<String>,
-    #[serde(default)]
-    seed: u64,
+    seed: Option<u64>,
+}
+
+impl Options {
+    /// Returns how the rows are divided into parts.
+    ///
+    /// # Errors
+    /// Returns status 400 for a text that is no split, and for parameters of one without it.
+    fn split(&self) -> Result<Option<Split>, Failure> {
+        let Some(text) = &self.split else {
+            return match self.split_by.is_some() || self.seed.is_some() {
+                true => Err(Failure::invalid(
+                    "`split_by` and `seed` say how to divide rows, and nothing says into which parts; send \
+                     `split` as well, such as train=0.8,test=0.2",
+                )),
+                false => Ok(None),
+            };
+        };
+        let by = SplitBy::parse(self.split_by.as_deref().unwrap_or("row"));
+        let split = Split::parse(text, by, self.seed.unwrap_or_default());
+        split.map(Some).map_err(Failure::invalid)
+    }
 }
 
 fn event_timestamp() -> String {
@@ -96,10 +116,7 @@ pub(crate) async fn post(
         return Err(two_are_made());
     }
     let (labels_format, format) = (labels_format(&headers)?, answer_format(&headers)?);
-    let by = SplitBy::parse(options.split_by.as_deref().unwrap_or("row"));
-    let split = options.split.as_deref();
-    let split = split.map(|text| Split::parse(text, by, options.seed));
-    let split = split.transpose().map_err(Failure::invalid)?;
+    let split = options.split()?;
     // It is dropped after the folder, so that no disk is given back that is still taken.
     let disk = intake.disk();
     let folder = temporary_folder()?;

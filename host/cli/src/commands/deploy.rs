@@ -193,7 +193,7 @@ impl Deploy {
              in `store.online`",
         )?;
         Ok(Variables {
-            infrastructure: app::infrastructure(project)?,
+            infrastructure: app::infrastructure(project, cloud)?,
             region,
             table: cloud.online.host_str().unwrap_or_default().to_owned(),
             bucket: cloud.objects.host_str().unwrap_or_default().to_owned(),
