@@ -195,10 +195,8 @@ fn releases_are_compiled_for_the_processors_of_the_deployment() {
     assert_eq!(deploy(), json!(["ledger", "offset"]));
     project.ok(&["endpoints", "set", "line", "r1"]);
     assert_eq!(deploy(), json!([]));
-    let file = project.at("line.json");
     let model = json!({"intercept": 2, "coefficients": {"offset": 1}});
-    project.write("line.json", model.to_string());
-    project.ok(&["models", "push", "line", "--artifact", &file]);
+    project.push_model("line", "line.json", model.to_string());
     project.ok(&["release", "create", "--model", "line@2"]);
     project.ok(&["endpoints", "set", "line", "r2"]);
     assert_eq!(deploy(), json!([]));

@@ -376,6 +376,12 @@ pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
+/// Returns how many chunks of rows are computed at the same time: as many as were asked for, up to
+/// two for each processor, or else one for each.
+pub(crate) fn workers(asked: Option<usize>) -> usize {
+    asked.unwrap_or_else(cores).clamp(1, 2 * cores())
+}
+
 fn folder_url(path: &Path) -> Result<Url> {
     let path = std::path::absolute(path)
         .with_context(|| format!("{} is not the path of a folder", path.display()))?;

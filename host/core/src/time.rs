@@ -265,6 +265,21 @@ impl SettableClock {
             anchor,
         }
     }
+
+    /// Creates a clock that shows `start` until it is set.
+    pub fn stopped_at(start: Timestamp) -> Self {
+        Self::new(Arc::new(Stopped), start, 0.0)
+    }
+}
+
+/// What a clock that stands still is relative to.
+#[derive(Debug)]
+struct Stopped;
+
+impl Clock for Stopped {
+    fn now(&self) -> Timestamp {
+        Timestamp::default()
+    }
 }
 
 impl Clock for SettableClock {
@@ -525,5 +540,14 @@ mod tests {
         );
         base.0.store(1_008, Ordering::Relaxed);
         assert_eq!(clock.now().as_micros(), 510);
+    }
+
+    #[test]
+    fn a_stopped_clock_shows_what_it_was_set_to() {
+        let at = Timestamp::from_micros;
+        let clock = SettableClock::stopped_at(at(50));
+        assert_eq!(clock.now(), at(50));
+        assert_eq!(clock.set(at(500)), Some(at(500)));
+        assert_eq!(clock.now(), at(500));
     }
 }

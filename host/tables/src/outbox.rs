@@ -251,9 +251,8 @@ impl Tables {
                 metadata,
                 ..
             } = stores;
-            let app_id = self.outbox_app_id();
             // An earlier flush may have died after its commit and left its rows in the outbox.
-            let mut done = match offline.txn_version(table, &app_id).await {
+            let mut done = match offline.txn_version(table, &self.outbox_app_id()).await {
                 Err(e) if e.kind() == Kind::NotFound => None,
                 other => other?,
             };
@@ -269,38 +268,10 @@ impl Tables {
                 let renewed = flush.lease.renew(metadata.as_ref(), now, LEASE_DURATION);
                 renewed.await?;
                 let entries = outbox.read(table, MAX_ROWS).await?;
-                let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
+                let Some(last) = self.append(&definition, &entries, done).await? else {
                     return Ok(());
                 };
-                let (folder, last) = (format!("events/{:020}", first.sequence), last.sequence);
-                let batch = self
-                    .without_deleted(&definition, batch(&definition, &entries)?)
-                    .await?;
-                let mut writer = match offline.writer(table, &folder).await {
-                    // Tables that are rarely needed, such as late tables, are created with their
-                    // first rows.
-                    Err(e) if e.kind() == Kind::NotFound => {
-                        offline
-                            .ensure(table, &definition.schema().to_arrow())
-                            .await?;
-                        offline.writer(table, &folder).await?
-                    }
-                    other => other?,
-                };
-                writer.write(&batch).await?;
-                let version = i64::try_from(last).expect("a counter of rows fits 63 bits");
-                let txn = Txn {
-                    app_id: app_id.clone(),
-                    version,
-                    follows: Follows::Exactly(done),
-                };
-                match writer.commit(&txn, None).await {
-                    Ok(_) => {}
-                    // Another process made a commit in the meantime, and goes on from there.
-                    Err(e) if e.kind() == Kind::Conflict => return Ok(()),
-                    Err(e) => return Err(e),
-                }
-                (done, appended) = (Some(version), last);
+                (done, appended) = (Some(txn_version(last)), last);
                 flush.report.rows += entries.len() as u64;
                 outbox.trim(table, last).await?;
             }
@@ -316,6 +287,47 @@ impl Tables {
         }
         flush.report.busy = self.context.is_leased(NEXT_LEASE).await?;
         Ok(flush.report.busy)
+    }
+
+    /// Appends rows of the outbox to their table, by one commit that follows the one of version
+    /// `done`. Returns the last sequence number, or `None` if there are no rows, or if another
+    /// process has made a commit in the meantime, which goes on from there.
+    async fn append(
+        &self,
+        table: &TableDef,
+        entries: &[OutboxEntry],
+        done: Option<i64>,
+    ) -> Result<Option<u64>> {
+        let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
+            return Ok(None);
+        };
+        let (first, last) = (first.sequence, last.sequence);
+        let batch = batch(table, entries)?;
+        let batch = self.without_deleted(table, batch).await?;
+        let folder = format!("events/{first:020}");
+        let offline = &self.context.components().stores.offline;
+        let mut writer = match offline.writer(&table.name, &folder).await {
+            // Tables that are rarely needed, such as late tables, are created with their first
+            // rows.
+            Err(e) if e.kind() == Kind::NotFound => {
+                offline
+                    .ensure(&table.name, &table.schema().to_arrow())
+                    .await?;
+                offline.writer(&table.name, &folder).await?
+            }
+            other => other?,
+        };
+        writer.write(&batch).await?;
+        let txn = Txn {
+            app_id: self.outbox_app_id(),
+            version: txn_version(last),
+            follows: Follows::Exactly(done),
+        };
+        match writer.commit(&txn, None).await {
+            Ok(_) => Ok(Some(last)),
+            Err(e) if e.kind() == Kind::Conflict => Ok(None),
+            Err(e) => Err(e),
+        }
     }
 
     /// Returns a batch without the rows whose entity was deleted after the row's event time.
@@ -372,6 +384,11 @@ impl Tables {
             Err(e) => Err(e),
         }
     }
+}
+
+/// Returns the version of the commit whose last row has this sequence number.
+fn txn_version(sequence: u64) -> i64 {
+    i64::try_from(sequence).expect("a counter of rows fits 63 bits")
 }
 
 /// Makes a batch of the offline table from rows of the outbox.

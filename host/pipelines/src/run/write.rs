@@ -10,7 +10,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow_array::ArrayRef;
+use arrow_array::{ArrayRef, RecordBatch};
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
@@ -247,6 +247,42 @@ impl Pipelines {
         chunk: &Chunk,
         rows: &GroupRows,
     ) -> Result<()> {
+        let kept = self.without_repeated(job, work, chunk, rows).await?;
+        let rows = kept.as_ref().unwrap_or(rows);
+        work.record.rows_written += rows.len() as u64;
+        if job.is_dry() {
+            return Ok(());
+        }
+        let batch = work.offline_batch(job, chunk, rows)?;
+        let record = &work.record;
+        let writer = match &mut work.writer {
+            Some(writer) => writer,
+            none => none.insert(
+                self.context
+                    .components()
+                    .stores
+                    .offline
+                    .writer(&record.table, &record.folder())
+                    .await?,
+            ),
+        };
+        writer.write(&batch).await?;
+        Ok(())
+    }
+
+    /// Returns the rows of an interval that are left, or `None` if they all are, after those were
+    /// rejected that repeat a value that has to be unique.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid) when a value is repeated that must not
+    /// be.
+    async fn without_repeated(
+        &self,
+        job: &Job,
+        work: &mut IntervalWork<'_>,
+        chunk: &Chunk,
+        rows: &GroupRows,
+    ) -> Result<Option<GroupRows>> {
         let mut kept = None;
         let mut checks = std::mem::take(&mut work.checks);
         for check in &mut checks {
@@ -283,39 +319,7 @@ impl Pipelines {
             }
         }
         work.checks = checks;
-        let rows = kept.as_ref().unwrap_or(rows);
-        let record = &mut work.record;
-        record.rows_written += rows.len() as u64;
-        if job.is_dry() {
-            return Ok(());
-        }
-        let sources = rows.sources.iter();
-        let ids = sources.clone().map(|row| chunk.event_id(*row)).collect();
-        let available = rows.events.iter().zip(sources).map(|(event, source)| {
-            let known = chunk.stored.as_ref();
-            let seen = known.map(|known| match known.as_events {
-                true => StoredTime::Archive(known.available[*source]),
-                false => StoredTime::Table(known.available[*source]),
-            });
-            let time = chunk.interval_time(*source, Some(*event)).unwrap_or(*event);
-            let own = own_interval(record.interval, &work.ends, time);
-            job.available(own, *event, seen)
-        });
-        let available = available.collect();
-        let batch = rows.offline_batch(&job.target, available, record.created, ids)?;
-        let writer = match &mut work.writer {
-            Some(writer) => writer,
-            none => none.insert(
-                self.context
-                    .components()
-                    .stores
-                    .offline
-                    .writer(&record.table, &record.folder())
-                    .await?,
-            ),
-        };
-        writer.write(&batch).await?;
-        Ok(())
+        Ok(kept)
     }
 
     /// Puts a rejected row into the quarantine, unless the run is a dry one.
@@ -581,6 +585,23 @@ impl<'a> IntervalWork<'a> {
     /// group's table only some files are.
     fn reads(&self, chunk: &Chunk) -> bool {
         self.record.upstream.is_none() || self.files.contains(&chunk.file)
+    }
+
+    /// Returns rows of a chunk as they are written to the table of the group.
+    fn offline_batch(&self, job: &Job, chunk: &Chunk, rows: &GroupRows) -> Result<RecordBatch> {
+        let (record, sources) = (&self.record, rows.sources.iter());
+        let ids = sources.clone().map(|row| chunk.event_id(*row)).collect();
+        let available = rows.events.iter().zip(sources).map(|(event, source)| {
+            let known = chunk.stored.as_ref();
+            let seen = known.map(|known| match known.as_events {
+                true => StoredTime::Archive(known.available[*source]),
+                false => StoredTime::Table(known.available[*source]),
+            });
+            let time = chunk.interval_time(*source, Some(*event)).unwrap_or(*event);
+            let own = own_interval(record.interval, &self.ends, time);
+            job.available(own, *event, seen)
+        });
+        rows.offline_batch(&job.target, available.collect(), record.created, ids)
     }
 }
 

@@ -5,11 +5,8 @@ use wafer_catalog::{
     Components, Context, FIVE_MINUTES, HALF_OF_THE_ROWS, Location, MadeBy, PassedColumn,
     PipelineDef, SEVEN_DAYS, SourceDef, SourceKind, UNKNOWN_SPAN, VersionName,
 };
-use wafer_core::{Clock, Field, IncomingEvent, SettableClock, SystemClock, Timestamp};
-use wafer_runtime::{Guests, Runtime, RuntimeConfig};
-use wafer_store::{
-    ArtifactFolder, MemoryStore, MetadataStore as _, OfflineTables, Stores, UnreachableFiles,
-};
+use wafer_core::{Clock as _, Field, IncomingEvent, SettableClock, Timestamp};
+use wafer_store::{MemoryStore, MetadataStore as _, Stores};
 use wafer_tables::Tables;
 
 use super::*;
@@ -37,36 +34,18 @@ struct Project {
 
 impl Project {
     fn new() -> Self {
-        let clock = SettableClock::new(Arc::new(SystemClock::new()), at("2020-02-01"), 0.0);
         Self {
             store: Arc::default(),
-            clock: Arc::new(clock),
+            clock: Arc::new(SettableClock::stopped_at(at("2020-02-01"))),
             folder: tempfile::tempdir().unwrap(),
         }
     }
 
     /// Opens the project as a process of this name does.
     async fn open(&self, process: &str) -> Pipelines {
-        let artifacts = ArtifactFolder::open(self.folder.path().join("artifacts")).unwrap();
-        let offline = OfflineTables::in_folder(&self.folder.path().join("offline")).unwrap();
-        let config = RuntimeConfig {
-            instances: 1,
-            ..RuntimeConfig::default()
-        };
-        let clock: Arc<dyn Clock> = Arc::<SettableClock>::clone(&self.clock);
-        let components = Components {
-            stores: Stores::new(Arc::clone(&self.store), Arc::new(artifacts), offline),
-            remote: Arc::new(UnreachableFiles {
-                form: "s3://BUCKET/FOLDER",
-                reason: "this is a test".to_owned(),
-            }),
-            runtime: Runtime::new(config).unwrap(),
-            guests: Guests::new(1, 1),
-            event_guests: Guests::new(1, 1),
-            clock: Arc::clone(&clock),
-            machine_clock: clock,
-            holder: format!("{process}/{}", std::process::id()),
-        };
+        let stores = Stores::with_folder(Arc::clone(&self.store), self.folder.path()).unwrap();
+        let clock = Arc::clone(&self.clock);
+        let components = Components::for_tests(stores, clock, process).unwrap();
         let context = Arc::new(Context::open("p", components).await.unwrap());
         let tables = Arc::new(Tables::new(Arc::clone(&context)));
         Pipelines::new(context, tables, Arc::new(NoPredictors))
