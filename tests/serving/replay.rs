@@ -30,9 +30,7 @@ fn a_replay_of_two_days_serves_what_a_run_writes() {
         })
     };
     for (name, model) in [("r1", of(0.7, 0.5)), ("r2", of(1.0 / 3.0, 0.1))] {
-        let file = project.write("line.json", model.to_string());
-        let file = file.display().to_string();
-        project.ok(&["models", "push", "baseline", "--artifact", &file]);
+        project.push_model("baseline", "line.json", model.to_string());
         project.ok(&["release", "create", name, "--model", "baseline"]);
     }
     project.ok(&[

@@ -288,6 +288,38 @@ impl Dynamo {
         commit: &Commit,
         record: &Record,
     ) -> Result<Option<Vec<u32>>> {
+        let changes = self.changes_of(commit, record);
+        let layout = self.layouts.fresh(&self.table).await?;
+        let settled = layout.settled.map_or(0, minute);
+        let mut calls = Vec::new();
+        for (key, changes) in &changes {
+            let epochs = layout.epochs(&key.group);
+            for epoch in epochs.written() {
+                let (place, counts) = (place(key, epoch), epoch == epochs.live);
+                let alone = epochs.filling == Some(epoch);
+                let call = async move {
+                    let times = (settled, commit.now);
+                    let older = self.apply_to(name, &key.group, &place, changes, alone, times);
+                    let older = older.await?;
+                    Ok(older.map(|older| if counts { older } else { Vec::new() }))
+                };
+                calls.push(call.boxed());
+            }
+        }
+        let mut older = vec![0; commit.events.len()];
+        for indexes in run_concurrently(calls).await? {
+            let Some(indexes) = indexes else {
+                return Ok(None);
+            };
+            for index in indexes {
+                older[index] += 1;
+            }
+        }
+        Ok(Some(older))
+    }
+
+    /// Returns the changes that the events of a commit make, if they are not duplicates.
+    fn changes_of(&self, commit: &Commit, record: &Record) -> BTreeMap<OnlineKey, Changes> {
         let mut changes: BTreeMap<OnlineKey, Changes> = BTreeMap::new();
         for (index, event) in commit.events.iter().enumerate() {
             if !record.won[index] {
@@ -309,56 +341,40 @@ impl Dynamo {
                 );
             }
         }
-        let layout = self.layouts.fresh(&self.table).await?;
-        let settled = layout.settled.map_or(0, minute);
-        let mut calls = Vec::new();
-        for (key, changes) in &changes {
-            let epochs = layout.epochs(&key.group);
-            for epoch in epochs.written() {
-                let (place, counts) = (place(key, epoch), epoch == epochs.live);
-                let alone = epochs.filling == Some(epoch);
-                let call = async move {
-                    // After the grace period, another process may have finished the commit, and
-                    // a group may have been rebuilt from content that includes its rows.
-                    if self.is_past_grace(name) && !self.is_unfinished(name).await? {
-                        return Ok(None);
-                    }
-                    // The mark must stay until the commit is known to be removed, which goes by its
-                    // name.
-                    let mark = Mark {
-                        alone,
-                        ..name.mark(self.machine_clock.now().max(name.begun))
-                    };
-                    let older = match self
-                        .change(&place, changes, mark, settled, commit.now)
-                        .await
-                    {
-                        // Retrying cannot help. The rest of the commit still counts, and its
-                        // rows still go to the offline tables.
-                        Err(e) if is_permanent(&e) => {
-                            tracing::error!(
-                                "an entity of `{}` stays as it is online: {e}",
-                                key.group
-                            );
-                            Vec::new()
-                        }
-                        other => other?,
-                    };
-                    Ok(Some(if counts { older } else { Vec::new() }))
-                };
-                calls.push(call.boxed());
-            }
+        changes
+    }
+
+    /// Applies the changes that a commit makes to the item of an entity of a group. Returns the
+    /// index of the event of each row that was older than the stored one, or `None` if another
+    /// process has finished the commit in the meantime.
+    async fn apply_to(
+        &self,
+        name: &CommitName,
+        group: &str,
+        place: &Key,
+        changes: &Changes,
+        alone: bool,
+        (settled, now): (u32, Timestamp),
+    ) -> Result<Option<Vec<usize>>> {
+        // After the grace period, another process may have finished the commit, and a group may
+        // have been rebuilt from content that includes its rows.
+        if self.is_past_grace(name) && !self.is_unfinished(name).await? {
+            return Ok(None);
         }
-        let mut older = vec![0; commit.events.len()];
-        for indexes in run_concurrently(calls).await? {
-            let Some(indexes) = indexes else {
-                return Ok(None);
-            };
-            for index in indexes {
-                older[index] += 1;
+        // The mark must stay until the commit is known to be removed, which goes by its name.
+        let mark = Mark {
+            alone,
+            ..name.mark(self.machine_clock.now().max(name.begun))
+        };
+        match self.change(place, changes, mark, settled, now).await {
+            // Retrying cannot help. The rest of the commit still counts, and its rows still go to
+            // the offline tables.
+            Err(e) if is_permanent(&e) => {
+                tracing::error!("an entity of `{group}` stays as it is online: {e}");
+                Ok(Some(Vec::new()))
             }
+            older => older.map(Some),
         }
-        Ok(Some(older))
     }
 
     /// Returns whether other processes may finish a commit by now.

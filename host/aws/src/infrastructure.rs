@@ -114,6 +114,67 @@ fn check_stream(project: &str, stream: &str) -> Result<()> {
     )))
 }
 
+/// The beginnings and the ends of names of buckets that S3 keeps for itself.
+const RESERVED_STARTS: [&str; 3] = ["xn--", "sthree-", "amzn-s3-demo-"];
+const RESERVED_ENDS: [&str; 5] = ["-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3"];
+
+/// Checks that a bucket that is to be made can have a name. The modules in `infra/` check the same.
+/// Buckets of before 2018 may have others.
+pub(crate) fn check_bucket(name: &str) -> Result<()> {
+    let Some(fault) = fault_of_bucket(name) else {
+        return Ok(());
+    };
+    Err(Error::invalid(format!(
+        "store.objects (WAFER_STORE_OBJECTS): no bucket on S3 can be called `{name}`: {fault}. All of \
+         AWS shares the names of buckets, so choose one that nobody else has"
+    )))
+}
+
+/// Returns what is wrong with the name of a bucket:
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html>
+fn fault_of_bucket(name: &str) -> Option<String> {
+    let is_alphanumeric = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let mut others = name.chars();
+    if let Some(other) = others.find(|c| !is_alphanumeric(*c) && !matches!(c, '.' | '-')) {
+        return Some(format!(
+            "it has `{other}`, and may have lower-case letters, digits, dots and dashes"
+        ));
+    }
+    if !(3..=63).contains(&name.len()) {
+        let length = name.len();
+        return Some(format!("it has {length} characters, and may have 3 to 63"));
+    }
+    if !name.starts_with(is_alphanumeric) || !name.ends_with(is_alphanumeric) {
+        return Some("it has to begin and to end with a letter or a digit".to_owned());
+    }
+    if name.contains("..") {
+        return Some("it has two dots side by side".to_owned());
+    }
+    let mut parts = name.split('.');
+    if parts.clone().count() == 4 && parts.all(|part| part.bytes().all(|b| b.is_ascii_digit())) {
+        return Some("it looks like an IP address".to_owned());
+    }
+    let start = RESERVED_STARTS
+        .iter()
+        .find(|start| name.starts_with(**start));
+    let end = RESERVED_ENDS.iter().find(|end| name.ends_with(**end));
+    let reserved = start.or(end)?;
+    Some(format!("S3 keeps names with `{reserved}` for itself"))
+}
+
+/// Checks that a table can have a name. The modules in `infra/` check the same:
+/// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/HowItWorks.NamingRulesDataTypes.html>
+pub(crate) fn check_table(name: &str) -> Result<()> {
+    let is_taken = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    match (3..=255).contains(&name.len()) && name.bytes().all(is_taken) {
+        true => Ok(()),
+        false => Err(Error::invalid(format!(
+            "store.online (WAFER_STORE_ONLINE): no table on DynamoDB can be called `{name}`: it may have \
+             3 to 255 letters, digits, and _ . -"
+        ))),
+    }
+}
+
 /// Returns how many characters a name is longer than `most`, or `None` if it is not longer.
 fn excess(name: &str, most: usize) -> Option<usize> {
     name.len().checked_sub(most).filter(|excess| *excess > 0)
@@ -226,5 +287,47 @@ mod tests {
         let message = make("p", OUTBOX).unwrap();
         let wanted = "another queue wafer-p-outbox; rename the source";
         assert!(message.contains(wanted), "{message}");
+    }
+
+    #[test]
+    fn names_of_buckets_and_tables_follow_the_rules_of_aws() {
+        let longest = "b".repeat(63);
+        for name in [
+            "abc",
+            "flights.example.org",
+            "my-bucket-1",
+            "1a2",
+            longest.as_str(),
+        ] {
+            assert_eq!(fault_of_bucket(name), None, "{name}");
+        }
+        let longer = "b".repeat(64);
+        for (name, wanted) in [
+            ("MY-BUCKET", "it has `M`"),
+            ("my_bucket", "it has `_`"),
+            ("my%20bucket", "it has `%`"),
+            ("", "has 0 characters"),
+            ("ab", "has 2 characters"),
+            (longer.as_str(), "has 64 characters"),
+            ("-bucket", "has to begin and to end with a letter"),
+            ("bucket.", "has to begin and to end with a letter"),
+            ("my..bucket", "two dots"),
+            ("192.168.5.4", "an IP address"),
+            ("xn--bucket", "names with `xn--`"),
+            ("amzn-s3-demo-bucket", "names with `amzn-s3-demo-`"),
+            ("bucket-s3alias", "names with `-s3alias`"),
+        ] {
+            let error = check_bucket(name).unwrap_err().to_string();
+            assert!(error.contains(wanted), "{name}: {error}");
+        }
+        let longest = "t".repeat(255);
+        for name in ["abc", "My_table.1-a", longest.as_str()] {
+            assert!(check_table(name).is_ok(), "{name}");
+        }
+        let longer = "t".repeat(256);
+        for name in ["", "ab", "a table", "t%20", longer.as_str()] {
+            let error = check_table(name).unwrap_err().to_string();
+            assert!(error.contains("may have 3 to 255"), "{name}: {error}");
+        }
     }
 }

@@ -27,7 +27,6 @@ mod files;
 mod infrastructure;
 mod item;
 mod layout;
-mod machine;
 mod metadata;
 mod objects;
 mod online;
@@ -42,6 +41,7 @@ pub mod records;
 mod region;
 mod s3;
 mod services;
+mod state_machine;
 mod stores;
 mod table;
 #[cfg(test)]
@@ -62,10 +62,10 @@ pub use event_sources::EventSources;
 pub use failed_batch::{failed_batch, failed_folder};
 pub use files::Files;
 pub use infrastructure::{Infrastructure, ScheduleExpressions};
-pub use machine::StateMachine;
 pub use objects::Bucket;
 pub use preflight::{Check, Deployment, Listener, Step};
-pub use stores::Aws;
+pub use state_machine::StateMachine;
+pub use stores::{Aws, check_new_stores};
 
 use bulk::Pacer;
 use commit::Writers;

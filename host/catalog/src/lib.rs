@@ -35,6 +35,7 @@ mod recipe;
 mod records;
 mod stored;
 mod task;
+mod temporary;
 
 pub use check::{CHECK_ROWS, CheckReport, check_function, check_predictions};
 pub use context::{Components, Context, DEFINITIONS_AGE, LatelyApplied};
@@ -58,11 +59,12 @@ pub use plan::{Change, ChangeKind, Plan};
 pub use progress::{BackfillEstimate, Progress};
 pub use recipe::{Recipe, UnknownFeature};
 pub use records::{
-    Artifact, ColumnStatistics, INPUTS_VERSION, Lineage, MAX_DISTINCT, ModelNote, ModelVersion,
-    Reject, Release, RunRecord, RunState, Split, SplitBy, TrainingSet, Upstream, prediction,
+    Artifact, ColumnStatistics, Lineage, MAX_DISTINCT, ModelNote, ModelVersion, Reject, Release,
+    RunRecord, RunState, Split, SplitBy, TrainingSet, Upstream, prediction,
 };
 pub use stored::read;
-pub use task::{
-    BoundedFile, DiskRoom, TemporaryFolder, blocking, ended, keep_temporary_files_in,
-    remove_abandoned_folders, temporary_file, temporary_folder,
+pub use task::{blocking, ended};
+pub use temporary::{
+    BoundedFile, DiskRoom, TemporaryFolder, keep_temporary_files_in, remove_abandoned_folders,
+    temporary_file, temporary_folder,
 };

@@ -3,7 +3,7 @@
 //! A reader never sees half a file, and two processes do not write one file at the same time. The
 //! name, `NAME.wafer-part`, is one that nobody else gives to files. What a killed process has left
 //! is used again when the file is written the next time. It is also noted in a temporary folder of
-//! the process, so that it is removed with that folder (`task.rs`).
+//! the process, so that it is removed with that folder (`temporary.rs`).
 
 use std::ffi::OsStr;
 use std::fs::{File, Metadata, TryLockError};
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use wafer_store::{Error, Kind, Result};
 
-use crate::task::{TemporaryFolder, temporary_folder};
+use crate::temporary::{TemporaryFolder, temporary_folder};
 
 /// How the names of files end that are not complete.
 const ENDING: &str = ".wafer-part";

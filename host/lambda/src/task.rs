@@ -85,27 +85,8 @@ impl Task {
             }
             Self::Tick { pipeline, except } => {
                 let until = deadline.saturating_sub(TIME_LEFT);
-                let pipelines = match pipeline {
-                    Some(pipeline) => vec![pipeline],
-                    None => {
-                        let flushed = platform.tables().flush().await;
-                        write_outbox_age(platform).await;
-                        flushed?;
-                        platform.pipelines().triggers().triggered()
-                    }
-                };
-                let (mut ran, mut failure) = (Vec::new(), None);
-                for pipeline in pipelines.iter().filter(|name| !except.contains(name)) {
-                    // An error of one pipeline is returned only after the others have run.
-                    match run_due(platform, pipeline, until).await {
-                        Ok(more) => ran.extend(more),
-                        Err(error) => drop(failure.get_or_insert(error)),
-                    }
-                }
-                match failure {
-                    Some(error) => Err(error),
-                    None => Ok(json!({"ran": ran})),
-                }
+                let ran = tick(platform, pipeline, &except, until).await?;
+                Ok(json!({"ran": ran}))
             }
             Self::Plan {
                 pipeline,
@@ -148,19 +129,7 @@ impl Task {
                 Ok(json!({"partition": partition}))
             }
             Self::Finish { run } => {
-                let RunName { pipeline, key } = &run;
-                let runs = platform.pipelines().distributed_runs();
-                let ran = match runs.distributed(pipeline, key).await {
-                    Ok(run) => {
-                        runs.hold(&run).await?;
-                        runs.finish_distributed(&run).await?
-                    }
-                    // The run is finished already: the first answer was lost, and is given again.
-                    Err(e) if e.kind() == Kind::Conflict => {
-                        runs.finished_distributed(pipeline, key).await?
-                    }
-                    Err(e) => return Err(e.into()),
-                };
+                let ran = finish(platform, &run).await?;
                 Ok(json!({"ran": ran}))
             }
             Self::Fail { run, error } => {
@@ -171,6 +140,34 @@ impl Task {
             }
         }
     }
+}
+
+/// Runs what is due by the triggers of a pipeline. Without a pipeline, flushes the outbox, tells
+/// its age, and runs what is due by the triggers of all pipelines. Those in `except` are skipped.
+async fn tick(
+    platform: &Platform,
+    pipeline: Option<String>,
+    except: &[String],
+    until: u64,
+) -> Result<Vec<RunRecord>, Failure> {
+    let pipelines = match pipeline {
+        Some(pipeline) => vec![pipeline],
+        None => {
+            let flushed = platform.tables().flush().await;
+            write_outbox_age(platform).await;
+            flushed?;
+            platform.pipelines().triggers().triggered()
+        }
+    };
+    let (mut ran, mut failure) = (Vec::new(), None);
+    for pipeline in pipelines.iter().filter(|name| !except.contains(name)) {
+        // An error of one pipeline is returned only after the others have run.
+        match run_due(platform, pipeline, until).await {
+            Ok(more) => ran.extend(more),
+            Err(error) => drop(failure.get_or_insert(error)),
+        }
+    }
+    failure.map_or(Ok(ran), Err)
 }
 
 /// Runs what is due by the triggers of a pipeline, until nothing is due or `until` has passed, in
@@ -252,6 +249,21 @@ async fn open_and_renew(platform: &Platform, run: &RunName) -> Result<Distribute
     let run = runs.distributed(&run.pipeline, &run.key).await?;
     runs.hold(&run).await?;
     Ok(run)
+}
+
+/// Ends a run, and returns its record. If it is finished already, the first answer was lost, and is
+/// given again.
+async fn finish(platform: &Platform, run: &RunName) -> Result<RunRecord, Failure> {
+    let RunName { pipeline, key } = run;
+    let runs = platform.pipelines().distributed_runs();
+    let run = match runs.distributed(pipeline, key).await {
+        Err(e) if e.kind() == Kind::Conflict => {
+            return Ok(runs.finished_distributed(pipeline, key).await?);
+        }
+        other => other?,
+    };
+    runs.hold(&run).await?;
+    Ok(runs.finish_distributed(&run).await?)
 }
 
 /// Returns the message of an error that Step Functions reports, `{"Error": …, "Cause": …}`. If a

@@ -81,10 +81,12 @@ impl Staging {
 
     /// Checks that a table keeps the keys, columns and aggregates that it was first applied
     /// with; only new columns may be added at the end. Rows and summaries with the old columns
-    /// may exist already. Returns whether its definition is stored as it is.
+    /// may exist already. Returns whether its definition is stored as it is. If what is stored is
+    /// damaged, the applied definitions say what it was.
     ///
     /// # Errors
-    /// Returns [`Kind::Invalid`] when the definition changed in another way.
+    /// Returns [`Kind::Invalid`] when the definition changed in another way, and [`Kind::Corrupt`]
+    /// when it is damaged and no applied definitions write the table.
     pub async fn check_table(&self, wanted: &TableDef) -> Result<bool> {
         if was_removed(&self.context, &wanted.name).await? {
             return Err(Error::invalid(format!(
@@ -93,8 +95,13 @@ impl Staging {
                 wanted.name
             )));
         }
-        let Some(stored) = self.tables.stored_definition(&wanted.name).await? else {
-            return Ok(false);
+        let (stored, is_whole) = match self.tables.stored_definition(&wanted.name).await {
+            Ok(Some(stored)) => (stored, true),
+            Ok(None) => return Ok(false),
+            Err(e) if e.kind() == Kind::Corrupt => {
+                (self.applied_table(&wanted.name).ok_or(e)?, false)
+            }
+            Err(e) => return Err(e),
         };
         let kept = stored.keys.len() + stored.columns.len();
         let columns = |table: &TableDef| -> Vec<(String, DataType)> {
@@ -104,13 +111,23 @@ impl Staging {
                 .collect()
         };
         if stored.aggregates == wanted.aggregates && columns(&stored) == columns(wanted) {
-            return Ok(stored == *wanted);
+            return Ok(is_whole && stored == *wanted);
         }
         Err(Error::invalid(format!(
             "table `{}` was applied with other columns or aggregates before, and may have rows; \
              give the group a version that was not used yet",
             wanted.name
         )))
+    }
+
+    /// Returns the table of this name that applied definitions write.
+    fn applied_table(&self, name: &str) -> Option<TableDef> {
+        let applied = self.context.applied();
+        let applied = [Some(&applied.live), applied.staged.as_ref()];
+        let applied = applied.into_iter().flatten();
+        let mut tables = applied.flat_map(|definitions| written_tables(definitions));
+        let found = tables.find(|written| written.table.name == name)?;
+        Some(found.table)
     }
 
     /// Returns the tables of versions of groups by which definitions would replace others.
@@ -394,12 +411,12 @@ impl Staging {
         let Some(span) = self.span_to_fill(job).await? else {
             return Ok(None);
         };
-        let is_present = |run: &RunRecord| {
+        let is_present = |run: &&RunRecord| {
             job.is_settled(run) && run.inputs == job.inputs_over(run.interval, run.upstream)
         };
         let claims = self.records.claims(&job.target.table.name).await?;
-        let claims = claims.iter().map(|run| job.with_present_inputs(run));
-        let mut done: Vec<Interval> = claims.filter(is_present).map(|run| run.interval).collect();
+        let done = claims.iter().filter(is_present);
+        let mut done: Vec<Interval> = done.map(|run| run.interval).collect();
         done.sort_by_key(|interval| interval.from);
         Ok(first_gap(span, &done))
     }

@@ -14,7 +14,7 @@
 //! wanted ones. Otherwise it is replaced, unless rows could be lost to requests by that: it alone
 //! says which versions of groups are live. All else that it held comes from the project file and
 //! the components, and models, releases and endpoints have records of their own. So it is with a
-//! pointer that is lost.
+//! pointer that is lost or damaged.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -37,7 +37,10 @@ const TABLES_AT_A_TIME: usize = 16;
 pub enum GoLive {
     /// When the new versions are filled, if their old versions have rows.
     WhenFilled,
-    /// At once, although the new versions are still empty.
+    /// At once, although the new versions are still empty. What is in the old versions alone is
+    /// left behind: all that they have, and events that a process commits before it learns of the
+    /// new versions, for seconds. These would be in both if the new versions were staged first,
+    /// which takes time and the leases of their pipelines. This is for those who cannot have that.
     AtOnce,
 }
 

@@ -34,7 +34,7 @@ use wafer_platform::{
 use crate::error::Failure;
 use crate::extract::{Path, Query};
 use crate::intake::{Intake, charged, temporary_file_error};
-use crate::training::answer_format;
+use crate::media_type::answer_format;
 
 /// The number of rows that are returned when no `limit` is given.
 const DEFAULT_ROWS: usize = 20;

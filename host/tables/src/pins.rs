@@ -182,7 +182,7 @@ mod tests {
         put.await.unwrap();
         other.remove_abandoned_pins().await.unwrap();
         assert_eq!(pinned(&other).await, [3]);
-        project.clock.advance(LEASE);
+        project.advance_clock(LEASE);
         let used = other.pin("delays", &versions(4)).await.unwrap();
         other.remove_abandoned_pins().await.unwrap();
         assert_eq!(pinned(&other).await, [4]);

@@ -21,10 +21,10 @@ use wafer_runtime::{CHUNK_ROWS, Function, failed_row};
 use wafer_store::{Error, Kind, Result};
 
 use crate::label_values::Labels;
-use crate::rows::TrainingRows;
 use crate::service::Training;
 use crate::train::model_input;
 use crate::trained_rows::{Parts, TrainedRows};
+use crate::training_rows::TrainingRows;
 
 /// The part of a training set on which new versions are evaluated.
 const TEST_PART: &str = "test";

@@ -35,8 +35,8 @@ use wafer_store::{Error, Kind, Result};
 
 use crate::evaluate::TestSet;
 use crate::label_values::Labels;
-use crate::rows::TrainingRows;
 use crate::service::Training;
+use crate::training_rows::TrainingRows;
 use crate::training_set::TrainingSetRequest;
 
 /// The description of a training.

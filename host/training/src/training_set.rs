@@ -29,8 +29,9 @@ use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{Field as ArrowField, Schema as ArrowSchema};
 use futures::future::BoxFuture;
 use wafer_catalog::{
-    ColumnStatistics, Compression, DiskRoom, Format, ModelVersion, Progress, Recipe, Reject, Split,
-    TrainingSet, blocking, call, ended, is_same_file, readable, remove_abandoned_folders,
+    ColumnStatistics, Compression, DiskRoom, Format, LookupDef, ModelVersion, Progress, Recipe,
+    Reject, Split, TrainingSet, blocking, call, ended, is_same_file, readable,
+    remove_abandoned_folders,
 };
 use wafer_core::{DataType, Digest, Timestamp, Zone};
 use wafer_runtime::{Function, failed_row};
@@ -42,10 +43,10 @@ use crate::labels::{LabelFile, LabelOptions};
 use crate::lookup::found::JoinedFeatures;
 use crate::lookup::{Band, LookupJoin};
 use crate::rejoin::{Rejoined, RejoinedBatch};
-use crate::rows::PART_COLUMN;
 use crate::service::Training;
 use crate::splitter::Splitter;
 use crate::spool::MemoryBudget;
+use crate::training_rows::PART_COLUMN;
 use wafer_files::{OutputFile, check_columns};
 
 /// The number of rows with a failed function call that a record keeps as examples.
@@ -142,6 +143,23 @@ pub(crate) struct JoinPlan {
     /// The room on the disk. `None` means no limit.
     pub(crate) room: Option<Arc<dyn DiskRoom>>,
     pub(crate) given_up: GivenUp,
+}
+
+impl JoinPlan {
+    fn join_of(&self, lookup: &LookupDef) -> LookupJoin {
+        let group = self.recipe.groups[&lookup.group].clone();
+        LookupJoin {
+            labels: self.labels.clone(),
+            keys: lookup.keys.clone(),
+            snapshot: self.snapshots[&group.table()].clone(),
+            group,
+            features: lookup.features.clone(),
+            identities: self.identities,
+            memory: self.memory,
+            given_up: self.given_up.clone(),
+            workers: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        }
+    }
 }
 
 /// Counts and statistics of a training set that was written.
@@ -425,23 +443,8 @@ impl Training {
         progress: &Arc<dyn Progress>,
     ) -> Result<Vec<JoinedFeatures>> {
         let lookups = &plan.recipe.view.lookups;
-        let joins: Vec<Arc<LookupJoin>> = lookups
-            .iter()
-            .map(|lookup| {
-                let group = plan.recipe.groups[&lookup.group].clone();
-                Arc::new(LookupJoin {
-                    labels: plan.labels.clone(),
-                    keys: lookup.keys.clone(),
-                    snapshot: plan.snapshots[&group.table()].clone(),
-                    group,
-                    features: lookup.features.clone(),
-                    identities: plan.identities,
-                    memory: plan.memory,
-                    given_up: plan.given_up.clone(),
-                    workers: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-                })
-            })
-            .collect();
+        let joins = lookups.iter().map(|lookup| Arc::new(plan.join_of(lookup)));
+        let joins: Vec<Arc<LookupJoin>> = joins.collect();
         // The join takes somewhat more than half of the memory. Most of the rest holds the
         // features that wait to be written.
         let memory = usize::try_from(plan.memory / 10 * 3).unwrap_or(usize::MAX);

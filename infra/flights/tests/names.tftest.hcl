@@ -173,6 +173,34 @@ run "bucket_that_is_an_address" {
   expect_failures = [var.bucket]
 }
 
+run "bucket_in_capitals" {
+  command = plan
+
+  module {
+    source = "../modules/storage"
+  }
+
+  variables {
+    bucket = "MY-BUCKET"
+  }
+
+  expect_failures = [var.bucket]
+}
+
+run "bucket_that_s3_keeps_for_itself" {
+  command = plan
+
+  module {
+    source = "../modules/storage"
+  }
+
+  variables {
+    bucket = "flights-s3alias"
+  }
+
+  expect_failures = [var.bucket]
+}
+
 # Sources elsewhere
 
 run "sources_in_another_region" {

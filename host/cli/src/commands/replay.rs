@@ -29,7 +29,7 @@ use crate::output::{table, thousands};
 /// fails if an answer has a value from after its request.
 ///
 /// Example:
-///   wafer serve --clock 2013-01-01T05:00:00Z,0 &
+///   wafer serve --clock 2013-01-01T05:00:00Z,0     # in another terminal
 ///   wafer replay arrival_delay --requests data/departures.csv --time scheduled_departure \
 ///       --from 2013-01-01T05:00:00Z --to 2013-01-03T05:00:00Z
 #[derive(Debug, clap::Args)]

@@ -18,7 +18,8 @@ use crate::output::{Bar, facts, path_text, say, table, thousands};
 /// Join labels with a view's features as they were known at each label's time.
 ///
 /// The training set has a row for each label, in the order of the labels: all columns of
-/// the label, then the features of the view. Files are Parquet, CSV or Arrow, by their
+/// the label, then the features of the view. Files are Parquet (.parquet), CSV (.csv),
+/// NDJSON (.ndjson, .jsonl, .json) or Arrow (.arrow, .feather, .ipc, .arrows), by their
 /// extension. What the training set was made of is recorded, so that the same bytes can be
 /// made again.
 ///

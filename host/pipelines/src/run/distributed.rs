@@ -187,45 +187,9 @@ impl DistributedRuns {
                 }
             }
         };
-        let begun = async {
-            // As with `run_lease`.
-            self.context.refresh().await?;
-            let (interval, schedule) = match interval {
-                Some(interval) => (interval, None),
-                None => match next_due(&self.runs, pipeline).await? {
-                    Some((interval, schedule)) => (interval, Some(schedule)),
-                    None => return Ok(None),
-                },
-            };
-            let request = RunRequest {
-                pipeline: pipeline.to_owned(),
-                interval,
-                workers: 1,
-                archive: false,
-            };
-            self.runs.check_interval(&request)?;
-            let started = self.context.machine_now();
-            let divided = match self
-                .divide(&request, division, schedule.as_ref(), asked_by)
-                .await
-            {
-                // A failure before the run began, such as a missing source, counts as an
-                // attempt.
-                Err(e) if schedule.is_some() => {
-                    self.runs
-                        .records
-                        .record_failed_attempt(pipeline, interval, started, &e)
-                        .await?;
-                    return Err(e);
-                }
-                other => other?,
-            };
-            match divided {
-                Divided::Done(_) => Ok(None),
-                Divided::Run(run) => Ok(Some(run)),
-            }
-        };
-        let begun = begun.await;
+        let begun = self
+            .begin_distributed(pipeline, interval, division, asked_by)
+            .await;
         let Ok(Some(run)) = begun else {
             lease.end().await;
             return begun;
@@ -238,6 +202,50 @@ impl DistributedRuns {
                 .await?;
         }
         Ok(Some(run))
+    }
+
+    /// Begins a run under the lease of its pipeline, as
+    /// [`start_distributed`](Self::start_distributed) does.
+    async fn begin_distributed(
+        &self,
+        pipeline: &str,
+        interval: Option<Interval>,
+        division: Division,
+        asked_by: Option<String>,
+    ) -> Result<Option<DistributedRun>> {
+        // As with `run_lease`.
+        self.context.refresh().await?;
+        let (interval, schedule) = match interval {
+            Some(interval) => (interval, None),
+            None => match next_due(&self.runs, pipeline).await? {
+                Some((interval, schedule)) => (interval, Some(schedule)),
+                None => return Ok(None),
+            },
+        };
+        let request = RunRequest {
+            pipeline: pipeline.to_owned(),
+            interval,
+            workers: 1,
+            archive: false,
+        };
+        self.runs.check_interval(&request)?;
+        let started = self.context.machine_now();
+        let divided = self
+            .divide(&request, division, schedule.as_ref(), asked_by)
+            .await;
+        match divided {
+            Ok(Divided::Done(_)) => Ok(None),
+            Ok(Divided::Run(run)) => Ok(Some(run)),
+            // A failure before the run began, such as a missing source, counts as an attempt.
+            Err(e) if schedule.is_some() => {
+                self.runs
+                    .records
+                    .record_failed_attempt(pipeline, interval, started, &e)
+                    .await?;
+                Err(e)
+            }
+            Err(e) => Err(e),
+        }
     }
 
     /// Returns the run that was begun for the same request, if it holds the lease of its

@@ -152,8 +152,6 @@ impl Planner {
     ) -> Result<PlannedRun> {
         let table = &job.target.table.name;
         let before = claims.iter().find(|claim| claim.interval == interval);
-        let before = before.map(|claim| job.with_present_inputs(claim));
-        let before = before.as_ref();
         let read = match changes {
             Some(changes) => Some(self.upstream_read(job, before, changes).await?),
             None => None,

@@ -10,7 +10,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow_array::ArrayRef;
+use arrow_array::{ArrayRef, RecordBatch};
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
@@ -258,6 +258,42 @@ impl RowWriter {
         chunk: &Chunk,
         rows: &GroupRows,
     ) -> Result<()> {
+        let kept = self.without_repeated(job, work, chunk, rows).await?;
+        let rows = kept.as_ref().unwrap_or(rows);
+        work.record.rows_written += rows.len() as u64;
+        if job.is_dry() {
+            return Ok(());
+        }
+        let batch = work.offline_batch(job, chunk, rows)?;
+        let record = &work.record;
+        let writer = match &mut work.writer {
+            Some(writer) => writer,
+            none => none.insert(
+                self.context
+                    .components()
+                    .stores
+                    .offline
+                    .writer(&record.table, &record.folder())
+                    .await?,
+            ),
+        };
+        writer.write(&batch).await?;
+        Ok(())
+    }
+
+    /// Returns the rows of an interval that are left, or `None` if they all are, after those were
+    /// rejected that repeat a value that has to be unique.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid) when a value is repeated that must not
+    /// be.
+    async fn without_repeated(
+        &self,
+        job: &Job,
+        work: &mut IntervalWork<'_>,
+        chunk: &Chunk,
+        rows: &GroupRows,
+    ) -> Result<Option<GroupRows>> {
         let mut kept = None;
         let mut checks = std::mem::take(&mut work.checks);
         for check in &mut checks {
@@ -294,39 +330,7 @@ impl RowWriter {
             }
         }
         work.checks = checks;
-        let rows = kept.as_ref().unwrap_or(rows);
-        let record = &mut work.record;
-        record.rows_written += rows.len() as u64;
-        if job.is_dry() {
-            return Ok(());
-        }
-        let sources = rows.sources.iter();
-        let ids = sources.clone().map(|row| chunk.event_id(*row)).collect();
-        let available = rows.events.iter().zip(sources).map(|(event, source)| {
-            let known = chunk.stored.as_ref();
-            let seen = known.map(|known| match known.as_events {
-                true => StoredTime::Archive(known.available[*source]),
-                false => StoredTime::Table(known.available[*source]),
-            });
-            let time = chunk.interval_time(*source, Some(*event)).unwrap_or(*event);
-            let own = own_interval(record.interval, &work.ends, time);
-            job.available(own, *event, seen)
-        });
-        let available = available.collect();
-        let batch = rows.offline_batch(&job.target, available, record.created, ids)?;
-        let writer = match &mut work.writer {
-            Some(writer) => writer,
-            none => none.insert(
-                self.context
-                    .components()
-                    .stores
-                    .offline
-                    .writer(&record.table, &record.folder())
-                    .await?,
-            ),
-        };
-        writer.write(&batch).await?;
-        Ok(())
+        Ok(kept)
     }
 
     /// Puts a rejected row into the quarantine, unless the run is a dry one.
@@ -492,17 +496,17 @@ impl<'b> IntervalWorks<'_, 'b> {
 impl Job {
     /// Returns the folder of the rejected rows of a file that belong to no interval.
     fn rejects_folder(&self, chunk: &Chunk) -> String {
-        let code = self.producer.code();
-        let code = match self.reading() {
-            None => code,
-            // Other rows are rejected when other columns are read, or in another way.
-            Some(reading) => {
-                let mut hasher = Hasher::new();
-                hasher.part(code.as_bytes()).part(&reading);
-                hasher.finish()
-            }
-        };
-        format!("rejects/{}-{}", chunk.file_id, code.short())
+        // Other rows are rejected when other columns are read, or in another way, and when another
+        // column says to which interval they belong.
+        let read_by = (self.source.format, &self.target.group.event_time);
+        let mut hasher = Hasher::new();
+        hasher
+            .part(self.producer.code().as_bytes())
+            .part(&serde_json::to_vec(&read_by).expect("plain data"));
+        if let Some(reading) = self.reading() {
+            hasher.part(&reading);
+        }
+        format!("rejects/{}-{}", chunk.file_id, hasher.finish().short())
     }
 
     /// Returns the quarantine of a file's rows that belong to no interval; opens it if needed.
@@ -595,6 +599,23 @@ impl<'a> IntervalWork<'a> {
     /// group's table only some files are.
     fn reads(&self, chunk: &Chunk) -> bool {
         self.record.upstream.is_none() || self.files.contains(&chunk.file)
+    }
+
+    /// Returns rows of a chunk as they are written to the table of the group.
+    fn offline_batch(&self, job: &Job, chunk: &Chunk, rows: &GroupRows) -> Result<RecordBatch> {
+        let (record, sources) = (&self.record, rows.sources.iter());
+        let ids = sources.clone().map(|row| chunk.event_id(*row)).collect();
+        let available = rows.events.iter().zip(sources).map(|(event, source)| {
+            let known = chunk.stored.as_ref();
+            let seen = known.map(|known| match known.as_events {
+                true => StoredTime::Archive(known.available[*source]),
+                false => StoredTime::Table(known.available[*source]),
+            });
+            let time = chunk.interval_time(*source, Some(*event)).unwrap_or(*event);
+            let own = own_interval(record.interval, &self.ends, time);
+            job.available(own, *event, seen)
+        });
+        rows.offline_batch(&job.target, available.collect(), record.created, ids)
     }
 }
 

@@ -5,9 +5,8 @@ use wafer_catalog::{
     Components, FIVE_MINUTES, HALF_OF_THE_ROWS, Location, MadeBy, PassedColumn, PipelineDef,
     SEVEN_DAYS, SourceDef, SourceKind, UNKNOWN_SPAN, VersionName,
 };
-use wafer_core::{Clock, Field, IncomingEvent, SettableClock, SystemClock, Timestamp};
-use wafer_runtime::{Guests, Runtime, RuntimeConfig};
-use wafer_store::{ArtifactFolder, MemoryStore, OfflineTables, Stores, UnreachableFiles};
+use wafer_core::{Clock as _, Field, IncomingEvent, SettableClock, Timestamp};
+use wafer_store::{Expect, MemoryStore, MetadataStore as _, Stores};
 
 use super::*;
 use crate::Pipelines;
@@ -48,36 +47,18 @@ impl Process {
 
 impl Project {
     fn new() -> Self {
-        let clock = SettableClock::new(Arc::new(SystemClock::new()), at("2020-02-01"), 0.0);
         Self {
             store: Arc::default(),
-            clock: Arc::new(clock),
+            clock: Arc::new(SettableClock::stopped_at(at("2020-02-01"))),
             folder: tempfile::tempdir().unwrap(),
         }
     }
 
     /// Opens the project as a process of this name does.
     async fn open(&self, process: &str) -> Process {
-        let artifacts = ArtifactFolder::open(self.folder.path().join("artifacts")).unwrap();
-        let offline = OfflineTables::in_folder(&self.folder.path().join("offline")).unwrap();
-        let config = RuntimeConfig {
-            instances: 1,
-            ..RuntimeConfig::default()
-        };
-        let clock: Arc<dyn Clock> = Arc::<SettableClock>::clone(&self.clock);
-        let components = Components {
-            stores: Stores::new(Arc::clone(&self.store), Arc::new(artifacts), offline),
-            remote: Arc::new(UnreachableFiles {
-                form: "s3://BUCKET/FOLDER",
-                reason: "this is a test".to_owned(),
-            }),
-            runtime: Runtime::new(config).unwrap(),
-            guests: Guests::new(1, 1),
-            event_guests: Guests::new(1, 1),
-            clock: Arc::clone(&clock),
-            machine_clock: clock,
-            holder: format!("{process}/{}", std::process::id()),
-        };
+        let stores = Stores::with_folder(Arc::clone(&self.store), self.folder.path()).unwrap();
+        let clock = Arc::clone(&self.clock);
+        let components = Components::for_tests(stores, clock, process).unwrap();
         let context = Arc::new(Context::open("p", components).await.unwrap());
         let tables = Arc::new(Tables::new(Arc::clone(&context)));
         let predictors = Arc::new(NoPredictors);
@@ -502,4 +483,38 @@ fn first_gap_is_the_first_uncovered_part() {
         let wanted = wanted.map(|(from, to)| interval(from, to));
         assert_eq!(first_gap(interval(10, 20), &done), wanted, "{done:?}");
     }
+}
+
+#[tokio::test]
+async fn a_damaged_definition_of_a_table_is_compared_as_it_was_applied_and_written_again() {
+    let project = Project::new();
+    let process = project.open("one").await;
+    make_live(&process, 1).await;
+    stage(&process, 2).await;
+    let damage = async |table: &str| {
+        let name = format!("p/table/{table}");
+        let put = project
+            .store
+            .put(&name, "{".to_owned().into(), Expect::Anything);
+        put.await.unwrap();
+    };
+    for version in [1, 2] {
+        let table = definitions(version).groups["g"].rows_table();
+        assert!(process.staging().check_table(&table).await.unwrap());
+        damage(&table.name).await;
+        // It is not stored as it is.
+        assert!(!process.staging().check_table(&table).await.unwrap());
+        let other = TableDef {
+            columns: vec![Field::new("y", DataType::Int64, true)],
+            ..table
+        };
+        let error = process.staging().check_table(&other).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Invalid);
+        assert!(error.to_string().contains("other columns"), "{error}");
+    }
+    let unknown = definitions(3).groups["g"].rows_table();
+    damage(&unknown.name).await;
+    let error = process.staging().check_table(&unknown).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Corrupt);
+    assert!(error.to_string().contains("`p/table/g_v3`"), "{error}");
 }

@@ -305,12 +305,8 @@ mod tests {
     #[test]
     fn oldest_intervals_beyond_the_catch_up_are_skipped() {
         let mut state = ScheduleState {
-            done: at(0),
-            paused: false,
             skipped: 1,
-            failed: 0,
-            upstream: None,
-            again: Vec::new(),
+            ..ScheduleState::done_until(at(0))
         };
         let mut ends = vec![at(1), at(2), at(3)];
         skip_missed(&mut ends, 3, &mut state);
@@ -340,14 +336,7 @@ mod tests {
             // Another process has done one of them.
             (120, 70, 200, (180, 1)),
         ] {
-            let mut state = ScheduleState {
-                done: minutes(done),
-                paused: false,
-                skipped: 0,
-                failed: 0,
-                upstream: None,
-                again: Vec::new(),
-            };
+            let mut state = ScheduleState::done_until(minutes(done));
             skip_overlapped(&schedule, minutes(began), minutes(now), &mut state);
             let wanted = (minutes(wanted.0), wanted.1);
             assert_eq!((state.done, state.skipped), wanted, "{began} to {now}");

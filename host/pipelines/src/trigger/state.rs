@@ -33,6 +33,20 @@ pub struct ScheduleState {
     pub again: Vec<Interval>,
 }
 
+impl ScheduleState {
+    /// Returns the state of a schedule whose intervals are done up to a time.
+    pub(super) fn done_until(done: Timestamp) -> Self {
+        Self {
+            done,
+            paused: false,
+            skipped: 0,
+            failed: 0,
+            upstream: None,
+            again: Vec::new(),
+        }
+    }
+}
+
 /// A schedule and its state, as shown to users.
 #[derive(Clone, Debug, Serialize)]
 pub struct ScheduleStatus {
@@ -116,14 +130,7 @@ impl Schedule {
         }
         let now = context.now();
         let last = self.ticks.before(now.plus(Duration::MICROSECOND));
-        let state = ScheduleState {
-            done: last.unwrap_or(now),
-            paused: false,
-            skipped: 0,
-            failed: 0,
-            upstream: None,
-            again: Vec::new(),
-        };
+        let state = ScheduleState::done_until(last.unwrap_or(now));
         self.put_state(context, &state, Expect::Absent).await?;
         Ok((state, Expect::Version(1)))
     }

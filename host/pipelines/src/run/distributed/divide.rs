@@ -112,28 +112,15 @@ impl DistributedRuns {
                 ..before
             },
             None => {
-                // All earlier runs of the pipeline are over.
-                let earlier = format!(
-                    "{}/distributed/{}",
-                    self.context.project(),
-                    request.pipeline
-                );
-                self.delete_folder(&earlier).await?;
                 let parts = match self.runs.planner.is_committed(&record).await? {
                     true => Vec::new(),
                     false => division.divide(files),
                 };
-                let writes = parts.iter().enumerate().map(|(number, files)| {
-                    let name = format!("{folder}/{}", partition_object("input", number));
-                    async move { self.write(&name, files, Expect::Anything).await }
-                });
-                stream::iter(writes)
-                    .buffer_unordered(CONCURRENT_WRITES)
-                    .try_collect::<()>()
-                    .await?;
+                let partitions = parts.len();
+                self.write_inputs(&request.pipeline, &folder, parts).await?;
                 DistributedRun {
                     record,
-                    partitions: parts.len(),
+                    partitions,
                     settings: job.settings,
                     table_versions: job.table_versions.clone(),
                     now: job.started,
@@ -146,6 +133,26 @@ impl DistributedRuns {
         self.write(&format!("{folder}/run"), &run, Expect::Anything)
             .await?;
         Ok(Divided::Run(run))
+    }
+
+    /// Writes what each partition of a new run reads. All earlier runs of the pipeline are over,
+    /// and what they left is removed.
+    async fn write_inputs(
+        &self,
+        pipeline: &str,
+        folder: &str,
+        parts: Vec<&[SourceFile]>,
+    ) -> Result<()> {
+        let earlier = format!("{}/distributed/{pipeline}", self.context.project());
+        self.delete_folder(&earlier).await?;
+        let writes = parts.iter().enumerate().map(|(number, files)| {
+            let name = format!("{folder}/{}", partition_object("input", number));
+            async move { self.write(&name, files, Expect::Anything).await }
+        });
+        stream::iter(writes)
+            .buffer_unordered(CONCURRENT_WRITES)
+            .try_collect::<()>()
+            .await
     }
 }
 
