@@ -107,18 +107,27 @@ impl WaferTask {
             }
             Self::Partition { run, partition } => {
                 let run = open_and_renew(platform, &run).await?;
-                platform.pipelines().run_partition(&run, partition).await?;
+                platform
+                    .pipelines()
+                    .distributed_runs()
+                    .run_partition(&run, partition)
+                    .await?;
                 Ok(json!({"partition": partition}))
             }
             Self::Commit { run } => {
                 let run = open_and_renew(platform, &run).await?;
-                let partitions = platform.pipelines().commit_distributed(&run).await?;
+                let partitions = platform
+                    .pipelines()
+                    .distributed_runs()
+                    .commit_distributed(&run)
+                    .await?;
                 Ok(json!({"partitions": partitions}))
             }
             Self::Online { run, partition } => {
                 let run = open_and_renew(platform, &run).await?;
                 platform
                     .pipelines()
+                    .distributed_runs()
                     .put_partition_online(&run, partition)
                     .await?;
                 Ok(json!({"partition": partition}))
@@ -128,14 +137,9 @@ impl WaferTask {
                 Ok(json!({"ran": ran}))
             }
             Self::Fail { run, error } => {
-                let run = platform
-                    .pipelines()
-                    .distributed(&run.pipeline, &run.key)
-                    .await?;
-                let error = platform
-                    .pipelines()
-                    .fail_distributed(&run, &reason(&error))
-                    .await?;
+                let runs = platform.pipelines().distributed_runs();
+                let run = runs.distributed(&run.pipeline, &run.key).await?;
+                let error = runs.fail_distributed(&run, &reason(&error)).await?;
                 Ok(json!({"failed": run.key(), "error": error}))
             }
         }
@@ -156,7 +160,7 @@ async fn tick(
             let flushed = platform.tables().flush().await;
             write_outbox_age(platform).await;
             flushed?;
-            platform.pipelines().triggered()
+            platform.pipelines().triggers().triggered()
         }
     };
     let (mut ran, mut failure) = (Vec::new(), None);
@@ -171,9 +175,8 @@ async fn tick(
 }
 
 /// Runs what is due by the triggers of a pipeline, until nothing is due or `until` has passed, in
-/// milliseconds since the Unix epoch. The time is checked before each call of
-/// [`wafer_platform::Pipelines::run_due`], which may run several intervals. The next tick continues
-/// with the rest.
+/// milliseconds since the Unix epoch. The time is checked before each call of `run_due` of the
+/// triggers, which may run several intervals. The next tick continues with the rest.
 async fn run_due(
     platform: &Platform,
     pipeline: &str,
@@ -190,7 +193,7 @@ async fn run_due(
         u64::try_from(now).unwrap_or(0) > until
     };
     while !is_over()
-        && let Some(record) = platform.pipelines().run_due(pipeline).await?
+        && let Some(record) = platform.pipelines().triggers().run_due(pipeline).await?
     {
         ran.push(record);
     }
@@ -217,6 +220,7 @@ async fn plan(
     }
     let started = platform
         .pipelines()
+        .distributed_runs()
         .start_distributed(pipeline, interval, division, execution)
         .await;
     let run = match started {
@@ -237,6 +241,7 @@ async fn plan(
 fn is_scheduled(platform: &Platform, pipeline: &str) -> bool {
     platform
         .pipelines()
+        .triggers()
         .scheduled()
         .iter()
         .any(|name| name == pipeline)
@@ -247,11 +252,9 @@ async fn open_and_renew(
     platform: &Platform,
     run: &RunName,
 ) -> Result<DistributedRun, InvocationFailure> {
-    let run = platform
-        .pipelines()
-        .distributed(&run.pipeline, &run.key)
-        .await?;
-    platform.pipelines().hold(&run).await?;
+    let runs = platform.pipelines().distributed_runs();
+    let run = runs.distributed(&run.pipeline, &run.key).await?;
+    runs.hold(&run).await?;
     Ok(run)
 }
 
@@ -259,15 +262,15 @@ async fn open_and_renew(
 /// given again.
 async fn finish(platform: &Platform, run: &RunName) -> Result<RunRecord, InvocationFailure> {
     let RunName { pipeline, key } = run;
-    let pipelines = platform.pipelines();
-    let run = match pipelines.distributed(pipeline, key).await {
+    let runs = platform.pipelines().distributed_runs();
+    let run = match runs.distributed(pipeline, key).await {
         Err(e) if e.kind() == Kind::Conflict => {
-            return Ok(pipelines.finished_distributed(pipeline, key).await?);
+            return Ok(runs.finished_distributed(pipeline, key).await?);
         }
         other => other?,
     };
-    pipelines.hold(&run).await?;
-    Ok(pipelines.finish_distributed(&run).await?)
+    runs.hold(&run).await?;
+    Ok(runs.finish_distributed(&run).await?)
 }
 
 /// Returns the message of an error that Step Functions reports, `{"Error": …, "Cause": …}`. If a

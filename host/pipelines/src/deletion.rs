@@ -15,13 +15,13 @@ use bytes::Bytes;
 use futures::TryStreamExt as _;
 use futures::future::BoxFuture;
 use serde_json::Value as Json;
-use wafer_catalog::{LATE, TableDef};
+use wafer_catalog::{Context, LATE, TableDef};
 use wafer_core::rules::Interval;
 use wafer_core::{Digest, EntityKey, Timestamp, entity_key};
 use wafer_store::{AsOf, Error, Expect, Kind, OnlineKey, Result};
-use wafer_tables::{Deleted, Deletion, key_of, stored_column, subject_keys};
+use wafer_tables::{Deleted, Deletion, Tables, key_of, stored_column, subject_keys};
 
-use crate::service::Pipelines;
+use crate::materialize::Materializer;
 
 /// What refers to an entity, beside its own rows.
 #[derive(Default)]
@@ -42,7 +42,27 @@ struct DeletedRows {
     has_newer: bool,
 }
 
-impl Pipelines {
+/// Deletes entities, and what runs wrote of deleted ones.
+#[derive(Clone, Debug)]
+pub struct EntityDeleter {
+    context: Arc<Context>,
+    tables: Arc<Tables>,
+    materializer: Materializer,
+}
+
+impl EntityDeleter {
+    pub(crate) fn new(
+        context: Arc<Context>,
+        tables: Arc<Tables>,
+        materializer: Materializer,
+    ) -> Self {
+        Self {
+            context,
+            tables,
+            materializer,
+        }
+    }
+
     /// Deletes an entity: its values online, its rows in the tables and late tables of all
     /// groups that describe it, the raw events that these rows came from, quarantined rows that
     /// name it, and logged requests for it. The deletion is recorded, and facts up to now are
@@ -105,7 +125,7 @@ impl Pipelines {
             // happened after the deletion.
             let summed = definitions.groups.values();
             for group in summed.filter(|g| g.entity == entity && !g.aggregates.is_empty()) {
-                self.materialize_group(&group.name).await?;
+                self.materializer.materialize_group(&group.name).await?;
             }
         }
         self.record_deletion(&deletion).await?;

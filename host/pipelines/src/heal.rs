@@ -15,7 +15,7 @@ use wafer_store::{
 use wafer_tables::StoredRows;
 
 use crate::group_rows::{Standing, Target};
-use crate::service::Pipelines;
+use crate::upkeep::TableUpkeep;
 
 /// The number of late rows that are committed in one batch.
 const HEAL_BATCH: usize = 1_000;
@@ -29,7 +29,7 @@ pub struct HealReport {
     pub known: u64,
 }
 
-impl Pipelines {
+impl TableUpkeep {
     /// Takes in the rows of a group that came too late: they count from now on, and training
     /// sets contain them for labels from now on. Healing can be repeated; each row is healed
     /// once.
@@ -81,14 +81,14 @@ impl Pipelines {
         report: &mut HealReport,
     ) -> Result<()> {
         let now = self.context.now();
-        let arrivals = self.begin_arrivals();
+        self.arrivals.begin(self.context.machine_now());
         let mut commits = Vec::new();
         for row in range {
             let entity = entity(&rows.keys, row, &target.table.name)?;
             if target.deleted.is_before(&entity, rows.version(row).event) {
                 continue;
             }
-            let order = target.stored_order(arrivals.take(1));
+            let order = target.stored_order(self.arrivals.take(1));
             commits.push(healing(target, (rows, row), entity, now, order));
         }
         for outcome in self

@@ -9,8 +9,7 @@ use wafer_files::ReadColumn;
 use wafer_store::{Error, Result};
 
 use crate::group_rows::{Gate, Target};
-use crate::service::Pipelines;
-use crate::source::{SourceReader, read_columns};
+use crate::source::{SourceReader, Sources, read_columns};
 use crate::transform::Transform;
 
 /// An event of the past, as it would have been pushed.
@@ -23,7 +22,7 @@ pub struct PastEvent {
     pub payload: Json,
 }
 
-impl Pipelines {
+impl Sources {
     /// Returns the events of a pipeline's source that produce rows within an interval, in the
     /// order of their times. Blocks the thread, and calls the pipeline's function.
     ///

@@ -26,15 +26,30 @@ use std::sync::Arc;
 use arrow_array::ArrayRef;
 use arrow_schema::DataType as ArrowType;
 use futures::stream::{self, BoxStream, StreamExt as _};
-use wafer_catalog::{FileOptions, Format, Location, Reject, SourceDef, blocking};
+use wafer_catalog::{Context, FileOptions, Format, Location, Reject, SourceDef, blocking};
 use wafer_core::{CoerceError, DataType, Digest, Field, Hasher, coerce_rows};
 use wafer_files::{ReadColumn, RowReader, Rows, file_format, missing_column, unreadable};
 use wafer_store::{Error, RemoteFiles, Result};
+use wafer_tables::Tables;
 
 use crate::source::chunk::Chunk;
 use crate::source::files::SourceFile;
 use crate::source::find::{find_files, find_remote};
 use crate::source::partition::PartitionColumn;
+
+/// Reads the sources of a project for other reasons than a run: to look at their files (`look.rs`),
+/// to copy these (`copy.rs`), and to replay them as events (`history.rs`).
+#[derive(Debug)]
+pub struct Sources {
+    pub(crate) context: Arc<Context>,
+    pub(crate) tables: Arc<Tables>,
+}
+
+impl Sources {
+    pub(crate) fn new(context: Arc<Context>, tables: Arc<Tables>) -> Self {
+        Self { context, tables }
+    }
+}
 
 /// The files of a source, with the digests of their contents, and the columns to read from them.
 #[derive(Clone, Debug)]

@@ -146,7 +146,7 @@ impl Platform {
         &self.tables
     }
 
-    /// Returns the service for feature pipelines: runs, events, schedules, backfills and upkeep.
+    /// Returns the services for feature pipelines: runs, events, schedules, backfills and upkeep.
     pub fn pipelines(&self) -> &Arc<Pipelines> {
         &self.pipelines
     }

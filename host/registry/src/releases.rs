@@ -114,14 +114,14 @@ impl Registry {
     ) -> Result<(String, Recipe)> {
         match view {
             ViewOfRelease::Present => {
-                let recipe = self.context.view(&model.view)?;
+                let recipe = Recipe::new(&self.context.definitions(), &model.view)?;
                 self.check_version_fits(model, &recipe)?;
-                let version = self.context.keep_recipe(&model.view, &recipe).await?;
+                let version = recipe.keep(&self.context, &model.view).await?;
                 Ok((version, recipe))
             }
             ViewOfRelease::TrainedOn => {
                 let version = model.view_version.clone();
-                let recipe = self.context.recipe(&model.view, &version).await?;
+                let recipe = Recipe::read(&self.context, &model.view, &version).await?;
                 Ok((version, recipe))
             }
         }
@@ -192,10 +192,7 @@ impl Registry {
             which: Which::Number(release.version),
         };
         Ok(BoundRelease {
-            recipe: self
-                .context
-                .recipe(&release.view, &release.view_version)
-                .await?,
+            recipe: Recipe::read(&self.context, &release.view, &release.view_version).await?,
             model: self.model_version(&version).await?,
         })
     }
@@ -205,10 +202,7 @@ impl Registry {
     /// # Errors
     /// Returns the errors of the metadata store.
     pub async fn bound_version(&self, model: ModelVersion) -> Result<BoundRelease> {
-        let recipe = self
-            .context
-            .recipe(&model.view, &model.view_version)
-            .await?;
+        let recipe = Recipe::read(&self.context, &model.view, &model.view_version).await?;
         Ok(BoundRelease { recipe, model })
     }
 

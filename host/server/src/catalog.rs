@@ -84,7 +84,7 @@ async fn group(
 }
 
 async fn tables(State(platform): State<Arc<Platform>>) -> Result<JsonBody<Json>, Failure> {
-    let tables = platform.pipelines().tables().await?;
+    let tables = platform.pipelines().upkeep().tables().await?;
     Ok(JsonBody(json!({ "tables": tables })))
 }
 

@@ -239,7 +239,7 @@ impl Training {
                 set.errors = made.errors;
                 set.coincident = made.coincident;
                 set.digest = made.digest;
-                self.context.keep_recipe(&set.view, &recipe).await?;
+                recipe.keep(&self.context, &set.view).await?;
                 self.put_record(&set).await?;
                 Ok::<_, Error>(set)
             };
@@ -309,7 +309,7 @@ impl Training {
         memory: u64,
         progress: &Arc<dyn Progress>,
     ) -> Result<TrainingSet> {
-        let set = self.context.training_set_record(id).await?;
+        let set = TrainingSet::read(&self.context, id).await?;
         if Format::of_output(out)? != set.format {
             let message = format!(
                 "training set `{id}` was written as {:?}; name a file with the extension of that format",
@@ -331,7 +331,7 @@ impl Training {
         progress: &Arc<dyn Progress>,
     ) -> Result<WrittenSet> {
         progress.stage("looking at the labels");
-        let recipe = self.context.recipe(&set.view, &set.view_version).await?;
+        let recipe = Recipe::read(&self.context, &set.view, &set.view_version).await?;
         let artifacts = &self.context.components().stores.artifacts;
         let path = artifacts.file(&blob_name(set.labels)).await?;
         let path = path.ok_or_else(|| {
@@ -374,7 +374,7 @@ impl Training {
     /// Returns [`Kind::NotFound`] for an unknown training set, and [`Kind::Conflict`] when versions
     /// of models were trained on it and it is deleted only if it is unused.
     pub async fn delete_training_set(&self, id: &str, condition: DeleteIf) -> Result<()> {
-        self.context.training_set_record(id).await?;
+        TrainingSet::read(&self.context, id).await?;
         let mut versions = self
             .context
             .objects::<ModelVersion>("model_version")

@@ -120,6 +120,12 @@ impl RunRecord {
         format!("{}/{}", self.work_folder(), self.generation)
     }
 
+    /// Returns the key of the run, which is unique among the runs of its pipeline: its id and
+    /// generation.
+    pub fn key(&self) -> String {
+        format!("{}.{}", self.id, self.generation)
+    }
+
     /// Returns the identity of the work on the interval, which Delta commits carry.
     pub fn app_id(&self) -> String {
         format!("wafer/{}", self.work_folder())

@@ -69,6 +69,7 @@ impl Backfill {
         let bar = Arc::new(Bar::new(&request.pipeline));
         let result = platform
             .pipelines()
+            .backfills()
             .backfill(&request, Arc::clone(&bar) as _)
             .await;
         bar.finish();

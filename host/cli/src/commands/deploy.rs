@@ -213,6 +213,7 @@ impl Deploy {
         say("copying source files to S3");
         let copied = platform
             .pipelines()
+            .sources()
             .copy_sources(&mut wanted, &cloud.objects)
             .await?;
         report.copied = copied.into_iter().map(String::from).collect();

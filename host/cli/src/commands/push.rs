@@ -173,6 +173,7 @@ impl Push {
                 .collect();
             let report = platform
                 .pipelines()
+                .events()
                 .ingest(&self.source, events, delivery)
                 .await?;
             summary.add(&report, place, &batch);

@@ -147,7 +147,7 @@ impl Replay {
             if !played.insert((&pipeline.source, pipeline.made_by.function())) {
                 continue;
             }
-            for event in platform.pipelines().past_events(name, interval)? {
+            for event in platform.pipelines().sources().past_events(name, interval)? {
                 let events = &mut moments.entry(event.time).or_default().events;
                 events
                     .entry(pipeline.source.clone())

@@ -103,12 +103,16 @@ impl Run {
         let bar = Arc::new(Bar::new(&request.pipeline));
         let progress: Arc<dyn Progress> = Arc::clone(&bar) as _;
         if self.dry_run {
-            let result = platform.pipelines().dry_run(&request, progress).await;
+            let result = platform
+                .pipelines()
+                .runs()
+                .dry_run(&request, progress)
+                .await;
             bar.finish();
             return Ok(report(context, &result?));
         }
         let result = match self.processes {
-            None => platform.pipelines().run(&request, progress).await,
+            None => platform.pipelines().runs().run(&request, progress).await,
             Some(processes) => {
                 let division = Division {
                     bytes: self.partition_size,
@@ -122,6 +126,7 @@ impl Run {
                 };
                 platform
                     .pipelines()
+                    .distributed_runs()
                     .run_distributed(&request, division, &progress, work)
                     .await
             }

@@ -277,7 +277,7 @@ impl TrainingSets {
         let project = context.project()?;
         let platform = app::open(&project, None).await?;
         if let Some(id) = &self.id {
-            let set = platform.context().training_set_record(id).await?;
+            let set = TrainingSet::read(platform.context(), id).await?;
             context.format.print(&set, || recorded(&set));
             return Ok(ExitCode::SUCCESS);
         }
@@ -291,7 +291,7 @@ impl TrainingSets {
                 .delete_training_set(id, condition)
                 .await?;
         }
-        let sets = platform.context().training_sets().await?;
+        let sets = TrainingSet::read_all(platform.context()).await?;
         context.format.print(&sets, || {
             if sets.is_empty() {
                 return "no training sets; make one with `wafer training-set`".to_owned();

@@ -21,7 +21,7 @@ pub(crate) struct Tables {}
 impl Tables {
     pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let platform = app::open_to_read(&context.project()?, None).await?;
-        let tables = platform.pipelines().tables().await?;
+        let tables = platform.pipelines().upkeep().tables().await?;
         context.format.print(&tables, || {
             if tables.is_empty() {
                 return "no tables yet; make them with `wafer apply`".to_owned();
@@ -168,6 +168,7 @@ impl Compact {
         let platform = app::open(&context.project()?, None).await?;
         let reports = platform
             .pipelines()
+            .upkeep()
             .compact(self.table.as_deref(), self.horizon)
             .await?;
         context.format.print(&reports, || {
@@ -205,7 +206,7 @@ pub(crate) struct Heal {
 impl Heal {
     pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let platform = app::open(&context.project()?, self.clock).await?;
-        let report = platform.pipelines().heal(&self.group).await?;
+        let report = platform.pipelines().upkeep().heal(&self.group).await?;
         context.format.print(&report, || {
             format!(
                 "{}: {} late rows healed",
@@ -273,6 +274,7 @@ impl Delete {
         }
         let deletion = platform
             .pipelines()
+            .entity_deleter()
             .delete_entity(&self.entity, &keys)
             .await?;
         context.format.print(&deletion, || {
@@ -301,7 +303,11 @@ pub(crate) struct Materialize {
 impl Materialize {
     pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let platform = app::open(&context.project()?, self.clock).await?;
-        let made = platform.pipelines().materialize_group(&self.group).await?;
+        let made = platform
+            .pipelines()
+            .materializer()
+            .materialize_group(&self.group)
+            .await?;
         context.format.print(&made, || {
             format!(
                 "{}: {} entities from {} rows",

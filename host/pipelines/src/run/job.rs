@@ -5,21 +5,20 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use wafer_catalog::{
-    Definitions, GroupDef, MadeBy, PipelineDef, RunRecord, RunState, SourceDef, Ticks, Upstream,
-    get,
+    Context, Definitions, GroupDef, MadeBy, PipelineDef, RunRecord, RunState, SourceDef, Ticks,
+    Upstream, get,
 };
 use wafer_core::rules::{
     Interval, available_from_event, available_from_file, available_from_schedule,
 };
 use wafer_core::{Digest, Duration, Hasher, Timestamp};
 use wafer_store::{Error, Result};
-use wafer_tables::Deletions;
+use wafer_tables::{Deletions, Tables};
 
 use crate::group_rows::Target;
-use crate::input::Input;
-use crate::producer::{Freshness, Producer};
+use crate::input::{Input, reads_tables};
+use crate::producer::{Freshness, Predictors, Producer, open_producer};
 use crate::run::RunRequest;
-use crate::service::Pipelines;
 use crate::source::files::SourceFile;
 
 /// When the online store is updated.
@@ -102,7 +101,28 @@ impl Job {
     }
 }
 
-impl Pipelines {
+/// Prepares the jobs of runs.
+#[derive(Debug)]
+pub(crate) struct Jobs {
+    context: Arc<Context>,
+    tables: Arc<Tables>,
+    /// Opens the models of pipelines that predict with a model instead of calling a function.
+    predictors: Arc<dyn Predictors>,
+}
+
+impl Jobs {
+    pub(crate) fn new(
+        context: Arc<Context>,
+        tables: Arc<Tables>,
+        predictors: Arc<dyn Predictors>,
+    ) -> Self {
+        Self {
+            context,
+            tables,
+            predictors,
+        }
+    }
+
     /// Prepares runs of a pipeline from the given definitions. With `part`, only one partition's
     /// files are read instead of the whole source.
     pub(crate) fn job<'a>(
@@ -118,11 +138,18 @@ impl Pipelines {
             let ticks = ticks.transpose().map_err(Error::invalid)?;
             let source = definitions.sources[&pipeline.source].clone();
             let group = definitions.groups[&pipeline.group].clone();
-            let producer = self.producer(definitions, &pipeline, &group).await?;
+            let producer = open_producer(
+                &self.context,
+                self.predictors.as_ref(),
+                definitions,
+                &pipeline,
+                &group,
+            );
+            let producer = producer.await?;
             let fields = pipeline.made_by.source_fields(producer.inputs());
             let (input, table_versions) = match part {
                 Some(part) => {
-                    let input = self.input_of(part.files, &source, &fields);
+                    let input = Input::of_files(&self.context, part.files, &source, &fields);
                     (input, part.table_versions)
                 }
                 None => {
@@ -131,9 +158,14 @@ impl Pipelines {
                         OnlineUpdate::Never => Freshness::Stored,
                         OnlineUpdate::AfterRun | OnlineUpdate::ByCaller => Freshness::Flushed,
                     };
-                    let input = self
-                        .input(definitions, &pipeline, fields, archive, freshness)
-                        .await?;
+                    if freshness == Freshness::Flushed
+                        && reads_tables(definitions, &pipeline, archive)
+                    {
+                        // Events that came in a moment ago may still be in the outbox.
+                        self.tables.flush_all().await?;
+                    }
+                    let input =
+                        Input::open(&self.context, definitions, &pipeline, fields, archive).await?;
                     (input, producer.table_versions(freshness).await?)
                 }
             };

@@ -14,7 +14,7 @@ use arrow_array::{ArrayRef, RecordBatch};
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
-use wafer_catalog::{Progress, Reject, RunRecord, Upstream, blocking};
+use wafer_catalog::{Context, Progress, Reject, RunRecord, Upstream, blocking};
 use wafer_core::expect::Policy;
 use wafer_core::rules::{Interval, order_in_run};
 use wafer_core::{Hasher, Timestamp, cell_to_json, cut};
@@ -23,11 +23,11 @@ use wafer_store::{Error, Follows, Result, TableWriter, Txn, WrittenFiles};
 use crate::group_rows::{Gate, GroupRows, RunCheck, Target};
 use crate::input::{MAX_SOURCE_FILES, Selection};
 use crate::producer::{LookedUp, Producer};
-use crate::quarantine::{QuarantineWriter, QuarantinedRow};
+use crate::quarantine::{QuarantineWriter, QuarantinedRow, commit_quarantine};
 use crate::run::PlannedRun;
 use crate::run::job::{Job, StoredTime};
+use crate::run::records::RunRecords;
 use crate::run::rejects::RowsOfNoInterval;
-use crate::service::Pipelines;
 use crate::source::chunk::Chunk;
 
 /// An interval that is being written.
@@ -77,7 +77,18 @@ pub(crate) struct Unplaced {
     pub(crate) rows: RowsOfNoInterval,
 }
 
-impl Pipelines {
+/// Writes the rows of runs to files, and commits these.
+#[derive(Debug)]
+pub(crate) struct RowWriter {
+    context: Arc<Context>,
+    records: RunRecords,
+}
+
+impl RowWriter {
+    pub(crate) fn new(context: Arc<Context>, records: RunRecords) -> Self {
+        Self { context, records }
+    }
+
     /// Reads and transforms the source, and writes the rows to the files of the intervals at the
     /// positions `to_write`. A dry run writes nothing and counts the rows.
     pub(crate) async fn write_files(
@@ -332,7 +343,8 @@ impl Pipelines {
         if job.is_dry() {
             return Ok(());
         }
-        self.quarantine(&job.target, quarantine, row).await
+        let offline = &self.context.components().stores.offline;
+        quarantine.add(offline, &job.target, row).await
     }
 
     /// Closes the files of an interval.
@@ -344,9 +356,10 @@ impl Pipelines {
             Some(writer) => writer.finish().await?,
             None => WrittenFiles::none(&record.table),
         };
+        let offline = &self.context.components().stores.offline;
         Ok(Written {
             rows,
-            quarantine: self.close_quarantine(&job.target, quarantine).await?,
+            quarantine: quarantine.close(offline, &job.target).await?,
         })
     }
 
@@ -356,9 +369,10 @@ impl Pipelines {
         job: &Job,
         quarantine: QuarantineWriter,
     ) -> Result<UnplacedRejects> {
+        let offline = &self.context.components().stores.offline;
         Ok(UnplacedRejects {
             folder: quarantine.folder.clone(),
-            files: self.close_quarantine(&job.target, quarantine).await?,
+            files: quarantine.close(offline, &job.target).await?,
         })
     }
 
@@ -394,16 +408,16 @@ impl Pipelines {
             Follows::Exactly(_) => None,
             Follows::Anything => Some(record.work_folder()),
         };
-        self.commit_quarantine(&job.target, written.quarantine, &txn, replaces.as_deref())
-            .await?;
+        let (offline, replaces) = (
+            &self.context.components().stores.offline,
+            replaces.as_deref(),
+        );
+        commit_quarantine(offline, &job.target, written.quarantine, &txn, replaces).await?;
         // The record is saved before the commit, so that a process that takes the run up after
         // the commit knows its counts, and so that a run that was taken over stops here.
-        self.save(record).await?;
-        let offline = &self.context.components().stores.offline;
+        self.records.save(record).await?;
         // Even if nothing was written, the commit removes what the interval had.
-        offline
-            .commit(written.rows, &txn, replaces.as_deref())
-            .await?;
+        offline.commit(written.rows, &txn, replaces).await?;
         Ok(())
     }
 
@@ -421,14 +435,14 @@ impl Pipelines {
         job: &Job,
         unplaced: Vec<UnplacedRejects>,
     ) -> Result<()> {
+        let offline = &self.context.components().stores.offline;
         for UnplacedRejects { folder, files } in unplaced {
             let txn = Txn {
                 app_id: format!("wafer/{folder}"),
                 version: 1,
                 follows: Follows::Anything,
             };
-            self.commit_quarantine(&job.target, files, &txn, None)
-                .await?;
+            commit_quarantine(offline, &job.target, files, &txn, None).await?;
         }
         Ok(())
     }

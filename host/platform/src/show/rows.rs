@@ -49,7 +49,7 @@ impl Platform {
                         RowsToShow::Table(self.table_rows(&archive).await?)
                     }
                     SourceKind::Files | SourceKind::Delta { .. } | SourceKind::Stream { .. } => {
-                        RowsToShow::Files(self.pipelines.source_rows(name).await?)
+                        RowsToShow::Files(self.pipelines.sources().source_rows(name).await?)
                     }
                 }
             }

@@ -16,7 +16,7 @@ use futures::stream;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 use wafer_core::{DataType, Field, JsonCell, Timestamp, cell_to_json, value_bytes};
-use wafer_platform::{FoundMemory, Platform, Status, Vectors};
+use wafer_platform::{FoundMemory, Platform, Recipe, Status, Vectors};
 
 use super::frame::{count_rows, read, rows_of};
 use crate::MAX_ROWS;
@@ -210,7 +210,7 @@ fn wanted(
     };
     match (&request.feature_service, request.features.as_slice()) {
         (Some(view), []) => {
-            let recipe = platform.context().view(view)?;
+            let recipe = Recipe::new(&platform.context().definitions(), view)?;
             let features = recipe.outputs().into_iter().zip(recipe.aliases());
             let features = features.map(|(field, alias)| {
                 let set = alias.unwrap_or(view);
@@ -299,7 +299,7 @@ impl Set {
             let memory = memory.clone();
             platform.serving().group_features(name, &[], memory).await?;
         }
-        let recipe = platform.context().view(name)?;
+        let recipe = Recipe::new(&platform.context().definitions(), name)?;
         let rows = rows_of(entities, &recipe.view.inputs, count);
         let serving = platform.serving();
         Ok(Self {

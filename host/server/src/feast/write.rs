@@ -71,8 +71,8 @@ pub(super) async fn write(
         }
         event(row, &times)
     });
-    let pipelines = platform.pipelines();
-    let write = |events| pipelines.write_group(&group, events);
+    let service = platform.pipelines().events();
+    let write = |events| service.write_group(&group, events);
     written(&ingest_slices(events, write).await?)
 }
 
@@ -131,8 +131,8 @@ pub(super) async fn push(
     let is_declared = |field: &Field| declared(&definitions, &source, &field.name).is_some();
     let times = timestamps(read.iter().filter(|field| !is_declared(field)));
     let events = (0..count).map(|index| event(row(&df, index), &times));
-    let pipelines = platform.pipelines();
-    let ingest = |events| pipelines.ingest(&source, events, Delivery::Now);
+    let service = platform.pipelines().events();
+    let ingest = |events| service.ingest(&source, events, Delivery::Now);
     written(&ingest_slices(events, ingest).await?)
 }
 

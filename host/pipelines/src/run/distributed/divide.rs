@@ -6,10 +6,9 @@ use wafer_core::expect::Rule;
 use wafer_store::{Error, Expect, Result};
 
 use super::objects::{CONCURRENT_WRITES, partition_object};
-use super::{DistributedRun, key};
+use super::{DistributedRun, DistributedRuns};
 use crate::run::RunRequest;
 use crate::run::job::{Job, OnlineUpdate};
-use crate::service::Pipelines;
 use crate::source::files::SourceFile;
 
 /// The largest number of files in a partition: their descriptions have to fit into one metadata
@@ -65,7 +64,7 @@ pub(super) enum Divided {
     Run(DistributedRun),
 }
 
-impl Pipelines {
+impl DistributedRuns {
     /// Plans and claims a run, and divides its input. A run that was interrupted keeps its
     /// partitions.
     pub(super) async fn divide(
@@ -76,6 +75,8 @@ impl Pipelines {
         asked_by: Option<String>,
     ) -> Result<Divided> {
         let job = self
+            .runs
+            .jobs
             .job(
                 &self.context.definitions(),
                 request,
@@ -84,17 +85,24 @@ impl Pipelines {
             )
             .await?;
         let files = divisible(&job)?;
-        let claims = self.claims(&job.target.table.name).await?;
-        self.check_overlaps(&job, request.interval, &claims).await?;
-        let planned = self.plan_run(&job, request.interval, &claims, None).await?;
+        let claims = self.runs.records.claims(&job.target.table.name).await?;
+        self.runs
+            .planner
+            .check_overlaps(&job, request.interval, &claims)
+            .await?;
+        let planned = self
+            .runs
+            .planner
+            .plan_run(&job, request.interval, &claims, None)
+            .await?;
         let mut record = planned.record;
         if planned.is_done {
             return Ok(Divided::Done(record));
         }
         job.input.check_columns().await?;
-        self.insert_record(&mut record).await?;
-        self.save(&mut record).await?;
-        let folder = self.folder(&request.pipeline, &key(&record));
+        self.runs.records.insert_record(&mut record).await?;
+        self.runs.records.save(&mut record).await?;
+        let folder = self.folder(&request.pipeline, &record.key());
         let before: Option<DistributedRun> = self.read(&folder, "run").await?;
         let run = match before {
             // The run is taken up; the results of its partitions stay.
@@ -104,7 +112,7 @@ impl Pipelines {
                 ..before
             },
             None => {
-                let parts = match self.is_committed(&record).await? {
+                let parts = match self.runs.planner.is_committed(&record).await? {
                     true => Vec::new(),
                     false => division.divide(files),
                 };
