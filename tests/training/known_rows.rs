@@ -1,4 +1,4 @@
-//! Causes of metrics and training sets that look better than they are: labels that are none of
+//! Causes of metrics and training sets that look better than they are: labels that do not fit
 //! their task, rows that a model has learned from, and events that tell the answer.
 
 use serde_json::{Value as Json, json};

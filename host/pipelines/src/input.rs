@@ -76,6 +76,16 @@ pub(crate) const MAX_SOURCE_FILES: u64 = MAX_RUN_FILES / 2;
 /// The size of a row in a text file, for estimates.
 const ROW_BYTES: u64 = 64;
 
+/// Whether a run reads the archive of a stream as well: the raw events that were not written to its
+/// group when they came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ArchiveRead {
+    /// The archive is read after the files of the stream, if it has any.
+    Included,
+    /// Only the files are read.
+    Skipped,
+}
+
 /// Everything that a run reads, one source after the other.
 #[derive(Debug)]
 pub(crate) struct Input {
@@ -84,14 +94,13 @@ pub(crate) struct Input {
 
 impl Input {
     /// Opens the sources that a pipeline reads. `fields` are the columns by their names in the
-    /// source. With `archive`, raw events that were not written
-    /// to its group when they came in are read as well.
+    /// source.
     pub(crate) async fn open(
         context: &Context,
         definitions: &Definitions,
         pipeline: &PipelineDef,
         fields: Vec<Field>,
-        archive: bool,
+        archive: ArchiveRead,
     ) -> Result<Self> {
         let source = &definitions.sources[&pipeline.source];
         let mut sources: Vec<Box<dyn Source>> = Vec::new();
@@ -106,12 +115,12 @@ impl Input {
                 sources.push(Box::new(delta.await?));
             }
             SourceKind::Files | SourceKind::Stream { .. } => {
-                if source.files.is_some() || !archive {
+                if source.files.is_some() || archive == ArchiveRead::Skipped {
                     let name = &pipeline.source;
                     let files = FileSource::open(context, name, source, fields.clone());
                     sources.push(Box::new(files.await?));
                 }
-                if archive {
+                if archive == ArchiveRead::Included {
                     let table = definitions.groups[&pipeline.group].table();
                     let columns = read_columns(source, &fields);
                     let archive = ArchiveSource::open(context, &pipeline.source, table, columns);
@@ -215,8 +224,8 @@ fn in_source(mut chunk: Chunk, source: u64) -> Chunk {
 pub(crate) fn reads_tables(
     definitions: &Definitions,
     pipeline: &PipelineDef,
-    archive: bool,
+    archive: ArchiveRead,
 ) -> bool {
     let source = &definitions.sources[&pipeline.source];
-    archive || source.kind.upstream().is_some()
+    archive == ArchiveRead::Included || source.kind.upstream().is_some()
 }

@@ -9,10 +9,10 @@ pub(crate) mod copy;
 pub(crate) mod files;
 mod find;
 pub(crate) mod inspect;
-pub(crate) mod look;
 mod missing;
 mod overwritten;
 mod partition;
+pub(crate) mod show;
 mod table_format;
 
 pub use missing::{check_listed, missing_files, unread_files};
@@ -37,7 +37,7 @@ use crate::source::files::SourceFile;
 use crate::source::find::{find_files, find_remote};
 use crate::source::partition::PartitionColumn;
 
-/// Reads the sources of a project for other reasons than a run: to look at their files (`look.rs`),
+/// Reads the sources of a project for other reasons than a run: to show their files (`show.rs`),
 /// to copy these (`copy.rs`), and to replay them as events (`history.rs`).
 #[derive(Debug)]
 pub struct Sources {

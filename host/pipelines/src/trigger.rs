@@ -7,7 +7,7 @@
 //! one of them run an interval, and another one take over if it fails.
 //!
 //! There are two triggers: the times of a cron expression (`schedule.rs`), and the changes in the
-//! table that a chained pipeline reads (`upstream.rs`). What they know from one look to the next
+//! table that a chained pipeline reads (`upstream.rs`). What they know from one call to the next
 //! is one object in the metadata store (`state.rs`).
 
 mod run;
@@ -41,7 +41,7 @@ pub(crate) trait Trigger: Send + Sync {
     /// Returns the intervals that are due now, in the order in which they are to be run. Under
     /// the lease, whatever must not be forgotten if this process ends is stored before this
     /// returns.
-    async fn due(&mut self, runs: &Runs, look: Look<'_>) -> Result<Vec<Interval>>;
+    async fn due(&mut self, runs: &Runs, check: DueCheck<'_>) -> Result<Vec<Interval>>;
 
     /// Prepares the run over an interval that [`due`](Self::due) returned under the lease.
     async fn job(&self, runs: &Runs, interval: Interval) -> Result<Arc<Job>>;
@@ -59,7 +59,7 @@ pub(crate) trait Trigger: Send + Sync {
 
 /// The moment at which a trigger is asked what is due.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Look<'a> {
+pub(crate) enum DueCheck<'a> {
     /// The lease of the pipeline is not acquired yet: the answer decides only whether it is worth
     /// acquiring. Another process may be running the pipeline.
     BeforeLease,

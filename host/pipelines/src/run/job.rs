@@ -16,7 +16,7 @@ use wafer_store::{Error, Result};
 use wafer_tables::{Deletions, Tables};
 
 use crate::group_rows::Target;
-use crate::input::{Input, reads_tables};
+use crate::input::{ArchiveRead, Input, reads_tables};
 use crate::producer::{Freshness, Predictors, Producer, open_producer};
 use crate::run::RunRequest;
 use crate::source::files::SourceFile;
@@ -153,7 +153,10 @@ impl Jobs {
                     (input, part.table_versions)
                 }
                 None => {
-                    let archive = request.archive;
+                    let archive = match request.archive {
+                        true => ArchiveRead::Included,
+                        false => ArchiveRead::Skipped,
+                    };
                     let freshness = match online {
                         OnlineUpdate::Never => Freshness::Stored,
                         OnlineUpdate::AfterRun | OnlineUpdate::ByCaller => Freshness::Flushed,

@@ -50,7 +50,7 @@ pub(crate) struct IntervalWork<'a> {
 
 /// The files that were written for an interval and are not committed yet.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Written {
+pub(crate) struct IntervalFiles {
     /// The files of the group's table.
     pub(crate) rows: WrittenFiles,
     /// The files of its quarantine table.
@@ -348,7 +348,11 @@ impl RowWriter {
     }
 
     /// Closes the files of an interval.
-    pub(crate) async fn close(&self, job: &Job, work: &mut IntervalWork<'_>) -> Result<Written> {
+    pub(crate) async fn close(
+        &self,
+        job: &Job,
+        work: &mut IntervalWork<'_>,
+    ) -> Result<IntervalFiles> {
         let record = &work.record;
         let empty = QuarantineWriter::new(record.folder(), record.created);
         let quarantine = std::mem::replace(&mut work.quarantine, empty);
@@ -357,7 +361,7 @@ impl RowWriter {
             None => WrittenFiles::none(&record.table),
         };
         let offline = &self.context.components().stores.offline;
-        Ok(Written {
+        Ok(IntervalFiles {
             rows,
             quarantine: quarantine.close(offline, &job.target).await?,
         })
@@ -387,7 +391,7 @@ impl RowWriter {
         job: &Job,
         record: &mut RunRecord,
         checks: &[RunCheck<'_>],
-        written: Written,
+        written: IntervalFiles,
     ) -> Result<()> {
         check_all_rows(record, checks)?;
         let txn = Txn {
@@ -632,7 +636,7 @@ fn own_interval(whole: Interval, ends: &[Timestamp], time: Timestamp) -> Interva
     }
 }
 
-impl Written {
+impl IntervalFiles {
     /// Returns no files.
     pub(crate) fn nothing(job: &Job) -> Self {
         Self {

@@ -7,7 +7,7 @@ use wafer_core::rules::Interval;
 use wafer_store::{Kind, Result};
 
 use crate::run::lease::run_lease;
-use crate::trigger::{EndedRun, Look, Trigger, Triggers, triggers};
+use crate::trigger::{DueCheck, EndedRun, Trigger, Triggers, triggers};
 
 impl Triggers {
     /// Runs what is due by the triggers of a pipeline, unless nothing is or another host runs the
@@ -45,7 +45,11 @@ impl Triggers {
     /// Returns whether an interval is due by any of the triggers, before the lease is acquired.
     async fn is_any_due(&self, triggers: &mut [Box<dyn Trigger>]) -> Result<bool> {
         for trigger in triggers {
-            if !trigger.due(&self.runs, Look::BeforeLease).await?.is_empty() {
+            if !trigger
+                .due(&self.runs, DueCheck::BeforeLease)
+                .await?
+                .is_empty()
+            {
                 return Ok(true);
             }
         }
@@ -67,7 +71,7 @@ impl Triggers {
         let mut first: Option<RunRecord> = None;
         for trigger in triggers {
             let ran = first.as_ref();
-            for interval in trigger.due(&self.runs, Look::WithLease { ran }).await? {
+            for interval in trigger.due(&self.runs, DueCheck::WithLease { ran }).await? {
                 tracing::debug!(trigger = trigger.name(), %interval, "a run is due");
                 let record = self.run_interval(trigger.as_mut(), interval).await?;
                 first.get_or_insert(record);

@@ -17,7 +17,7 @@ use wafer_store::Result;
 use crate::run::Runs;
 use crate::run::job::Job;
 use crate::trigger::state::{Schedule, ScheduleState};
-use crate::trigger::{EndedRun, Look, Trigger};
+use crate::trigger::{DueCheck, EndedRun, Trigger};
 
 /// The schedule trigger of a pipeline.
 pub(super) struct ScheduleTrigger {
@@ -60,9 +60,9 @@ impl Trigger for ScheduleTrigger {
 
     /// Returns at most one interval, and advances the state of the schedule past intervals that
     /// are done, given up or skipped.
-    async fn due(&mut self, runs: &Runs, look: Look<'_>) -> Result<Vec<Interval>> {
+    async fn due(&mut self, runs: &Runs, check: DueCheck<'_>) -> Result<Vec<Interval>> {
         let schedule = &self.schedule;
-        let holds_lease = matches!(look, Look::WithLease { .. });
+        let holds_lease = matches!(check, DueCheck::WithLease { .. });
         let (mut state, version) = schedule.state(&runs.context).await?;
         let before = state.clone();
         if state.paused {
@@ -177,7 +177,7 @@ pub(crate) async fn next_due(
     let group = &get(&definitions.pipelines, pipeline, "pipeline")?.group;
     let table = definitions.groups[group].table();
     let mut trigger = ScheduleTrigger::new(schedule, table);
-    let due = trigger.due(runs, Look::WithLease { ran: None }).await?;
+    let due = trigger.due(runs, DueCheck::WithLease { ran: None }).await?;
     Ok(due.first().map(|interval| (*interval, definition)))
 }
 

@@ -1,5 +1,5 @@
 //! The schedules of pipelines, and the state that is stored of each: what the triggers of the
-//! pipeline know from one look to the next.
+//! pipeline know from one call to the next.
 //!
 //! The state of a schedule is one object in the metadata store, written under its version.
 
@@ -136,7 +136,7 @@ impl Schedule {
     }
 
     /// Writes the state. If another process wrote it in the meantime, this state is dropped, and
-    /// the next look at the schedule continues from the other one.
+    /// the next call for the schedule continues from the other one.
     pub(super) async fn put_state(
         &self,
         context: &Context,

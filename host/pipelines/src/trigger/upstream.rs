@@ -17,7 +17,7 @@ use crate::chain::UpstreamChanges;
 use crate::run::Runs;
 use crate::run::job::Job;
 use crate::trigger::state::Schedule;
-use crate::trigger::{EndedRun, Look, Trigger};
+use crate::trigger::{DueCheck, EndedRun, Trigger};
 
 /// The upstream trigger of a pipeline.
 pub(super) struct UpstreamTrigger {
@@ -42,8 +42,8 @@ impl Trigger for UpstreamTrigger {
         "upstream"
     }
 
-    async fn due(&mut self, runs: &Runs, look: Look<'_>) -> Result<Vec<Interval>> {
-        if !is_after_success(look) {
+    async fn due(&mut self, runs: &Runs, check: DueCheck<'_>) -> Result<Vec<Interval>> {
+        if !is_after_success(check) {
             return Ok(Vec::new());
         }
         let mut job = self.schedule.job(runs, Interval::ALL).await?;
@@ -91,8 +91,8 @@ impl Trigger for UpstreamTrigger {
 }
 
 /// Returns whether a run for another trigger of the pipeline has just succeeded.
-fn is_after_success(look: Look<'_>) -> bool {
-    matches!(look, Look::WithLease { ran: Some(run) } if run.state == RunState::Succeeded)
+fn is_after_success(check: DueCheck<'_>) -> bool {
+    matches!(check, DueCheck::WithLease { ran: Some(run) } if run.state == RunState::Succeeded)
 }
 
 /// Returns the intervals of the last runs, each with the version of the upstream table up to
@@ -169,21 +169,21 @@ mod tests {
     }
 
     #[test]
-    fn upstream_changes_are_looked_at_after_a_run_that_succeeded() {
+    fn upstream_changes_are_read_after_a_run_that_succeeded() {
         use RunState::{Failed, Succeeded};
         let (succeeded, failed) = (run(1, None, Succeeded), run(1, None, Failed));
-        for (look, wanted) in [
-            (Look::BeforeLease, false),
-            (Look::WithLease { ran: None }, false),
-            (Look::WithLease { ran: Some(&failed) }, false),
+        for (check, wanted) in [
+            (DueCheck::BeforeLease, false),
+            (DueCheck::WithLease { ran: None }, false),
+            (DueCheck::WithLease { ran: Some(&failed) }, false),
             (
-                Look::WithLease {
+                DueCheck::WithLease {
                     ran: Some(&succeeded),
                 },
                 true,
             ),
         ] {
-            assert_eq!(is_after_success(look), wanted, "{look:?}");
+            assert_eq!(is_after_success(check), wanted, "{check:?}");
         }
     }
 

@@ -8,7 +8,7 @@ use super::{DistributedRun, DistributedRuns, run_key_over_error};
 use crate::run::job::Job;
 use crate::run::online::OnlineCounts;
 use crate::run::rejects::{RowsOfNoInterval, check_rejects};
-use crate::run::write::Written;
+use crate::run::write::IntervalFiles;
 
 impl DistributedRuns {
     /// Commits what was written for all partitions. Returns the numbers of the partitions whose
@@ -47,7 +47,7 @@ impl DistributedRuns {
         let results = self.results(run).await?;
         record.clear_counts();
         let mut checks = job.target.run_checks();
-        let (mut unplaced, mut written) = (Vec::new(), Written::nothing(job));
+        let (mut unplaced, mut written) = (Vec::new(), IntervalFiles::nothing(job));
         let mut rest = RowsOfNoInterval::default();
         let known = results.first().map(|result| result.deletions);
         let known = known.filter(|known| results.iter().all(|r| r.deletions == *known));

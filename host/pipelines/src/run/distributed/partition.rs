@@ -13,7 +13,7 @@ use crate::input::Selection;
 use crate::run::PlannedRun;
 use crate::run::job::Job;
 use crate::run::rejects::RowsOfNoInterval;
-use crate::run::write::{IntervalWork, UnplacedRejects, Written};
+use crate::run::write::{IntervalFiles, IntervalWork, UnplacedRejects};
 use crate::source::files::SourceFile;
 
 /// The result of a partition.
@@ -24,7 +24,7 @@ pub(super) struct PartitionResult {
     /// The values that each expectation about all rows has seen.
     pub(super) seen: Vec<RunValues>,
     /// The files that were written.
-    pub(super) written: Written,
+    pub(super) written: IntervalFiles,
     /// The files of rejected rows that belong to no interval.
     pub(super) unplaced: Vec<UnplacedRejects>,
     /// The number of rows that belong to no interval.
@@ -113,7 +113,7 @@ impl DistributedRuns {
     /// Removes the files of a result that is not needed.
     async fn discard(&self, result: PartitionResult) {
         let offline = &self.context.components().stores.offline;
-        let Written { rows, quarantine } = result.written;
+        let IntervalFiles { rows, quarantine } = result.written;
         let unplaced = result.unplaced.into_iter().map(|unplaced| unplaced.files);
         for files in [rows, quarantine].into_iter().chain(unplaced) {
             offline.discard(files).await;

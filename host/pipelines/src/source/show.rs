@@ -1,5 +1,5 @@
-//! The rows of files with all their columns, for people who look at them, whether a function reads
-//! them or not.
+//! The rows of files with all their columns, to be shown to people, whether a function reads them
+//! or not.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,10 +18,10 @@ use crate::source::files::SourceFile;
 use crate::source::inspect::{is_readable, readable_as};
 use crate::source::{SourceReader, Sources, files_at, read_columns};
 
-/// Files whose rows can be looked at.
+/// Files whose rows can be shown.
 #[derive(Clone, Debug)]
 pub struct FileRows {
-    kept: Kept,
+    location: RowLocation,
     /// What is declared of the files and their columns.
     source: SourceDef,
     fields: Vec<Field>,
@@ -30,14 +30,14 @@ pub struct FileRows {
 
 /// Where the rows are.
 #[derive(Clone, Debug)]
-enum Kept {
+enum RowLocation {
     /// In files, which are read one by one.
     Files(Vec<SourceFile>, Arc<dyn RemoteFiles>),
     /// In a Delta table, whose log says which files are read.
     Delta(DeltaTable),
 }
 
-/// Some rows that were read to be looked at.
+/// Some rows that were read to be shown.
 #[derive(Debug)]
 pub struct ReadRows {
     /// The wanted columns, in the wanted order.
@@ -52,7 +52,7 @@ pub struct ReadRows {
 type Types = BTreeMap<String, DataType>;
 
 impl Sources {
-    /// Opens the files of a source, to look at them. Columns have the types that the pipelines over
+    /// Opens the files of a source, to show them. Columns have the types that the pipelines over
     /// the source read, and other columns those of the files, or the first that fits their values.
     ///
     /// # Errors
@@ -88,7 +88,7 @@ impl Sources {
 }
 
 impl FileRows {
-    /// Opens a file, the files of a folder, or those that match a pattern, to look at them. The
+    /// Opens a file, the files of a folder, or those that match a pattern, to show them. The
     /// format follows from their names.
     ///
     /// # Errors
@@ -120,7 +120,7 @@ impl FileRows {
             }
         }
         Ok(Self {
-            kept: Kept::Files(files, remote),
+            location: RowLocation::Files(files, remote),
             source,
             fields,
             left_out,
@@ -130,7 +130,7 @@ impl FileRows {
     fn of_delta(table: DeltaTable, source: SourceDef, types: &Types) -> Self {
         let (fields, left_out) = columns(&source, types, table.schema());
         Self {
-            kept: Kept::Delta(table),
+            location: RowLocation::Delta(table),
             source,
             fields,
             left_out,
@@ -153,14 +153,14 @@ impl FileRows {
     pub fn read(&self, names: &[String]) -> BoxStream<'static, Result<ReadRows>> {
         let field = |name: &String| self.fields.iter().find(|f| f.name == *name).cloned();
         let fields: Vec<Field> = names.iter().filter_map(field).collect();
-        let chunks = match &self.kept {
-            Kept::Files(files, remote) => {
+        let chunks = match &self.location {
+            RowLocation::Files(files, remote) => {
                 let (files, remote) = (files.clone(), Arc::clone(remote));
                 SourceReader::of_files(files, &self.source, &fields, remote)
                     .chunks()
                     .stream()
             }
-            Kept::Delta(table) => table.rows(&read_columns(&self.source, &fields)),
+            RowLocation::Delta(table) => table.rows(&read_columns(&self.source, &fields)),
         };
         let rows = chunks.map(|chunk| {
             let chunk = chunk?;
