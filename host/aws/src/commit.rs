@@ -31,7 +31,7 @@ use wafer_store::{
 
 use crate::Dynamo;
 use crate::bulk::{in_bulk, is_bulk};
-use crate::item::{Mark, StoredItem, too_large, value_bytes, version_bytes, version_of};
+use crate::item::{Expiry, Mark, StoredItem, too_large, value_bytes, version_bytes, version_of};
 use crate::layout::place;
 use crate::objects::Deadline;
 use crate::outbox::{
@@ -53,12 +53,12 @@ const MAX_EXPECTED: Duration = Duration::from_mins(15);
 const EVENTS_WITHIN: Duration = Duration::from_secs(20);
 /// Maximum number of parts of one item.
 const MAX_PARTS: usize = 16;
-/// How much longer the parts of an item live than the item, in seconds. DynamoDB deletes expired
+/// How much longer the parts of an item live than the item. DynamoDB deletes expired
 /// items within a few days, in any order
 /// (<https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/TTL.html>).
-const FORGET_PARTS_AFTER: i64 = 7 * 86_400;
-/// How long after its expiry DynamoDB may delete an event identity, in seconds.
-const FORGET_AFTER: i64 = 3_600;
+const FORGET_PARTS_AFTER: Duration = Duration::from_days(7);
+/// How long after its expiry DynamoDB may delete an event identity.
+const FORGET_AFTER: Duration = Duration::from_hours(1);
 
 /// A pool of idle writers. Each writer makes one commit after the other, so that an item needs to
 /// remember only the last commit of each writer.
@@ -94,9 +94,9 @@ pub(crate) enum Change {
 /// All changes of a commit to one entity's item.
 #[derive(Debug, Default)]
 pub(crate) struct Changes {
-    /// The changes in order, each with the time when DynamoDB may delete the row (seconds since
-    /// the Unix epoch) and the index of the event or write that it belongs to.
-    list: Vec<(Change, Option<i64>, Option<usize>)>,
+    /// The changes in order, each with the time when DynamoDB may delete the row and the index of
+    /// the event or write that it belongs to.
+    list: Vec<(Change, Option<Expiry>, Option<usize>)>,
 }
 
 impl Dynamo {
@@ -262,8 +262,8 @@ impl Dynamo {
         let mut item = key.item();
         item.insert("c".to_owned(), text(&name.to_string()));
         item.insert("upto".to_owned(), number(event.remember_until.as_micros()));
-        if let Some(seconds) = self.forget_at(Some(event.remember_until), now) {
-            item.insert("expires".to_owned(), number(seconds + FORGET_AFTER));
+        if let Some(expiry) = self.forget_at(Some(event.remember_until), now) {
+            item.insert("expires".to_owned(), expiry.plus(FORGET_AFTER).value());
         }
         let condition = Condition {
             expression: "attribute_not_exists(pk) OR upto < :now",
@@ -452,8 +452,8 @@ impl Dynamo {
             (":one", number(1)),
         ];
         let update = match ttl {
-            Some(seconds) => {
-                values.push((":expires", number(seconds)));
+            Some(expiry) => {
+                values.push((":expires", expiry.value()));
                 "SET ver = :ver, val = :val, expires = :expires ADD n :one"
             }
             None => "SET ver = :ver, val = :val REMOVE expires ADD n :one",
@@ -589,8 +589,8 @@ impl Dynamo {
     /// Returns whether an item has expired, so that DynamoDB may already have deleted some of its
     /// parts.
     pub(crate) fn is_expired(&self, stored: &StoredItem) -> bool {
-        let now = self.machine_clock.now().as_micros().div_euclid(1_000_000);
-        stored.ttl.is_some_and(|ttl| ttl <= now)
+        let now = self.machine_clock.now();
+        stored.ttl.is_some_and(|ttl| ttl.has_begun(now))
     }
 
     /// Writes the content of an item that is too large for one DynamoDB item as parts. Returns
@@ -616,7 +616,7 @@ impl Dynamo {
             item.insert("d".to_owned(), bytes(piece));
             if let Some(ttl) = stored.ttl {
                 // The parts must not expire before their item.
-                item.insert("expires".to_owned(), number(ttl + FORGET_PARTS_AFTER));
+                item.insert("expires".to_owned(), ttl.plus(FORGET_PARTS_AFTER).value());
             }
             item
         });
@@ -654,15 +654,14 @@ impl Dynamo {
         Ok(())
     }
 
-    /// Returns when DynamoDB may delete an item that is kept until `until`, in seconds since the
-    /// Unix epoch.
+    /// Returns when DynamoDB may delete an item that is kept until `until`.
     ///
     /// `until` is relative to `now`, the time that the rows are written at, which can differ from
     /// the machine's clock. DynamoDB uses the real time.
-    pub(crate) fn forget_at(&self, until: Option<Timestamp>, now: Timestamp) -> Option<i64> {
+    pub(crate) fn forget_at(&self, until: Option<Timestamp>, now: Timestamp) -> Option<Expiry> {
         let until = until.filter(|until| *until != Timestamp::MAX)?;
         let at = self.machine_clock.now().plus(until.since(now));
-        Some(at.as_micros().div_euclid(1_000_000) + 1)
+        Some(Expiry::after(at))
     }
 }
 
@@ -694,7 +693,7 @@ fn split_commits(events: Vec<EventCommit>) -> Vec<Vec<EventCommit>> {
 }
 
 impl Changes {
-    pub(crate) fn add_early(&mut self, due: Timestamp, row: OnlineRow, ttl: Option<i64>) {
+    pub(crate) fn add_early(&mut self, due: Timestamp, row: OnlineRow, ttl: Option<Expiry>) {
         self.list.push((Change::Early(due, row), ttl, None));
     }
 
@@ -714,7 +713,7 @@ impl Changes {
 /// Groups writes by entity. The index of each write is kept.
 pub(crate) fn by_entity(
     writes: Vec<OnlineWrite>,
-    forget_at: impl Fn(Option<Timestamp>) -> Option<i64>,
+    forget_at: impl Fn(Option<Timestamp>) -> Option<Expiry>,
 ) -> BTreeMap<OnlineKey, Changes> {
     let mut changes: BTreeMap<OnlineKey, Changes> = BTreeMap::new();
     for (index, write) in writes.into_iter().enumerate() {

@@ -10,10 +10,11 @@
 //! | `parts` | S | `ID/COUNT`: `val` and `due` do not fit in one item, and are in items of the partitions `p/ID/…` |
 //! | `expires` | N | time (seconds since the Unix epoch) after which DynamoDB may delete the item |
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use bytes::Bytes;
-use wafer_core::Timestamp;
 use wafer_core::aggregate::is_item;
 use wafer_core::rules::{RowVersion, replaces};
+use wafer_core::{Duration, Timestamp};
 use wafer_store::{Error, Kind, OnlineRow, Result, combine};
 
 use crate::table::{Item, Key, bytes, bytes_of, number, number_of, text, text_of};
@@ -41,6 +42,41 @@ pub(crate) struct Mark {
 /// Bit of an encoded minute that holds [`Mark::alone`].
 const ALONE: u32 = 1 << 31;
 
+/// When DynamoDB may delete an item: a second since the Unix epoch, as its time to live counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Expiry(i64);
+
+impl Expiry {
+    /// Returns the first second that begins after a time.
+    pub(crate) fn after(time: Timestamp) -> Self {
+        Self(Self::second_of(time) + 1)
+    }
+
+    /// Returns the expiry so much later.
+    pub(crate) fn plus(self, duration: Duration) -> Self {
+        Self(self.0 + duration.as_micros() / 1_000_000)
+    }
+
+    /// Returns whether the second has begun at a time.
+    pub(crate) fn has_begun(self, now: Timestamp) -> bool {
+        self.0 <= Self::second_of(now)
+    }
+
+    /// Returns whether the second has passed at a time.
+    pub(crate) fn has_passed(self, now: Timestamp) -> bool {
+        self.0 < Self::second_of(now)
+    }
+
+    /// Returns the value of the attribute.
+    pub(crate) fn value(self) -> AttributeValue {
+        number(self.0)
+    }
+
+    fn second_of(time: Timestamp) -> i64 {
+        time.as_micros().div_euclid(1_000_000)
+    }
+}
+
 /// A decoded item of the online store.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct StoredItem {
@@ -50,8 +86,8 @@ pub(crate) struct StoredItem {
     /// Early rows with their due times, in ascending order.
     pub(crate) due: Vec<(Timestamp, OnlineRow)>,
     marks: Vec<Mark>,
-    /// When DynamoDB may delete the item, in seconds since the Unix epoch; `None` means never.
-    pub(crate) ttl: Option<i64>,
+    /// When DynamoDB may delete the item; `None` means never.
+    pub(crate) ttl: Option<Expiry>,
     pub(crate) parts: Option<Parts>,
 }
 
@@ -155,7 +191,7 @@ impl StoredItem {
                 _ => Vec::new(),
             },
             marks: read_marks(bytes_of(item, "by").unwrap_or_default())?,
-            ttl: number_of(item, "expires"),
+            ttl: number_of(item, "expires").map(Expiry),
             parts,
         })
     }
@@ -206,7 +242,7 @@ impl StoredItem {
             item.insert("by".to_owned(), bytes(&mark_bytes(&self.marks)));
         }
         if let Some(ttl) = self.ttl {
-            item.insert("expires".to_owned(), number(ttl));
+            item.insert("expires".to_owned(), ttl.value());
         }
         if let Some(Parts { id, count }) = parts {
             item.insert("parts".to_owned(), text(&format!("{id}/{count}")));
@@ -231,7 +267,7 @@ impl StoredItem {
     }
 
     /// Adds a row or a summary by [`combine`], and returns whether that changed anything.
-    pub(crate) fn add(&mut self, row: &OnlineRow, ttl: Option<i64>) -> Result<bool> {
+    pub(crate) fn add(&mut self, row: &OnlineRow, ttl: Option<Expiry>) -> Result<bool> {
         let Some(combined) = combine(self.row.as_ref(), row)? else {
             return Ok(false);
         };
@@ -241,7 +277,7 @@ impl StoredItem {
     }
 
     /// Adds an early row.
-    pub(crate) fn add_early(&mut self, due: Timestamp, row: OnlineRow, ttl: Option<i64>) {
+    pub(crate) fn add_early(&mut self, due: Timestamp, row: OnlineRow, ttl: Option<Expiry>) {
         self.keep(ttl);
         self.due.push((due, row));
         self.due.sort_by_key(|(due, _)| *due);
@@ -272,7 +308,7 @@ impl StoredItem {
 
     /// Extends the time to live of the item to that of a row that is added. The item lives as
     /// long as the longest-lived row in it.
-    fn keep(&mut self, ttl: Option<i64>) {
+    fn keep(&mut self, ttl: Option<Expiry>) {
         let is_new = self.row.is_none() && self.due.is_empty();
         self.ttl = match (self.ttl, ttl) {
             (Some(stored), Some(ttl)) => Some(stored.max(ttl)),
@@ -438,14 +474,33 @@ mod tests {
     #[test]
     fn item_ttl_is_that_of_its_longest_lived_row() {
         let mut stored = StoredItem::default();
-        stored.add(&row(1, b"a"), Some(10)).unwrap();
-        assert_eq!(stored.ttl, Some(10));
-        stored.add(&row(2, b"b"), Some(5)).unwrap();
-        assert_eq!(stored.ttl, Some(10));
+        stored.add(&row(1, b"a"), Some(Expiry(10))).unwrap();
+        assert_eq!(stored.ttl, Some(Expiry(10)));
+        stored.add(&row(2, b"b"), Some(Expiry(5))).unwrap();
+        assert_eq!(stored.ttl, Some(Expiry(10)));
         stored.add(&row(3, b"c"), None).unwrap();
         assert_eq!(stored.ttl, None);
-        stored.add(&row(4, b"d"), Some(50)).unwrap();
+        stored.add(&row(4, b"d"), Some(Expiry(50))).unwrap();
         assert_eq!(stored.ttl, None);
+    }
+
+    #[test]
+    fn items_expire_in_the_second_after_their_time() {
+        let second = 1_000_000;
+        for (micros, wanted) in [(-1, 0), (0, 1), (second - 1, 1), (second, 2)] {
+            assert_eq!(Expiry::after(at(micros)), Expiry(wanted), "{micros}");
+        }
+        let expiry = Expiry(7).plus(Duration::from_mins(1));
+        assert_eq!(expiry, Expiry(67));
+        for (now, has_begun, has_passed) in [
+            (67 * second - 1, false, false),
+            (67 * second, true, false),
+            (68 * second - 1, true, false),
+            (68 * second, true, true),
+        ] {
+            assert_eq!(expiry.has_begun(at(now)), has_begun, "{now}");
+            assert_eq!(expiry.has_passed(at(now)), has_passed, "{now}");
+        }
     }
 
     #[test]

@@ -207,7 +207,7 @@ impl Dynamo {
     /// Writes the new content of a group under an epoch that no other process uses yet.
     async fn load(&self, epoch: u64, content: &GroupContent) -> Result<()> {
         let now = content.now;
-        let present = self.machine_clock.now().as_micros().div_euclid(1_000_000);
+        let present = self.machine_clock.now();
         let mut entities: BTreeMap<OnlineKey, StoredItem> = BTreeMap::new();
         for OnlineWrite {
             key,
@@ -216,7 +216,7 @@ impl Dynamo {
         } in &content.rows
         {
             let expires = self.forget_at(*keep_until, now);
-            if expires.is_some_and(|expires| expires < present) {
+            if expires.is_some_and(|expires| expires.has_passed(present)) {
                 continue;
             }
             let stored = entities.entry(key.clone()).or_default();

@@ -19,7 +19,7 @@ use wafer_store::{Error, Kind, Result};
 use crate::lookup::found::{FoundFeatures, Locations, Room};
 use crate::lookup::pieces::{PieceQueue, TablePiece, WantedRows, first_row_number};
 use crate::lookup::{
-    Band, EVENT_TIME, KeysAndTimes, LookupJoin, ORDERING, RowOrder, event_interval, times,
+    Band, EVENT_TIME, KeysAndTimes, LookupJoin, ORDERING, RowOrder, Times, event_interval,
 };
 
 impl LookupJoin {
@@ -192,15 +192,9 @@ impl LookupJoin {
     /// Replaces the last columns, which the identity is made of, by the identity.
     fn with_identity(&self, rows: &RecordBatch) -> Result<RecordBatch> {
         let table = self.group.rows_table();
-        let events = times(&table, rows, EVENT_TIME)?;
+        let events = Times::read(&table, rows, EVENT_TIME)?;
         let order = RowOrder::new(&table, rows)?;
-        let identity = |row: usize| {
-            Some(
-                order
-                    .version(row, Timestamp::from_micros(events[row]))
-                    .identity(),
-            )
-        };
+        let identity = |row: usize| Some(order.version(row, events.of(row)).identity());
         let identities: StringArray = (0..rows.num_rows()).map(identity).collect();
         let count = rows.num_columns() - identity_columns().count();
         let mut columns = rows.columns()[..count].to_vec();
@@ -252,7 +246,7 @@ impl ReadVersion for Timestamp {
 
     fn reader(rows: &KeysAndTimes, _batch: &RecordBatch) -> Result<impl Fn(usize) -> Self> {
         let events = rows.events.clone();
-        Ok(move |row: usize| Self::from_micros(events[row]))
+        Ok(move |row: usize| events.of(row))
     }
 }
 
@@ -262,7 +256,7 @@ impl ReadVersion for RowVersion {
     fn reader(rows: &KeysAndTimes, batch: &RecordBatch) -> Result<impl Fn(usize) -> Self> {
         let events = rows.events.clone();
         let order = RowOrder::new(&rows.table, batch)?;
-        Ok(move |row: usize| order.version(row, Timestamp::from_micros(events[row])))
+        Ok(move |row: usize| order.version(row, events.of(row)))
     }
 }
 

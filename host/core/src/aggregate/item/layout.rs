@@ -112,7 +112,7 @@ impl Span {
     }
 
     /// The last place that no window covers at `newest` or later.
-    pub(super) fn horizon(self, retention: Option<Duration>, newest: i64) -> i64 {
+    pub(super) fn horizon(self, retention: Option<Duration>, newest: Timestamp) -> i64 {
         let hop = match self {
             Self::Tiles(hop) => Some(hop),
             Self::Exact | Self::Lifetime => None,
@@ -121,7 +121,7 @@ impl Span {
             width: retention,
             hop,
         };
-        let start = window.start(Timestamp::from_micros(newest)).as_micros();
+        let start = window.start(newest).as_micros();
         match self {
             Self::Lifetime => i64::MIN,
             Self::Exact => start,
@@ -156,14 +156,11 @@ impl Series {
     }
 
     /// The place of an event in the series.
-    pub(super) fn place(&self, event: i64) -> i64 {
+    pub(super) fn place(&self, event: Timestamp) -> i64 {
         match self.span {
-            Span::Exact => event,
+            Span::Exact => event.as_micros(),
             Span::Lifetime => 0,
-            Span::Tiles(hop) => {
-                let end = tile_end(Timestamp::from_micros(event), hop);
-                end.as_micros() / hop.as_micros()
-            }
+            Span::Tiles(hop) => tile_end(event, hop).as_micros() / hop.as_micros(),
         }
     }
 }
