@@ -15,6 +15,7 @@ mod infra;
 mod kernel;
 mod lines;
 mod local;
+mod names;
 mod rooms;
 mod sources;
 mod test_count;
@@ -27,8 +28,8 @@ use local::{Ceph, Servers};
 const HELP: &str = "\
 cargo xtask quickstart   set everything up, and run the flights project on its real data
 cargo xtask test         build everything and run all tests
-cargo xtask check        rooms, dependencies, comments, the number of tests, spelling, format, clippy and docs, with
-                         warnings as errors
+cargo xtask check        rooms, dependencies, comments, names in texts, the number of tests, spelling, format, clippy
+                         and docs, with warnings as errors
 cargo xtask infra        check infra/: Terraform and checkov, without AWS
 cargo xtask slow         slow tests: all behaviours on AWS, Ceph's S3, cargo-deny, fuzz targets, the package for Lambda
 cargo xtask kernel       the program for Lambda, or one that is named, on kernels such as Lambda's, in emulated machines
@@ -388,6 +389,7 @@ fn check() -> Result {
     rooms::check(&root())?;
     dependencies::check()?;
     lines::check(&root())?;
+    names::check(&root())?;
     test_count::check(&root())?;
     spelling()?;
     cargo(&["fmt", "--all", "--check"])?;

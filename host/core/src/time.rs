@@ -67,6 +67,11 @@ impl Timestamp {
         self.0
     }
 
+    /// Creates a timestamp from milliseconds since the Unix epoch; saturates.
+    pub const fn from_millis(millis: i64) -> Self {
+        Self(millis.saturating_mul(1_000))
+    }
+
     /// The milliseconds since the Unix epoch, rounded towards the past.
     pub const fn as_millis(self) -> i64 {
         self.0.div_euclid(1_000)
@@ -342,6 +347,21 @@ mod tests {
     use std::sync::atomic::{AtomicI64, Ordering};
 
     use super::*;
+
+    #[test]
+    fn timestamps_are_made_of_milliseconds_and_saturate() {
+        for (millis, micros) in [
+            (0, 0),
+            (1_574_109_732_004, 1_574_109_732_004_000),
+            (-1, -1_000),
+            (i64::MAX, i64::MAX),
+            (i64::MIN, i64::MIN),
+        ] {
+            let time = Timestamp::from_millis(millis);
+            assert_eq!(time.as_micros(), micros, "{millis}");
+        }
+        assert_eq!(Timestamp::from_millis(-7).as_millis(), -7);
+    }
 
     #[test]
     fn timestamps_parse_and_print() {

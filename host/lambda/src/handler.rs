@@ -19,7 +19,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use lambda_http::Adapter;
@@ -30,17 +29,13 @@ use tower_service::Service as _;
 use url::Url;
 use wafer_aws::EventSources;
 use wafer_aws::records::{LambdaRecords, Record, WrittenObject};
+use wafer_core::Timestamp;
 use wafer_platform::{Background, Delivery, IncomingEvent, Moment, Platform};
 use wafer_server::{Hosts, ServerLimits, ServerOptions, router};
 
 use crate::failure::InvocationFailure;
 use crate::metrics::write_outbox_age;
 use crate::task::{TaskEvent, WaferTask};
-
-/// How often a flush is tried while another process is flushing.
-const FLUSH_ATTEMPTS: u32 = 100;
-/// The pause between these attempts.
-const FLUSH_PAUSE: Duration = Duration::from_millis(200);
 
 /// Handles the invocations of a project.
 pub(crate) struct Handler {
@@ -147,7 +142,12 @@ impl Handler {
                 serde_json::to_value(answer).map_err(|e| InvocationFailure::invalid(e.to_string()))
             }
             Invocation::Records(batch) => self.records(&batch).await,
-            Invocation::Task(task) => task.perform(&self.platform, context.deadline).await,
+            Invocation::Task(task) => {
+                let deadline = i64::try_from(context.deadline).unwrap_or(i64::MAX);
+                let deadline = Timestamp::from_millis(deadline);
+                task.perform(&self.platform, &self.background, deadline)
+                    .await
+            }
         }
     }
 
@@ -200,9 +200,9 @@ impl Handler {
         if !notifications.is_empty() {
             // Commits that are finished are in the tables now. The notifications of those that are
             // still being written must come again.
-            let flushed = self.flush().await;
+            let flushed = self.background.flush().await;
             write_outbox_age(&self.platform).await;
-            let unfinished = flushed?;
+            let unfinished = flushed?.unfinished;
             let is_unfinished = |commits: &[String]| commits.iter().any(|c| unfinished.contains(c));
             notifications.retain(|(_, commits)| is_unfinished(commits));
             if notifications.iter().any(|(record, _)| record.is_from_s3()) {
@@ -244,25 +244,6 @@ impl Handler {
             report.rejected
         );
         Ok(())
-    }
-
-    /// Flushes the outbox, and returns the names of the commits that are still being written. While
-    /// another process is flushing, the flush is tried again.
-    ///
-    /// # Errors
-    /// Returns [`Kind::Unavailable`](wafer_platform::Kind::Unavailable) when others flush for all
-    /// of that time.
-    async fn flush(&self) -> Result<Vec<String>, InvocationFailure> {
-        for _ in 0..FLUSH_ATTEMPTS {
-            let report = self.platform.tables().flush().await?;
-            if !report.busy {
-                return Ok(report.unfinished);
-            }
-            tokio::time::sleep(FLUSH_PAUSE).await;
-        }
-        Err(InvocationFailure::unavailable(
-            "the outbox is being flushed by another process",
-        ))
     }
 
     /// Returns the name of the commit whose object was written to the outbox, or `None` for any

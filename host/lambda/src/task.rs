@@ -8,15 +8,15 @@
 
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
-use wafer_core::Timestamp;
 use wafer_core::rules::Interval;
-use wafer_platform::{DistributedRun, Division, Kind, Platform, RunRecord};
+use wafer_core::{Duration, Timestamp};
+use wafer_platform::{Background, DistributedRun, Division, Kind, Platform, RunRecord};
 
 use crate::failure::InvocationFailure;
 use crate::metrics::write_outbox_age;
 
-/// The time that must be left of an invocation, in milliseconds, to look for another due run.
-const TIME_LEFT: u64 = 60_000;
+/// The time that must be left of an invocation to look for another due run.
+const TIME_LEFT: Duration = Duration::from_mins(1);
 
 /// The event of a task, such as `{"wafer": {"flush": {}}}`.
 #[derive(Debug, Deserialize)]
@@ -72,15 +72,15 @@ pub(crate) struct RunName {
 }
 
 impl WaferTask {
-    /// Performs the task, and returns its answer. `deadline` is the end of the invocation, in
-    /// milliseconds since 1970.
+    /// Performs the task, and returns its answer. `deadline` is the end of the invocation.
     ///
     /// # Errors
     /// Returns an error when the task fails; its kind decides whether a state machine tries again.
     pub(crate) async fn perform(
         self,
         platform: &Platform,
-        deadline: u64,
+        background: &Background,
+        deadline: Timestamp,
     ) -> Result<Json, InvocationFailure> {
         match self {
             Self::Flush {} => {
@@ -88,8 +88,10 @@ impl WaferTask {
                 Ok(json!({"rows": report.rows, "busy": report.busy}))
             }
             Self::Tick { pipeline, except } => {
-                let until = deadline.saturating_sub(TIME_LEFT);
-                let ran = tick(platform, pipeline, &except, until).await?;
+                let mut pipelines = pipelines_of_tick(platform, pipeline).await?;
+                pipelines.retain(|pipeline| !except.contains(pipeline));
+                let until = deadline.minus(TIME_LEFT);
+                let ran = background.run_due(&pipelines, until).await?;
                 Ok(json!({"ran": ran}))
             }
             Self::Plan {
@@ -146,58 +148,19 @@ impl WaferTask {
     }
 }
 
-/// Runs what is due by the triggers of a pipeline. Without a pipeline, flushes the outbox, tells
-/// its age, and runs what is due by the triggers of all pipelines. Those in `except` are skipped.
-async fn tick(
+/// Returns the pipelines whose triggers a tick asks. Without a pipeline, flushes the outbox and
+/// tells its age before, and returns all that have triggers.
+async fn pipelines_of_tick(
     platform: &Platform,
     pipeline: Option<String>,
-    except: &[String],
-    until: u64,
-) -> Result<Vec<RunRecord>, InvocationFailure> {
-    let pipelines = match pipeline {
-        Some(pipeline) => vec![pipeline],
-        None => {
-            let flushed = platform.tables().flush().await;
-            write_outbox_age(platform).await;
-            flushed?;
-            platform.pipelines().triggers().triggered()
-        }
-    };
-    let (mut ran, mut failure) = (Vec::new(), None);
-    for pipeline in pipelines.iter().filter(|name| !except.contains(name)) {
-        // An error of one pipeline is returned only after the others have run.
-        match run_due(platform, pipeline, until).await {
-            Ok(more) => ran.extend(more),
-            Err(error) => drop(failure.get_or_insert(error)),
-        }
+) -> Result<Vec<String>, InvocationFailure> {
+    if let Some(pipeline) = pipeline {
+        return Ok(vec![pipeline]);
     }
-    failure.map_or(Ok(ran), Err)
-}
-
-/// Runs what is due by the triggers of a pipeline, until nothing is due or `until` has passed, in
-/// milliseconds since the Unix epoch. The time is checked before each call of `run_due` of the
-/// triggers, which may run several intervals. The next tick continues with the rest.
-async fn run_due(
-    platform: &Platform,
-    pipeline: &str,
-    until: u64,
-) -> Result<Vec<RunRecord>, InvocationFailure> {
-    let mut ran = Vec::new();
-    let is_over = || {
-        let now = platform
-            .context()
-            .components()
-            .machine_clock
-            .now()
-            .as_millis();
-        u64::try_from(now).unwrap_or(0) > until
-    };
-    while !is_over()
-        && let Some(record) = platform.pipelines().triggers().run_due(pipeline).await?
-    {
-        ran.push(record);
-    }
-    Ok(ran)
+    let flushed = platform.tables().flush().await;
+    write_outbox_age(platform).await;
+    flushed?;
+    Ok(platform.pipelines().triggers().triggered())
 }
 
 /// Starts a run, and returns its name and its partitions.
