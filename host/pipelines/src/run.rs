@@ -439,6 +439,33 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn work_ends_within_its_time_limit_or_fails_with_it() {
+        assert_eq!(within(None, async { Ok(1) }).await.unwrap(), 1);
+        let hour = Some(Duration::from_hours(1));
+        assert_eq!(within(hour, async { Ok(2) }).await.unwrap(), 2);
+        let failed = within(hour, async { Err::<u32, _>(Error::invalid("no")) }).await;
+        assert_eq!(failed.unwrap_err().to_string(), "no");
+        let never = std::future::pending::<Result<u32>>();
+        let error = within(Some(Duration::ZERO), never).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Unavailable);
+        assert!(error.to_string().contains("its `time_limit` of"), "{error}");
+    }
+
+    #[test]
+    fn intervals_are_covered_from_the_first_start_to_the_last_end() {
+        for (intervals, wanted) in [
+            (&[][..], Interval::ALL),
+            (&[interval(5, 9)], interval(5, 9)),
+            (
+                &[interval(5, 9), interval(1, 2), interval(3, 12)],
+                interval(1, 12),
+            ),
+        ] {
+            assert_eq!(covering_interval(intervals), wanted, "{intervals:?}");
+        }
+    }
+
     #[test]
     fn pass_reads_each_file_of_its_claims_once_over_all_its_intervals() {
         let (first, second, third) = (interval(0, 10), interval(10, 20), interval(40, 50));

@@ -174,3 +174,6 @@ impl Serving {
         Ok(view)
     }
 }
+
+#[cfg(test)]
+mod tests;

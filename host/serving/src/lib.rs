@@ -8,6 +8,13 @@
 //! - The module `request_log` describes how answers are logged and how shadows are asked.
 //!
 //! This crate knows nothing of pipelines, training sets or HTTP.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "tests make temporary folders of their own"
+    )
+)]
 
 mod ask;
 mod call;

@@ -395,3 +395,6 @@ impl Times {
         Timestamp::from_micros(self.0[row])
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -497,3 +497,6 @@ impl WindowAnswers {
         (self.rows, self.bytes) = (0, 0);
     }
 }
+
+#[cfg(test)]
+mod tests;
