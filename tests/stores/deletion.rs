@@ -113,12 +113,36 @@ fn a_deleted_entity_is_gone_and_stays_gone() {
         ),
         (
             vec!["delete", "account", "key_a=a", "key_b=x"],
-            "`x` is no value",
+            "key `key_b`: \"x\" is not int64",
+        ),
+        // A parser makes 1 of both, which is another entity.
+        (
+            vec![
+                "delete",
+                "account",
+                "key_a=b",
+                "key_b=1.0000000000000000001",
+            ],
+            "`key_b` has the number 1.0000000000000000001, which is not kept exactly",
+        ),
+        (
+            vec![
+                "delete",
+                "account",
+                "key_a=b",
+                "key_b=0.99999999999999999999",
+            ],
+            "`key_b` has the number 0.99999999999999999999, which is not kept exactly",
+        ),
+        (
+            vec!["delete", "account", "key_a=a", "key_a=b", "key_b=1"],
+            "`key_a` is given twice",
         ),
     ] {
         let said = project.fails(&arguments);
         assert!(said.contains(wanted), "{said}");
     }
+    assert_eq!(sums(&project, "b", now)["sums_small_sum_lifetime"], 24);
 }
 
 /// A deletion does not affect other entities with the same keys, or events of other sources with
