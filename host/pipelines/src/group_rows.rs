@@ -4,9 +4,10 @@
 //! A `Target` knows the group, its table, its expectations and the deleted entities.
 //! `Target::rows_of` checks each output row: its event time must be set, lie in the covered
 //! interval and not too far in the future, its join keys must be set, its entity must not have
-//! been deleted afterwards, and it must not break an expectation that rejects rows. The rows
-//! that pass are written offline as batches (`GroupRows::offline_batch`) or as rows of the
-//! outbox, and online as the newest row or the summary of each entity.
+//! been deleted afterwards, it must not break an expectation that rejects rows, and a request must
+//! be able to look it up. The rows that pass are written offline as batches
+//! (`GroupRows::offline_batch`) or as rows of the outbox, and online as the newest row or the
+//! summary of each entity.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -239,6 +240,11 @@ impl Target {
         // failed.
         let failed = |row: usize| output.source_rows.is_none() && output.has_failed(row);
         let row_checks = self.row_checks(&returned.columns);
+        let are_small = self.are_readable(&returned.columns);
+        let unreadable = |row: usize| match are_small {
+            true => None,
+            false => self.unreadable(&returned.columns, row),
+        };
         for row in (0..output.rows).filter(|row| !failed(*row)) {
             let event = Timestamp::from_micros(events.value(row));
             let refused = |reason, fails| RefusedRow {
@@ -252,7 +258,8 @@ impl Target {
                     admitted.deleted.push(output.source_row(row));
                 }
                 Ok(Some(entity)) => {
-                    match first_violation(&row_checks, row, &mut admitted.warnings) {
+                    let violation = first_violation(&row_checks, row, &mut admitted.warnings);
+                    match violation.or_else(|| Some((unreadable(row)?, Policy::Reject))) {
                         None => {
                             admitted.kept[row] = true;
                             admitted.entities.push(entity);
@@ -268,6 +275,37 @@ impl Target {
             }
         }
         admitted
+    }
+
+    /// Returns whether every row of some columns can be looked up, because all of them together take
+    /// no more than a request may look up. That is soon said of most chunks.
+    fn are_readable(&self, columns: &[ArrayRef]) -> bool {
+        // Of any value, no more than eight bytes are counted beside twice the memory of its column.
+        let columns = columns.iter().zip(&self.copies);
+        let sizes = columns.map(|(column, copies)| {
+            let bytes = 8 + 2 * column.get_array_memory_size() as u64;
+            bytes.saturating_mul(*copies)
+        });
+        sizes.fold(0, u64::saturating_add) <= MAX_FOUND_BYTES
+    }
+
+    /// Returns why no request could look a row up, or `None` if one can: its values take at most
+    /// [`MAX_FOUND_BYTES`], each counted as often as the summary of an entity may hold it.
+    fn unreadable(&self, columns: &[ArrayRef], row: usize) -> Option<String> {
+        let columns = columns.iter().zip(&self.copies);
+        let sizes = columns.map(|(column, copies)| {
+            let bytes = value_bytes(column, row);
+            bytes.saturating_mul(*copies)
+        });
+        let bytes = sizes.fold(0, u64::saturating_add);
+        (bytes > MAX_FOUND_BYTES).then(|| {
+            format!(
+                "its row of group `{}` takes {bytes} bytes, and a request may look up at most {}, so \
+                 that nobody could read it; write shorter values, or fewer into one row",
+                self.group.name,
+                bytes_text(MAX_FOUND_BYTES)
+            )
+        })
     }
 
     /// Returns whether an entity was deleted at or after an event time.
@@ -571,25 +609,6 @@ impl GroupRows {
             system,
             self.columns.clone(),
         )
-    }
-
-    /// Returns why no request could look a row up, or `None` if one can: its values take at most
-    /// [`MAX_FOUND_BYTES`], each counted as often as the summary of an entity may hold it.
-    pub(crate) fn unreadable(&self, target: &Target, row: usize) -> Option<String> {
-        let columns = self.columns.iter().zip(&target.copies);
-        let sizes = columns.map(|(column, copies)| {
-            let bytes = value_bytes(column, row);
-            bytes.saturating_mul(*copies)
-        });
-        let bytes = sizes.fold(0, u64::saturating_add);
-        (bytes > MAX_FOUND_BYTES).then(|| {
-            format!(
-                "its row of group `{}` takes {bytes} bytes, and a request may look up at most {}, so \
-                 that nobody could read it; send less in one event",
-                target.group.name,
-                bytes_text(MAX_FOUND_BYTES)
-            )
-        })
     }
 
     /// Packs the keys and columns of a row, as the outbox stores them.
