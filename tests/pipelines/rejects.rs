@@ -7,7 +7,7 @@ use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicro
 use serde_json::{Value as Json, json};
 
 use crate::harness::pass::{COLUMNS, Pass, pass};
-use crate::harness::{Project, text, write_batch};
+use crate::harness::{Project, are_embedded, text, write_batch};
 
 /// Rows of ids from 1 on, at midnight of the days of January 2024. The times of those in `bad`
 /// have no zone.
@@ -316,6 +316,23 @@ fn a_row_that_no_request_could_look_up_is_rejected_by_runs() {
     assert_eq!(note(&project), "a");
     assert_eq!(project.offline("g_v1").len(), 2);
     assert_eq!(project.offline_rows("g_v1_quarantine").len(), 1);
+}
+
+/// DynamoDB has room for less of a row than a request may look up.
+#[test]
+fn a_row_that_the_online_store_has_no_room_for_is_rejected_by_runs() {
+    let project = notes(5 << 20);
+    let output = project.command(&["run", "g"]).output().unwrap();
+    let said = text(&output);
+    assert!(output.status.success(), "{said}");
+    if are_embedded() {
+        assert_eq!(note(&project).len(), 5 << 20);
+        return;
+    }
+    let wanted = "in.parquet:1: its row of group `g` takes 5242888 bytes, and the online store keeps \
+                  at most 4 MiB of a row";
+    assert!(said.contains(wanted), "{said}");
+    assert_eq!(note(&project), "a");
 }
 
 #[test]

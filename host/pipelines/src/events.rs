@@ -169,7 +169,7 @@ impl Pipelines {
                 .map(ReadColumn::from)
                 .collect(),
             transform: Transform::Columns(columns),
-            targets: vec![Target::new(definition.clone(), &deletions)],
+            targets: vec![self.target(definition.clone(), &deletions)],
         };
         let routes = Arc::new(vec![route]);
         // A name of a source contains no `/`, so no source shares these identities.

@@ -41,6 +41,8 @@ pub(crate) struct Target {
     layout: Option<ItemLayout>,
     /// How many times an entity can hold a value of each column of a row.
     copies: Vec<u64>,
+    /// How many bytes the online store keeps of a row.
+    max_row_bytes: u64,
     /// Whether the table holds the order of arrival of its rows.
     is_ordered: bool,
     /// The expectations of the group.
@@ -147,8 +149,8 @@ pub(crate) struct Gate {
 }
 
 impl Target {
-    /// Prepares a group for making rows.
-    pub(crate) fn new(group: GroupDef, deletions: &Deletions) -> Self {
+    /// Prepares a group for making rows, for an online store that keeps so many bytes of a row.
+    pub(crate) fn new(group: GroupDef, deletions: &Deletions, max_row_bytes: u64) -> Self {
         let (table, layout) = (group.rows_table(), group.layout());
         let copies = |column: usize| {
             layout
@@ -162,6 +164,7 @@ impl Target {
             fingerprint: group.fingerprint(),
             copies: (0..group.columns.len()).map(copies).collect(),
             layout,
+            max_row_bytes,
             checks: group.expectations.iter().map(Check::new).collect(),
             group,
         }
@@ -277,8 +280,14 @@ impl Target {
         admitted
     }
 
-    /// Returns whether every row of some columns can be looked up, because all of them together take
-    /// no more than a request may look up. That is soon said of most chunks.
+    /// Returns the most bytes that a row may take: as many as a request may look up, if the online
+    /// store keeps as many.
+    fn most_bytes(&self) -> u64 {
+        MAX_FOUND_BYTES.min(self.max_row_bytes)
+    }
+
+    /// Returns whether every row of some columns can be looked up, because all of them together
+    /// take no more than a row may take. That is soon said of most chunks.
     fn are_readable(&self, columns: &[ArrayRef]) -> bool {
         // Of any value, no more than eight bytes are counted beside twice the memory of its column.
         let columns = columns.iter().zip(&self.copies);
@@ -286,26 +295,37 @@ impl Target {
             let bytes = 8 + 2 * column.get_array_memory_size() as u64;
             bytes.saturating_mul(*copies)
         });
-        sizes.fold(0, u64::saturating_add) <= MAX_FOUND_BYTES
+        sizes.fold(0, u64::saturating_add) <= self.most_bytes()
     }
 
     /// Returns why no request could look a row up, or `None` if one can: its values take at most
-    /// [`MAX_FOUND_BYTES`], each counted as often as the summary of an entity may hold it.
+    /// [`most_bytes`](Self::most_bytes), each counted as often as the summary of an entity may hold
+    /// it.
     fn unreadable(&self, columns: &[ArrayRef], row: usize) -> Option<String> {
         let columns = columns.iter().zip(&self.copies);
         let sizes = columns.map(|(column, copies)| {
             let bytes = value_bytes(column, row);
             bytes.saturating_mul(*copies)
         });
-        let bytes = sizes.fold(0, u64::saturating_add);
-        (bytes > MAX_FOUND_BYTES).then(|| {
-            format!(
-                "its row of group `{}` takes {bytes} bytes, and a request may look up at most {}, so \
-                 that nobody could read it; write shorter values, or fewer into one row",
-                self.group.name,
-                bytes_text(MAX_FOUND_BYTES)
-            )
-        })
+        let (bytes, most) = (sizes.fold(0, u64::saturating_add), self.most_bytes());
+        if bytes <= most {
+            return None;
+        }
+        let most = match most == MAX_FOUND_BYTES {
+            true => format!(
+                "a request may look up at most {}, so that nobody could read it",
+                bytes_text(most)
+            ),
+            false => format!(
+                "the online store keeps at most {} of a row",
+                bytes_text(most)
+            ),
+        };
+        Some(format!(
+            "its row of group `{}` takes {bytes} bytes, and {most}; write shorter values, or fewer into \
+             one row",
+            self.group.name
+        ))
     }
 
     /// Returns whether an entity was deleted at or after an event time.

@@ -8,7 +8,7 @@ use wafer_core::{Duration, Timestamp, cell_to_json};
 use wafer_files::ReadColumn;
 use wafer_store::{Error, Result};
 
-use crate::group_rows::{Gate, Target};
+use crate::group_rows::Gate;
 use crate::service::Pipelines;
 use crate::source::{SourceReader, read_columns};
 use crate::transform::Transform;
@@ -58,7 +58,7 @@ impl Pipelines {
             now: Timestamp::MAX,
             skew: Duration::ZERO,
         };
-        let target = Target::new(group.clone(), &self.tables.known_deletions());
+        let target = self.target(group.clone(), &self.tables.known_deletions());
         let columns = read_columns(source, &fields);
         let mut chunks = reader.chunks();
         let mut events = Vec::new();

@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, RwLock};
 
-use wafer_catalog::Context;
+use wafer_catalog::{Context, GroupDef};
 use wafer_core::Timestamp;
-use wafer_tables::Tables;
+use wafer_tables::{Deletions, Tables};
 
 use crate::counters::Counters;
 use crate::events::arrivals::Arrivals;
 use crate::events::route::Routes;
+use crate::group_rows::Target;
 use crate::producer::Predictors;
 
 /// The pipelines service: runs pipelines in batch, on events, by schedule and in backfills, and
@@ -47,5 +48,10 @@ impl Pipelines {
             arrivals: Arc::default(),
             counters: Counters::default(),
         }
+    }
+    /// Prepares a group for making rows.
+    pub(crate) fn target(&self, group: GroupDef, deletions: &Deletions) -> Target {
+        let online = &self.context.components().stores.online;
+        Target::new(group, deletions, online.max_row_bytes())
     }
 }

@@ -7,7 +7,6 @@ use wafer_store::Result;
 use wafer_tables::Deletions;
 
 use crate::events::route::{Route, Routes};
-use crate::group_rows::Target;
 use crate::service::Pipelines;
 use crate::source::read_columns;
 use crate::transform::Transform;
@@ -56,7 +55,7 @@ impl Pipelines {
                 if targets.any(|target| target.table.name == group.table()) {
                     continue;
                 }
-                let target = Target::new(group.clone(), deletions);
+                let target = self.target(group.clone(), deletions);
                 let transform = Transform::of(&self.context, definitions, &pipeline.made_by)?;
                 let transform = transform.expect(
                     "a pipeline of a model reads no stream, which was checked when it was applied",

@@ -31,7 +31,7 @@ fn target() -> Target {
         ],
         ..GroupDef::new("g", "e", "t")
     };
-    Target::new(group, &Deletions::default())
+    Target::new(group, &Deletions::default(), u64::MAX)
 }
 
 fn outputs() -> Schema {
@@ -159,7 +159,7 @@ fn a_row_that_no_request_could_look_up_is_told_from_others() {
         let rows = target.rows_of(&outputs, &output, GATE);
         (rows.rejects.clone(), rows.len())
     };
-    let target = Target::new(group, &Deletions::default());
+    let target = Target::new(group, &Deletions::default(), u64::MAX);
     let (rejects, kept) = refused(&target);
     assert_eq!((rejects.len(), rejects[0].row, kept), (1, 1, 2));
     let reason = &rejects[0].reason;
@@ -180,7 +180,7 @@ fn a_row_that_no_request_could_look_up_is_told_from_others() {
         aggregates: vec![aggregate("1d"), aggregate("lifetime")],
         ..target.group
     };
-    let (rejects, kept) = refused(&Target::new(group, &Deletions::default()));
+    let (rejects, kept) = refused(&Target::new(group, &Deletions::default(), u64::MAX));
     let rows: Vec<usize> = rejects.iter().map(|refused| refused.row).collect();
     assert_eq!((rows, kept), (vec![0, 1], 1));
 }

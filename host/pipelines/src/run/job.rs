@@ -148,7 +148,7 @@ impl Pipelines {
                 name: request.pipeline.clone(),
                 pipeline,
                 source,
-                target: Arc::new(Target::new(group, &deletions)),
+                target: Arc::new(self.target(group, &deletions)),
                 deletions,
                 producer,
                 table_versions,
