@@ -50,7 +50,7 @@ pub use backfill::{BackfillReport, BackfillRequest};
 pub use compact::{CompactReport, TableStatus};
 pub use events::event::{Delivery, EventResult, IngestReport};
 pub use heal::HealReport;
-pub use history::PastEvent;
+pub use history::{PastEvent, PastEvents};
 pub use materialize::Materialized;
 pub use producer::Freshness;
 pub use producer::{LookedUp, Predictors, Producer};

@@ -54,7 +54,7 @@ pub use wafer_files::{decode_in_child, decode_worker, this_program};
 pub use wafer_pipelines::{
     BackfillReport, BackfillRequest, CompactReport, DecodeBatch, Delivery, DistributedRun,
     Division, DryRun, EventResult, FirstRows, HealReport, IngestReport, Inspected, LeftBehind,
-    Materialized, PastEvent, Pipelines, ProtectedFiles, RedriveReport, RedriveRequest,
+    Materialized, PastEvent, PastEvents, Pipelines, ProtectedFiles, RedriveReport, RedriveRequest,
     RequestedRun, RunRequest, ScheduleState, ScheduleStatus, SourceReader, TableStatus,
     check_listed, inspect, missing_files, typed_columns, unread_files,
 };
