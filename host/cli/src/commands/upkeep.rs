@@ -52,8 +52,9 @@ impl Tables {
 /// Write the rows of an offline table to one file, or to the standard output.
 ///
 /// The format is Parquet, CSV, NDJSON or Arrow, by the extension of the file. To the standard
-/// output, which is written `-`, rows go as CSV, or as --format says. The tables are Delta tables,
-/// which other tools can also read directly. An export that is interrupted leaves no file.
+/// output, which is written `-`, rows go as CSV, or as --format says, unless it is a terminal:
+/// `wafer show` looks at rows there. The tables are Delta tables, which other tools can also read
+/// directly. An export that is interrupted leaves no file.
 ///
 /// Examples:
 ///   wafer export scheduled_flight_v1 --out labels.parquet
