@@ -22,7 +22,7 @@ use wafer_core::expect::{Check, Policy, RunValues};
 use wafer_core::rules::{Admission, Arrival, Interval, RowVersion, admit, keep_until};
 use wafer_core::{
     Duration, EntityKey, KeyError, Schema, Timestamp, bytes_text, encode_row, entity_key,
-    value_bytes,
+    value_bytes, widest_value,
 };
 use wafer_runtime::Output;
 use wafer_store::{EarlyWrite, Error, Kind, OnlineKey, OnlineRow, OnlineWrite, Result};
@@ -286,15 +286,11 @@ impl Target {
         MAX_FOUND_BYTES.min(self.max_row_bytes)
     }
 
-    /// Returns whether every row of some columns can be looked up, because all of them together
-    /// take no more than a row may take. That is soon said of most chunks.
+    /// Returns whether every row of some columns can be looked up, because the longest values of
+    /// all columns together take no more than a row may take. That is soon said of most chunks.
     fn are_readable(&self, columns: &[ArrayRef]) -> bool {
-        // Of any value, no more than eight bytes are counted beside twice the memory of its column.
         let columns = columns.iter().zip(&self.copies);
-        let sizes = columns.map(|(column, copies)| {
-            let bytes = 8 + 2 * column.get_array_memory_size() as u64;
-            bytes.saturating_mul(*copies)
-        });
+        let sizes = columns.map(|(column, copies)| widest_value(column).saturating_mul(*copies));
         sizes.fold(0, u64::saturating_add) <= self.most_bytes()
     }
 
