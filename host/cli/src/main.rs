@@ -15,6 +15,7 @@ mod app;
 mod build;
 mod commands;
 mod http;
+mod named_values;
 mod output;
 mod partitions;
 mod sdk;
