@@ -4,6 +4,7 @@ pub(crate) mod accounts;
 mod cloud;
 mod flights;
 mod guests;
+pub(crate) mod interpreter;
 pub(crate) mod lambda;
 pub(crate) mod ledger;
 pub(crate) mod misbehaving;

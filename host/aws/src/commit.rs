@@ -16,14 +16,15 @@
 //! commit. The grace period of a commit of a run begins when it is expected to be complete, because
 //! its writes wait for their turns (`bulk.rs`). After the grace period, the owner also checks
 //! before it writes an item whether the commit still has to be finished. An item that cannot be
-//! written, because it is damaged or too large, stays as it is, and stops neither the other items
-//! nor the offline tables.
+//! written, because it is damaged or would be too large, stops neither the other items nor the
+//! offline tables, and is not read any more: what it holds is not what was acknowledged.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::FutureExt as _;
 use wafer_core::aggregate::is_item;
+use wafer_core::rules::RowVersion;
 use wafer_core::{Duration, Timestamp};
 use wafer_store::{
     EarlyWrite, Error, EventCommit, EventOutcome, Kind, OnlineKey, OnlineRow, OnlineWrite, Result,
@@ -31,8 +32,10 @@ use wafer_store::{
 
 use crate::Dynamo;
 use crate::bulk::{in_bulk, is_bulk};
-use crate::item::{Expiry, Mark, StoredItem, too_large, value_bytes, version_bytes, version_of};
-use crate::layout::place;
+use crate::item::{
+    Expiry, MAX_STATE, Mark, StoredItem, too_large, value_bytes, version_bytes, version_of,
+};
+use crate::layout::{group_of, place};
 use crate::objects::Deadline;
 use crate::outbox::{
     CommitContent, CommitName, CommitRecord, MAX_ROWS, minute, put_record, records,
@@ -51,8 +54,6 @@ const MAX_EXPECTED: Duration = Duration::from_mins(15);
 /// Maximum time within which a commit of events is written. Whoever fills a new version of a group
 /// waits for that long.
 const EVENTS_WITHIN: Duration = Duration::from_secs(20);
-/// Maximum number of parts of one item.
-const MAX_PARTS: usize = 16;
 /// How much longer the parts of an item live than the item. DynamoDB deletes expired
 /// items within a few days, in any order
 /// (<https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/TTL.html>).
@@ -301,7 +302,7 @@ impl Dynamo {
                 let alone = epochs.filling == Some(epoch);
                 let call = async move {
                     let times = (settled, commit.now);
-                    let older = self.apply_to(name, &key.group, &place, changes, alone, times);
+                    let older = self.apply_to(name, &place, changes, alone, times);
                     let older = older.await?;
                     Ok(older.map(|older| if counts { older } else { Vec::new() }))
                 };
@@ -356,7 +357,6 @@ impl Dynamo {
     async fn apply_to(
         &self,
         name: &CommitName,
-        group: &str,
         place: &Key,
         changes: &Changes,
         alone: bool,
@@ -372,15 +372,8 @@ impl Dynamo {
             alone,
             ..name.mark(self.machine_clock.now().max(name.begun))
         };
-        match self.change(place, changes, mark, settled, now).await {
-            // Retrying cannot help. The rest of the commit still counts, and its rows still go to
-            // the offline tables.
-            Err(e) if is_permanent(&e) => {
-                tracing::error!("an entity of `{group}` stays as it is online: {e}");
-                Ok(Some(Vec::new()))
-            }
-            older => older.map(Some),
-        }
+        let older = self.change_or_lose(place, changes, mark, settled, now);
+        older.await.map(Some)
     }
 
     /// Returns whether other processes may finish a commit by now.
@@ -392,6 +385,38 @@ impl Dynamo {
     async fn is_unfinished(&self, name: &CommitName) -> Result<bool> {
         let done = records(&self.table, std::slice::from_ref(name)).await?;
         Ok(done.is_empty() && self.outbox.exists(name).await?)
+    }
+
+    /// Applies changes to one item like [`change`](Self::change). If the item has no room for them,
+    /// it is not read from then on, as it lacks them; a damaged one cannot be read anyway. Retrying
+    /// could not help, and the rest of the commit still counts, whose rows still go to the offline
+    /// tables.
+    pub(crate) async fn change_or_lose(
+        &self,
+        key: &Key,
+        changes: &Changes,
+        mark: Mark,
+        settled: u32,
+        now: Timestamp,
+    ) -> Result<Vec<usize>> {
+        let error = match self.change(key, changes, mark, settled, now).await {
+            Err(e) if is_permanent(&e) => e,
+            other => return other,
+        };
+        tracing::error!(
+            "an entity of `{}` is not answered online from now on: {error}",
+            group_of(key)
+        );
+        if error.kind() == Kind::Corrupt {
+            return Ok(Vec::new());
+        }
+        let lost = self
+            .modify(key, &mut |stored: &mut StoredItem| {
+                stored.lose(changes.newest(), changes.ttl());
+                Ok(Some(()))
+            })
+            .await;
+        lost.map(|_| Vec::new())
     }
 
     /// Applies changes to one item. Returns the index of the event or write of each row that was
@@ -444,14 +469,12 @@ impl Dynamo {
         let Some(newest) = newest else {
             return Ok(Vec::new());
         };
-        let ttl = changes.list.iter().map(|(_, ttl, _)| *ttl);
-        let ttl = ttl.reduce(|a, b| Some(a?.max(b?))).flatten();
         let mut values = vec![
             (":ver", bytes(&version_bytes(newest.version))),
             (":val", bytes(&value_bytes(newest))),
             (":one", number(1)),
         ];
-        let update = match ttl {
+        let update = match changes.ttl() {
             Some(expiry) => {
                 values.push((":expires", expiry.value()));
                 "SET ver = :ver, val = :val, expires = :expires ADD n :one"
@@ -463,6 +486,7 @@ impl Dynamo {
         }
         let condition = Condition {
             expression: "attribute_not_exists(parts) AND attribute_not_exists(due) \
+                         AND attribute_not_exists(lost) \
                          AND (attribute_not_exists(ver) OR ver < :ver)",
             values: Vec::new(),
         };
@@ -472,8 +496,10 @@ impl Dynamo {
             WriteOutcome::Done { before } => before.as_ref().and_then(stored_version),
             WriteOutcome::ConditionFailed { stored, attempts } => {
                 let stored = stored.as_ref();
-                let has_more =
-                    |stored: &Item| ["parts", "due"].iter().any(|n| stored.contains_key(*n));
+                let has_more = |stored: &Item| {
+                    let mut names = ["parts", "due", "lost"].iter();
+                    names.any(|name| stored.contains_key(*name))
+                };
                 if stored.is_some_and(has_more) {
                     return self.replace_large_row(key, changes, now).await;
                 }
@@ -493,8 +519,8 @@ impl Dynamo {
         Ok(older)
     }
 
-    /// Writes rows to an item that has parts or early rows, or needs parts, by reading and
-    /// rewriting the item.
+    /// Writes rows to an item that has parts or early rows, needs parts, or lacks rows, by reading
+    /// and rewriting the item.
     async fn replace_large_row(
         &self,
         key: &Key,
@@ -604,9 +630,8 @@ impl Dynamo {
         if size <= MAX_VALUE {
             return Ok(None);
         }
-        if size > MAX_VALUE * MAX_PARTS {
-            let group = key.partition.split('/').nth(1).unwrap_or_default();
-            return Err(too_large(group, size, MAX_VALUE * MAX_PARTS));
+        if size > MAX_STATE {
+            return Err(too_large(group_of(key), size));
         }
         let payload = stored.payload();
         let pieces: Vec<&[u8]> = payload.chunks(MAX_VALUE).collect();
@@ -695,6 +720,20 @@ fn split_commits(events: Vec<EventCommit>) -> Vec<Vec<EventCommit>> {
 impl Changes {
     pub(crate) fn add_early(&mut self, due: Timestamp, row: OnlineRow, ttl: Option<Expiry>) {
         self.list.push((Change::Early(due, row), ttl, None));
+    }
+
+    /// Returns the version of the newest row.
+    fn newest(&self) -> Option<RowVersion> {
+        let rows = self.list.iter().map(|(change, ..)| match change {
+            Change::Add(row) | Change::Early(_, row) => row.version,
+        });
+        rows.max()
+    }
+
+    /// Returns when DynamoDB may delete the longest-lived row; `None` means never.
+    fn ttl(&self) -> Option<Expiry> {
+        let ttl = self.list.iter().map(|(_, ttl, _)| *ttl);
+        ttl.reduce(|a, b| Some(a?.max(b?))).flatten()
     }
 
     /// Returns the rows if all changes are plain rows: no summaries and no early rows.

@@ -54,7 +54,7 @@ pub use lease::{LEASE, RenewedLease};
 pub use names::{get, is_name, meant, nearest};
 pub use native_code::TARGETS;
 pub use on_demand::{Readable, call, nulled, of_good_rows, readable};
-pub use partial::{PartialFile, is_same_file};
+pub use partial::{PartialFile, check_no_terminal, is_same_file};
 pub use plan::{Change, ChangeKind, Plan};
 pub use progress::{BackfillEstimate, Progress};
 pub use recipe::{Recipe, UnknownFeature};

@@ -245,6 +245,7 @@ mod tests {
                 digest,
                 component: digest,
                 snapshot: digest,
+                delta: None,
                 signature: Signature {
                     inputs: Schema::new(fields(inputs)).unwrap(),
                     outputs: Schema::new(fields(outputs)).unwrap(),

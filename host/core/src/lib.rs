@@ -41,7 +41,7 @@ pub use coerce::{
     CoerceError, Coerced, can_widen, coerce, coerce_rows, nearest_type, oversized_decimals,
     readable_as, widen,
 };
-pub use column::{ColumnBuilder, Quoting, value_bytes};
+pub use column::{ColumnBuilder, Quoting, value_bytes, widest_value};
 pub use condition::{BoundCondition, Condition};
 pub use digest::{Digest, DigestError, Hasher};
 pub use duration::Duration;

@@ -197,7 +197,7 @@ impl Events {
                 .map(ReadColumn::from)
                 .collect(),
             transform: Transform::Columns(columns),
-            targets: vec![Target::new(definition.clone(), &deletions)],
+            targets: vec![Target::of(&self.context, definition.clone(), &deletions)],
         };
         let routes = Arc::new(vec![route]);
         // A name of a source contains no `/`, so no source shares these identities.

@@ -46,7 +46,7 @@ impl TableUpkeep {
             Err(e) if e.kind() == Kind::NotFound => return Ok(HealReport::default()),
             other => other?,
         };
-        let target = Target::new(group, &*self.tables.deletions().await?);
+        let target = Target::of(&self.context, group, &*self.tables.deletions().await?);
         let mut report = HealReport::default();
         // The rows are healed in the order in which they came in.
         let files = snapshot.in_order_of_creation(snapshot.files().to_vec());

@@ -54,7 +54,7 @@ pub use deletion::EntityDeleter;
 pub use events::Events;
 pub use events::event::{Delivery, EventResult, IngestReport};
 pub use heal::HealReport;
-pub use history::PastEvent;
+pub use history::{PastEvent, PastEvents};
 pub use materialize::{Materialized, Materializer};
 pub use producer::Freshness;
 pub use producer::{LookedUp, Predictors, Producer};

@@ -48,7 +48,7 @@ impl Materializer {
     pub async fn materialize_group(&self, group: &str) -> Result<Materialized> {
         let definitions = self.context.definitions();
         let target = get(&definitions.groups, group, "feature group")?.clone();
-        let target = Target::new(target, &*self.tables.deletions().await?);
+        let target = Target::of(&self.context, target, &*self.tables.deletions().await?);
         let writes = |(_, pipeline): &(&String, &PipelineDef)| pipeline.group == group;
         let pipeline = definitions.pipelines.iter().find(writes);
         let (pipeline, _) = pipeline.expect("every group is written by a pipeline");

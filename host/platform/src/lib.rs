@@ -53,10 +53,10 @@ pub use wafer_core::IncomingEvent;
 pub use wafer_files::{decode_in_child, decode_worker, this_program};
 pub use wafer_pipelines::{
     BackfillReport, BackfillRequest, CompactReport, DecodeBatch, Delivery, DistributedRun,
-    Division, DryRun, EventResult, HealReport, IngestReport, Inspected, LeftBehind, Materialized,
-    PastEvent, Pipelines, ProtectedFiles, RedriveReport, RedriveRequest, RequestedRun, RunRequest,
-    ScheduleState, ScheduleStatus, SourceReader, TableStatus, check_listed, inspect, missing_files,
-    typed_columns, unread_files,
+    Division, DryRun, EventResult, FirstRows, HealReport, IngestReport, Inspected, LeftBehind,
+    Materialized, PastEvent, PastEvents, Pipelines, ProtectedFiles, RedriveReport, RedriveRequest,
+    RequestedRun, RunRequest, ScheduleState, ScheduleStatus, SourceReader, TableStatus,
+    check_listed, inspect, missing_files, typed_columns, unread_files,
 };
 pub use wafer_registry::{ModelSummary, NewVersion, Origin, Registry, ViewOfRelease};
 pub use wafer_serving::{

@@ -206,28 +206,23 @@ impl Registry {
         Ok(BoundRelease { recipe, model })
     }
 
-    /// Checks that the snapshots of all functions are in the artifact store.
+    /// Checks that what all functions are loaded from is in the artifact store: their snapshots,
+    /// or their interpreters and what they have in the memory of these.
     ///
     /// # Errors
-    /// Returns [`Kind::Invalid`] when a snapshot is missing.
+    /// Returns [`Kind::Invalid`] when something is missing.
     pub async fn check_code(&self, bound: &BoundRelease) -> Result<()> {
+        let artifacts = &self.context.components().stores.artifacts;
         for (name, function) in bound.functions() {
             let registered = &function.registered;
-            let snapshot = blob_name(registered.snapshot);
-            if !self
-                .context
-                .components()
-                .stores
-                .artifacts
-                .contains(&snapshot)
-                .await?
-            {
-                return Err(Error::invalid(format!(
-                    "function `{name}` ({}) is gone from {}: apply the version of the project that has it, or \
-                     register the model again",
-                    registered.digest.short(),
-                    self.context.components().stores.artifacts
-                )));
+            for digest in registered.artifacts() {
+                if !artifacts.contains(&blob_name(digest)).await? {
+                    return Err(Error::invalid(format!(
+                        "function `{name}` ({}) is gone from {artifacts}: apply the version of the project that \
+                         has it, or register the model again",
+                        registered.digest.short(),
+                    )));
+                }
             }
         }
         Ok(())

@@ -68,7 +68,7 @@ impl RouteCache {
                 if targets.any(|target| target.table.name == group.table()) {
                     continue;
                 }
-                let target = Target::new(group.clone(), deletions);
+                let target = Target::of(&self.context, group.clone(), deletions);
                 let transform = Transform::of(&self.context, definitions, &pipeline.made_by)?;
                 let transform = transform.expect(
                     "a pipeline of a model reads no stream, which was checked when it was applied",

@@ -179,7 +179,7 @@ impl Jobs {
                 name: request.pipeline.clone(),
                 pipeline,
                 source,
-                target: Arc::new(Target::new(group, &deletions)),
+                target: Arc::new(Target::of(&self.context, group, &deletions)),
                 deletions,
                 producer,
                 table_versions,
