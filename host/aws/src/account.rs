@@ -18,7 +18,7 @@ use tokio::sync::Mutex;
 use wafer_core::without_userinfo;
 use wafer_store::{Error, Kind, Result};
 
-use crate::environment::{self, ENDPOINT_URL, Form};
+use crate::environment::{self, Form};
 
 /// Timeout of one attempt of a call.
 pub(crate) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -68,12 +68,8 @@ impl Account {
     /// # Errors
     /// Returns [`Kind::Invalid`] when there is no region or there are no credentials, and the
     /// message says where they are looked for; and when a setting is malformed, with its name.
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "the variables of AWS's SDKs, which read them here"
-    )]
     pub async fn from_environment(region: Option<String>) -> Result<Self> {
-        environment::check(std::env::vars_os())?;
+        environment::check_all()?;
         let client = aws_smithy_http_client::Builder::new()
             .pool_idle_timeout(IDLE_TIMEOUT)
             .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
@@ -180,13 +176,8 @@ impl Account {
     /// [`with_endpoint`](Self::with_endpoint), else `AWS_ENDPOINT_URL_{service}` unless it is
     /// empty, else `AWS_ENDPOINT_URL`. [`from_environment`](Self::from_environment) has checked
     /// them. It has no user name and no password: requests are signed, and errors name the address.
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "a variable of AWS's SDKs, for the clients that are made here"
-    )]
     pub(crate) fn endpoint(&self, service: &str) -> Option<String> {
-        let name = format!("{ENDPOINT_URL}_{service}");
-        let of_service = || std::env::var(name).ok().filter(|url| !url.is_empty());
+        let of_service = || environment::endpoint_of(service);
         let found = self.endpoint.clone().or_else(of_service);
         let found = found.or_else(|| self.config.endpoint_url().map(ToOwned::to_owned));
         found.map(|endpoint| without_userinfo(&endpoint).into_owned())

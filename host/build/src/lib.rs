@@ -4,9 +4,12 @@
 //! another takes files that are components already. [`Toolchains`] has all of them, and picks the
 //! one for a source. [`fetch()`] downloads what a new project depends on, and [`package`] builds
 //! the program for AWS Lambda.
-#![allow(
-    clippy::disallowed_methods,
-    reason = "it runs cargo, whose settings are in the environment"
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "tests make temporary files of their own"
+    )
 )]
 
 mod component;

@@ -81,6 +81,10 @@ impl Toolchain for RustCrates {
 }
 
 /// Returns a command that runs cargo. If cargo started this program, it is the same cargo.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "cargo names itself to what it runs"
+)]
 pub(crate) fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
@@ -146,6 +150,10 @@ fn compile(compiler: &WasmCompiler, options: &BuildOptions) -> Result<PathBuf, B
         .ok_or_else(|| BuildError::NoModule(options.source.clone()))
 }
 
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the folder of cargo, whose path must not get into what is compiled"
+)]
 fn rust_flags() -> Vec<String> {
     let mut flags = vec![
         "-Ctarget-feature=+simd128".to_owned(),

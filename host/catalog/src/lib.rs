@@ -66,5 +66,5 @@ pub use stored::read;
 pub use task::{blocking, ended};
 pub use temporary::{
     BoundedFile, DiskRoom, TemporaryFolder, keep_temporary_files_in, remove_abandoned_folders,
-    temporary_file, temporary_folder,
+    temporary_file, temporary_file_error, temporary_folder,
 };

@@ -16,18 +16,32 @@ const PREFIX: &str = "wafer-work-";
 /// How the names of temporary folders begin that are not locked yet.
 const NEW_PREFIX: &str = "wafer-new-";
 
-/// The folder for temporary files and folders.
-static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+/// The folder for temporary files and folders, and the setting that names it.
+static FOLDER: OnceLock<(PathBuf, &'static str)> = OnceLock::new();
 
-/// Says in which folder this process makes temporary files and folders. A program calls this once,
-/// before it needs any; until then none can be made. Further calls have no effect.
-pub fn keep_temporary_files_in(folder: PathBuf) {
-    let _ = FOLDER.set(folder);
+/// Says in which folder this process makes temporary files and folders, and which setting names it,
+/// for messages. A program calls this once, before it needs any; until then none can be made.
+/// Further calls have no effect.
+pub fn keep_temporary_files_in(folder: PathBuf, setting: &'static str) {
+    let _ = FOLDER.set((folder, setting));
 }
 
 fn parent() -> std::io::Result<&'static Path> {
-    let folder = FOLDER.get().map(PathBuf::as_path);
+    let folder = FOLDER.get().map(|(folder, _)| folder.as_path());
     folder.ok_or_else(|| std::io::Error::other("the program names no folder for temporary files"))
+}
+
+/// Returns the error of a temporary file or folder: what cannot be done, and which setting names
+/// the folder.
+pub fn temporary_file_error(
+    what: &str,
+    cause: impl std::error::Error + Send + Sync + 'static,
+) -> Error {
+    let message = match FOLDER.get() {
+        Some((_, setting)) => format!("{what}; {setting} names the folder for temporary files"),
+        None => what.to_owned(),
+    };
+    Error::caused(Kind::Unavailable, message, cause)
 }
 
 /// A temporary folder, which is removed when this is dropped.
@@ -58,11 +72,8 @@ impl Drop for TemporaryFolder {
 /// # Errors
 /// Returns [`Kind::Unavailable`] when the folder cannot be created.
 pub fn temporary_folder() -> Result<TemporaryFolder> {
-    parent().and_then(folder_in).map_err(|e| {
-        let message = "cannot create a temporary folder; the environment variable TMPDIR names the \
-                       folder for temporary files";
-        Error::caused(Kind::Unavailable, message, e)
-    })
+    let folder = parent().and_then(folder_in);
+    folder.map_err(|e| temporary_file_error("cannot create a temporary folder", e))
 }
 
 /// Creates a temporary file. It has no name, so the operating system removes it even if the process

@@ -5,7 +5,7 @@
 //! everything to the platform. Whatever a build without AWS cannot do fails here, with a message
 //! that says so.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -133,6 +133,10 @@ pub(crate) fn backends(machine_clock: &Arc<dyn Clock>) -> Result<Backends> {
 }
 
 #[cfg(feature = "aws")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the composition root, which hands randomness in"
+)]
 fn aws(machine_clock: &Arc<dyn Clock>) -> Result<wafer_aws::Aws> {
     Ok(wafer_aws::Aws {
         machine_clock: Arc::clone(machine_clock),
@@ -150,7 +154,10 @@ fn aws(_machine_clock: &Arc<dyn Clock>) -> Result<MissingBackend> {
     Ok(MissingBackend {
         online_form: "dynamodb://TABLE",
         objects_form: "s3://BUCKET/FOLDER",
-        hint: WITHOUT_AWS.to_owned(),
+        hint: format!(
+            "{WITHOUT_AWS}, or remove `store.online` and `store.objects` (WAFER_STORE_ONLINE, \
+             WAFER_STORE_OBJECTS) to use the embedded stores"
+        ),
     })
 }
 
@@ -305,13 +312,9 @@ pub(crate) async fn check_deployment(
 /// come by HTTP.
 #[cfg(feature = "aws")]
 fn event_sources() -> Result<Option<wafer_aws::EventSources>> {
-    let name = "WAFER_EVENT_SOURCES";
-    let text = match wafer_config::variable(name)? {
-        Some(text) => text,
-        None if std::env::var_os(name).is_some() => String::new(),
-        None => return Ok(None),
-    };
-    Ok(Some(wafer_aws::EventSources::parse(&text)?))
+    let text = wafer_config::variable_or_empty("WAFER_EVENT_SOURCES")?;
+    let sources = text.map(|text| wafer_aws::EventSources::parse(&text));
+    Ok(sources.transpose()?)
 }
 
 #[cfg(not(feature = "aws"))]
@@ -366,9 +369,15 @@ pub(crate) fn runtime() -> Result<Runtime> {
     Runtime::new(config).map_err(|e| anyhow::anyhow!("the sandbox cannot be started: {e:#}"))
 }
 
-/// Returns the folder for temporary files: that of the environment variable `TMPDIR`, or `/tmp`.
-pub(crate) fn temporary_files() -> PathBuf {
-    std::env::temp_dir()
+/// Says where temporary files are made: in the folder of the environment variable `TMPDIR`, or in
+/// `/tmp`.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the composition root, which says where temporary files go"
+)]
+pub(crate) fn name_folder_for_temporary_files() {
+    let setting = "the environment variable TMPDIR";
+    wafer_platform::keep_temporary_files_in(std::env::temp_dir(), setting);
 }
 
 /// Returns the number of processors that work is spread over.

@@ -1,6 +1,6 @@
 //! `wafer build`: makes the components of functions, each by the toolchain for its source.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, anyhow};
 use bytes::Bytes;
@@ -181,12 +181,14 @@ fn not_made(name: &str, error: BuildError) -> anyhow::Error {
 /// from that of other builds, because cargo would compile everything again whenever the flags
 /// change.
 fn shared_target_dir() -> Option<PathBuf> {
-    let shared = std::env::var_os("CARGO_TARGET_DIR")?;
-    Some(Path::new(&shared).join("functions"))
+    let shared = wafer_config::path_variable("CARGO_TARGET_DIR")?;
+    Some(shared.join("functions"))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use wafer_build::ToolchainError;
     use wafer_config::Overrides;
 

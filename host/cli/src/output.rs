@@ -147,13 +147,17 @@ fn error_text(error: &anyhow::Error) -> String {
 
 /// Starts the log, which goes to standard error. `RUST_LOG` filters it; without that, `verbose`
 /// decides how much is logged: warnings, and what trainers say of what they learn from.
-pub(crate) fn start_log(verbose: bool) {
+///
+/// # Errors
+/// Returns an error when `RUST_LOG` is not one line of text.
+pub(crate) fn start_log(verbose: bool) -> anyhow::Result<()> {
     let default = match verbose {
         true => "debug,function=trace,trainer=trace",
         false => "warn,trainer=info",
     };
-    let filter = std::env::var("RUST_LOG").ok();
+    let filter = wafer_config::variable("RUST_LOG")?;
     wafer_log::start(Destination::People, filter.as_deref(), default);
+    Ok(())
 }
 
 /// A progress bar. It is hidden unless standard error is a terminal.

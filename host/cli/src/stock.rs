@@ -24,7 +24,7 @@ pub(crate) struct StockFolder(PathBuf);
 impl StockFolder {
     /// Returns the folder of this user, or, on a machine without one, a folder of the project.
     pub(crate) fn of(project: &Path) -> Self {
-        let kept = user_cache(|name| std::env::var_os(name).map(PathBuf::from));
+        let kept = user_cache(wafer_config::path_variable);
         Self(kept.map_or_else(
             || project.join(".wafer").join("stock"),
             |kept| kept.join("stock"),
@@ -93,7 +93,7 @@ impl StockFolder {
 }
 
 /// Returns the folder of a user for what is kept for all projects, if it can be told.
-fn user_cache(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
+fn user_cache(variable: impl Fn(&'static str) -> Option<PathBuf>) -> Option<PathBuf> {
     let set = |name| variable(name).filter(|path| !path.as_os_str().is_empty());
     let own = set(CACHE);
     let caches = || set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")));

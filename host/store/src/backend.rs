@@ -140,7 +140,7 @@ pub struct MissingBackend {
     pub online_form: &'static str,
     /// The form of the URL in `store.objects`.
     pub objects_form: &'static str,
-    /// How to get a program that has the backend, such as the feature to enable.
+    /// What to do, such as the feature to enable.
     pub hint: String,
 }
 
@@ -156,8 +156,7 @@ impl Backend for MissingBackend {
 
     async fn open(&self, location: &StoreLocation) -> Result<Stores> {
         Err(Error::invalid(format!(
-            "{} and {}: {}, or remove `store.online` and `store.objects` (WAFER_STORE_ONLINE, \
-             WAFER_STORE_OBJECTS) to use the embedded stores",
+            "{} and {}: {}",
             location.online, location.objects, self.hint
         )))
     }
@@ -210,7 +209,7 @@ mod tests {
             (
                 "dynamodb://t",
                 "s3://b/f",
-                "dynamodb://t and s3://b/f: enable the feature `aws`, or remove `store.online`",
+                "dynamodb://t and s3://b/f: enable the feature `aws`",
             ),
         ] {
             let error = backends().open(&location(online, objects)).await;

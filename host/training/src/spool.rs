@@ -105,9 +105,7 @@ impl Spool {
 }
 
 fn temporary_file_error(cause: impl std::error::Error + Send + Sync + 'static) -> Error {
-    let message = "cannot use a temporary file; the environment variable TMPDIR names the folder \
-                   for temporary files";
-    Error::caused(Kind::Unavailable, message, cause)
+    wafer_catalog::temporary_file_error("cannot use a temporary file", cause)
 }
 
 #[cfg(test)]
@@ -120,7 +118,7 @@ mod tests {
 
     #[test]
     fn spool_returns_batches_in_order_for_any_memory_budget() {
-        wafer_catalog::keep_temporary_files_in(std::env::temp_dir());
+        wafer_catalog::keep_temporary_files_in(std::env::temp_dir(), "TMPDIR");
         for budget in [0, 100_000, usize::MAX] {
             let mut spool = Spool::new(MemoryBudget::new(budget));
             for start in 0..20i64 {
@@ -162,7 +160,7 @@ mod tests {
                 }
             }
         }
-        wafer_catalog::keep_temporary_files_in(std::env::temp_dir());
+        wafer_catalog::keep_temporary_files_in(std::env::temp_dir(), "TMPDIR");
         let column: ArrayRef = Arc::new(Int64Array::from_iter_values(0..100_000));
         let batch = RecordBatch::try_from_iter([("n", column)]).unwrap();
         for (memory, room, fits) in [

@@ -87,6 +87,10 @@ impl MakePackage {
 }
 
 /// Finds the checkout that contains this program or the current folder.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "where this program is run says what it is to pack"
+)]
 fn checkout() -> Option<PathBuf> {
     let places = [std::env::current_exe(), std::env::current_dir()];
     places.into_iter().flatten().find_map(|place| {

@@ -421,7 +421,7 @@ mod tests {
             batches: vec![text],
             locations: Locations::Direct(vec![Some(FoundPlace { batch: 0, row: 0 }); 40]),
         };
-        wafer_catalog::keep_temporary_files_in(std::env::temp_dir());
+        wafer_catalog::keep_temporary_files_in(std::env::temp_dir(), "TMPDIR");
         let spool = Spool::new(MemoryBudget::new(0));
         let spool = found.append_to(&schema, spool, 2).unwrap();
         let mut rows = 0;
