@@ -56,7 +56,7 @@ fn text_files_are_decompressed_and_decoded_as_declared() {
         assert_eq!(values(&project, "note")[0], wanted, "{file}");
     }
     for (file, wanted) in [
-        ("utf16.csv", "set `encoding = \"utf-16\"` in the source"),
+        ("utf16.csv", "set `encoding = \"utf-16\"` in its source"),
         ("latin1.csv", "latin1.csv:2: is not valid UTF-8"),
     ] {
         let project = project(COLUMNS, &format!("path = \"{file}\""));

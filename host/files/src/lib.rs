@@ -24,6 +24,7 @@ mod binary;
 mod csv;
 mod decode;
 mod input;
+mod lines;
 mod ndjson;
 mod output;
 mod parquet;
@@ -49,6 +50,7 @@ use wafer_core::{DataType, Digest, Field, Reading};
 use wafer_store::{Error, Kind, Result};
 
 pub use decode::{decode_in_child, decode_worker, this_program};
+pub use lines::TextLines;
 pub use output::{OutputFile, check_columns};
 pub use plain_size::plain_bytes;
 pub use row_size::{batch_bytes, rows_within, widest_row};

@@ -50,7 +50,7 @@ pub use wafer_catalog::{
     temporary_folder,
 };
 pub use wafer_core::IncomingEvent;
-pub use wafer_files::{decode_in_child, decode_worker, this_program};
+pub use wafer_files::{TextLines, decode_in_child, decode_worker, this_program};
 pub use wafer_pipelines::{
     BackfillReport, BackfillRequest, CompactReport, DecodeBatch, Delivery, DistributedRun,
     Division, DryRun, EventResult, HealReport, IngestReport, Inspected, LeftBehind, Materialized,

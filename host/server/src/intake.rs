@@ -41,7 +41,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout, timeout_at};
-use wafer_core::{bytes_text, check_json_text};
+use wafer_core::{bytes_text, check_json_text, without_mark};
 use wafer_platform::{BoundedFile, DiskRoom, FoundMemory};
 
 use crate::access::{Hosts, NamedHost};
@@ -245,7 +245,7 @@ impl Intake {
             Some(encoding) => self.decode(encoding, sent, charge).await?,
         };
         let payload = Payload {
-            bytes,
+            bytes: bytes.slice_ref(without_mark(&bytes)),
             allowance,
             budget: Arc::clone(&self.memory),
         };
@@ -425,7 +425,8 @@ impl Incoming {
     }
 }
 
-/// The body of a request, decompressed, with the memory that the request may take.
+/// The body of a request, decompressed and without a byte-order mark before its JSON, with the
+/// memory that the request may take.
 #[derive(Clone, Debug)]
 pub(crate) struct Payload {
     pub(crate) bytes: Bytes,
@@ -734,6 +735,24 @@ mod tests {
         assert_eq!(send(&router, 10).await.status(), StatusCode::OK);
         let body = axum::body::to_bytes(second.into_body(), usize::MAX).await;
         assert_eq!((body.unwrap().len(), free()), (3 << 20, MEMORY));
+    }
+
+    #[tokio::test]
+    async fn byte_order_mark_before_a_body_is_skipped() {
+        let intake = intake(8 << 20, Duration::ZERO);
+        let echo = |payload: Payload| async move { payload.bytes };
+        let router = working(&intake, post(echo));
+        for (body, wanted) in [
+            ("\u{feff}{}", "{}"),
+            ("\u{feff}", ""),
+            ("{}\u{feff}", "{}\u{feff}"),
+            ("", ""),
+        ] {
+            let request = axum::http::Request::post("/").body(Body::from(body));
+            let answer = router.clone().call(request.unwrap()).await.unwrap();
+            let found = axum::body::to_bytes(answer.into_body(), usize::MAX).await;
+            assert_eq!(found.unwrap(), wanted.as_bytes());
+        }
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@ use std::path::Path;
 use serde_json::Value as Json;
 
 use crate::input::TextInput;
+use crate::lines::{read_line, too_large, wrong_at};
 use crate::text::MAX_RECORD_BYTES;
 
 /// Reads the values of a file one after the other.
@@ -278,16 +279,6 @@ impl Scan {
     }
 }
 
-/// Reads a line with its end into `line`, and returns whether there is one.
-fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>, number: u64) -> io::Result<bool> {
-    let most = MAX_RECORD_BYTES as u64 + 1;
-    let read = reader.take(most).read_until(b'\n', line)?;
-    match line.len() > MAX_RECORD_BYTES {
-        true => Err(wrong_at(number, &too_large("the line"))),
-        false => Ok(read > 0),
-    }
-}
-
 fn is_blank(line: &[u8]) -> bool {
     line.iter().all(u8::is_ascii_whitespace)
 }
@@ -304,17 +295,6 @@ fn is_document(path: &Path) -> bool {
 /// Whether a line is the start of a value that goes on in the next one.
 fn ends_early(line: &[u8]) -> bool {
     serde_json::from_slice::<Json>(line).is_err_and(|error| error.is_eof())
-}
-
-fn too_large(what: &str) -> String {
-    format!("{what} has more than {} MiB", MAX_RECORD_BYTES >> 20)
-}
-
-fn wrong_at(line: u64, message: &str) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidData,
-        format!("line {line}: {message}"),
-    )
 }
 
 #[cfg(test)]
