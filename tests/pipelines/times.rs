@@ -227,6 +227,44 @@ fn a_typed_column_of_integers_needs_a_unit() {
 }
 
 #[test]
+fn integers_that_are_written_as_floats_are_times_of_a_format_in_every_format_of_files() {
+    for (file, line, content) in [
+        ("in.csv", 3, "id,at,v\n1,20240101.0,0.5\n2,20240101.5,0.5\n"),
+        (
+            "in.ndjson",
+            2,
+            "{\"id\":1,\"at\":20240101.0}\n{\"id\":2,\"at\":20240101.5}\n",
+        ),
+        ("in.parquet", 1, ""),
+    ] {
+        let project = Pass {
+            source: &format!(
+                "type = \"files\"\npath = \"{file}\"\n\
+                 times = {{ at = {{ format = \"%Y%m%d\", zone = \"UTC\" }} }}"
+            ),
+            ..Pass::default()
+        };
+        let project = project.project().applied();
+        match content.is_empty() {
+            true => write_times(
+                &project.path().join(file),
+                Arc::new(Float64Array::from(vec![20_240_101.0, 20_240_101.5])),
+            ),
+            false => drop(project.write(file, content)),
+        }
+        let output = project.command(&["run", "g"]).output().unwrap();
+        let said = text(&output);
+        assert!(output.status.success(), "{said}");
+        let place = format!("{file}:{line}: field `at`: ");
+        assert!(
+            said.contains(&place) && said.contains("20240101.5"),
+            "{said}"
+        );
+        assert_eq!(times(&project), [NEW_YEAR], "{file}");
+    }
+}
+
+#[test]
 fn integers_in_events_requests_labels_and_arguments_are_refused_without_a_unit() {
     let stream = |times: &str| {
         let project = Pass {
