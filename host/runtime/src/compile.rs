@@ -3,7 +3,7 @@
 //! A component is untrusted input, and a compiler is large: the child process bounds the time and
 //! memory of a compilation, and isolates crashes of the compiler.
 
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read, Write as _};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
@@ -16,6 +16,12 @@ use crate::engine::Target;
 const TIME: Duration = Duration::from_secs(300);
 /// Maximum memory of a compilation. Generous, because it limits address space.
 const MEMORY_BYTES: u64 = 8 << 30;
+/// Maximum size of the native code for each byte of a component, and beside that. What the memory
+/// of a component begins with is in both.
+const CODE_PER_BYTE: u64 = 64;
+const CODE_ROOM: u64 = 64 << 20;
+/// How much of what the child process says about a failure is kept.
+const SAID_BYTES: u64 = 64 << 10;
 
 /// How components are compiled.
 #[derive(Clone, Debug)]
@@ -40,8 +46,14 @@ pub enum CompileError {
     /// The bytes are not a valid component. Holds the message of the compiler.
     #[error("{0}")]
     Invalid(String),
-    /// The compilation took too much time or memory.
-    #[error("compiling it takes more than {} s or {} GiB of memory; is it generated code?", TIME.as_secs(), MEMORY_BYTES >> 30)]
+    /// The compilation took too much time or memory, or made too much code.
+    #[error(
+        "compiling it takes more than {} s or {} GiB of memory, or makes more than {} times as much code of \
+         it; is it generated code?",
+        TIME.as_secs(),
+        MEMORY_BYTES >> 30,
+        CODE_PER_BYTE
+    )]
     TooExpensive,
     /// There is no compiler, and no native code that this engine can load.
     #[error(
@@ -70,7 +82,8 @@ impl Compiler {
                     .args(arguments)
                     .arg(if strict_nan { "strict-nan" } else { "default" })
                     .arg(target.name());
-                in_child(command, component)
+                let most = CODE_ROOM + CODE_PER_BYTE.saturating_mul(component.len() as u64);
+                in_child(command, component, most.min(MEMORY_BYTES))
             }
             Self::Absent => Err(CompileError::Absent),
         }
@@ -92,8 +105,9 @@ fn in_process(_: Target, _: bool, _: &[u8]) -> Result<Vec<u8>, CompileError> {
     Err(CompileError::Absent)
 }
 
-fn in_child(mut command: Command, component: &[u8]) -> Result<Vec<u8>, CompileError> {
-    let host = |e: std::io::Error| CompileError::Host(e.to_string());
+/// Runs a compiler on a component. It may return at most `most` bytes of code.
+fn in_child(mut command: Command, component: &[u8], most: u64) -> Result<Vec<u8>, CompileError> {
+    let host = |e: io::Error| CompileError::Host(e.to_string());
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -101,31 +115,30 @@ fn in_child(mut command: Command, component: &[u8]) -> Result<Vec<u8>, CompileEr
         .spawn()
         .map_err(host)?;
     let mut stdin = child.stdin.take().expect("stdin is piped");
-    let mut stdout = child.stdout.take().expect("stdout is piped");
-    let mut stderr = child.stderr.take().expect("stderr is piped");
+    let stdout = child.stdout.take().expect("stdout is piped");
+    let stderr = child.stderr.take().expect("stderr is piped");
 
     thread::scope(|scope| {
         // A write error means that the child ended early; its exit status says why.
         scope.spawn(move || {
             let _ = stdin.write_all(component);
         });
-        let errors = scope.spawn(move || {
-            let mut text = String::new();
-            let _ = stderr.read_to_string(&mut text);
-            text
-        });
+        let errors = scope.spawn(move || start_of(stderr));
         let (done, finished) = mpsc::channel();
         scope.spawn(move || {
             let mut code = Vec::new();
-            let _ = done.send(stdout.read_to_end(&mut code).map(|_| code));
+            let read = stdout.take(most.saturating_add(1)).read_to_end(&mut code);
+            let _ = done.send(read.map(|_| code));
         });
         let code = finished.recv_timeout(TIME);
-        if code.is_err() {
+        let is_too_long = matches!(&code, Ok(Ok(code)) if code.len() as u64 > most);
+        if code.is_err() || is_too_long {
             let _ = child.kill();
         }
         let status = child.wait().map_err(host)?;
         let errors = errors.join().unwrap_or_default();
         match (code, status.code()) {
+            _ if is_too_long => Err(CompileError::TooExpensive),
             (Ok(code), Some(0)) => code.map_err(host),
             (Ok(_), Some(INVALID)) => Err(CompileError::Invalid(errors.trim().to_owned())),
             // The child was killed after the timeout, was aborted by its memory limit, or was
@@ -134,6 +147,14 @@ fn in_child(mut command: Command, component: &[u8]) -> Result<Vec<u8>, CompileEr
             (Ok(_), Some(_)) => Err(CompileError::Host(errors.trim().to_owned())),
         }
     })
+}
+
+/// Reads all that a child process says, so that it does not wait, and returns the start of it.
+fn start_of(mut said: impl Read) -> String {
+    let mut start = Vec::new();
+    let _ = said.by_ref().take(SAID_BYTES).read_to_end(&mut start);
+    let _ = io::copy(&mut said, &mut io::sink());
+    String::from_utf8_lossy(&start).into_owned()
 }
 
 /// Exit code of a worker whose component is invalid.
@@ -174,5 +195,40 @@ pub fn compile_worker(mode: &str, target: &str) -> i32 {
     match error {
         CompileError::Invalid(_) => INVALID,
         _ => FAILED,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs a script of the shell as the compiler, which may return 1,000 bytes.
+    fn compiled(script: &str) -> Result<Vec<u8>, CompileError> {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        in_child(command, b"component", 1_000)
+    }
+
+    #[test]
+    fn compiler_returns_no_more_code_than_it_may() {
+        assert_eq!(compiled("cat").unwrap(), b"component");
+        assert_eq!(compiled("head -c 1000 /dev/zero").unwrap().len(), 1_000);
+        for endless in ["head -c 1001 /dev/zero", "exec cat /dev/zero"] {
+            let refused = compiled(endless).unwrap_err();
+            assert!(matches!(refused, CompileError::TooExpensive), "{refused}");
+        }
+    }
+
+    #[test]
+    fn compiler_that_says_much_is_heard_out_and_cut() {
+        let script = "head -c 1000000 /dev/zero | tr '\\0' x >&2; printf '\\377' >&2; exit";
+        for (code, is_invalid) in [(INVALID, true), (FAILED, false)] {
+            let said = match compiled(&format!("{script} {code}")).unwrap_err() {
+                CompileError::Invalid(said) if is_invalid => said,
+                CompileError::Host(said) if !is_invalid => said,
+                other => panic!("{other}"),
+            };
+            assert_eq!(said.len() as u64, SAID_BYTES);
+        }
     }
 }
