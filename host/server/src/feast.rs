@@ -215,14 +215,14 @@ pub(crate) async fn online_features(
     let wanted = wanted(&platform, &request)?;
     check_names(&wanted, request.full_feature_names)?;
     let mut sets: BTreeMap<SetName, Set> = BTreeMap::new();
-    let (charge, memory) = payload.found();
-    let mut found = 0;
+    let (charge, mut memory) = payload.found();
     for Wanted { set, .. } in &wanted {
         if !sets.contains_key(set) {
             let entities = &request.entities;
-            let memory = memory.after(found);
-            let looked_up = Set::look_up(&platform, set, entities, (count, memory)).await?;
-            found += looked_up.vectors.found_bytes();
+            let held = memory.clone();
+            let looked_up = Set::look_up(&platform, set, entities, (count, held)).await?;
+            let vectors = &looked_up.vectors;
+            memory = memory.after(vectors.found_bytes(), vectors.made_bytes());
             sets.insert(set.clone(), looked_up);
         }
     }

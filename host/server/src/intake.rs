@@ -13,9 +13,9 @@
 //!    of slow ones would wait for sandboxes without a bound in time.
 //! 4. A handler with a small body runs on the threads that do I/O. One with a large body runs, from
 //!    decoding to encoding, on a thread of its own, so that others do not wait for it.
-//! 5. What a handler looks up, from 64 KiB on, and an answer of more than 64 KiB are charged to the
-//!    budget, the answer until it was sent ([`charged`]), however small the request was. Smaller
-//!    answers take 64 KiB for each connection at most.
+//! 5. What a handler looks up and functions return, from 64 KiB on, and an answer of more than 64
+//!    KiB are charged to the budget, the answer until it was sent ([`charged`]), however small the
+//!    request was. Smaller answers take 64 KiB for each connection at most.
 //!
 //! A handler takes its body as a [`Payload`], which knows how much memory the request may take:
 //! what is made of a body can be much larger than the body, and is counted before it is made.
@@ -457,7 +457,8 @@ impl Payload {
         Ok(charge)
     }
 
-    /// Returns the charge of what the request looks up. Little of it is not charged.
+    /// Returns the charge of what the request looks up, and of what functions return. Little of it
+    /// is not charged.
     pub(crate) fn found(&self) -> (FoundCharge, FoundMemory) {
         let charge = FoundCharge::new(self.budget.charge());
         let memory = charge.memory(LARGE as u64);
