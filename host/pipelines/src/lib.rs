@@ -60,7 +60,7 @@ pub use run::dry::DryRun;
 pub use run::{RequestedRun, RunRequest};
 pub use service::Pipelines;
 pub use source::inspect::{Inspected, inspect, typed_columns};
-pub use source::look::{FileRows, ReadRows};
+pub use source::look::{CopyRoom, FileRows, LookBounds, ReadRows};
 pub use source::{
     FirstRows, ProtectedFiles, SourceReader, check_listed, missing_files, unread_files,
 };

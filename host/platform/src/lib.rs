@@ -36,7 +36,7 @@ pub use describe::{GroupSummary, SourceSummary, ViewSummary};
 pub use drop::{DroppedTable, TableUse};
 pub use look::{
     LeftOut, LeftOutReason, LookAt, LookRequest, Looked, MAX_LOOKED_BYTES, MAX_LOOKED_ROWS,
-    look_at_files,
+    MAX_SEARCHED_ROWS, look_at_files,
 };
 pub use skew::{ReleaseSkew, SkewExample, SkewReport, SkewRequest, ValueSkew};
 pub use wafer_catalog::{
@@ -52,11 +52,11 @@ pub use wafer_catalog::{
 pub use wafer_core::IncomingEvent;
 pub use wafer_files::{TextLines, decode_in_child, decode_worker, this_program};
 pub use wafer_pipelines::{
-    BackfillReport, BackfillRequest, CompactReport, DecodeBatch, Delivery, DistributedRun,
-    Division, DryRun, EventResult, HealReport, IngestReport, Inspected, LeftBehind, Materialized,
-    PastEvent, Pipelines, ProtectedFiles, RedriveReport, RedriveRequest, RequestedRun, RunRequest,
-    ScheduleState, ScheduleStatus, SourceReader, TableStatus, check_listed, inspect, missing_files,
-    typed_columns, unread_files,
+    BackfillReport, BackfillRequest, CompactReport, CopyRoom, DecodeBatch, Delivery,
+    DistributedRun, Division, DryRun, EventResult, HealReport, IngestReport, Inspected, LeftBehind,
+    LookBounds, Materialized, PastEvent, Pipelines, ProtectedFiles, RedriveReport, RedriveRequest,
+    RequestedRun, RunRequest, ScheduleState, ScheduleStatus, SourceReader, TableStatus,
+    check_listed, inspect, missing_files, typed_columns, unread_files,
 };
 pub use wafer_registry::{ModelSummary, NewVersion, Origin, Registry, ViewOfRelease};
 pub use wafer_serving::{

@@ -131,6 +131,11 @@ impl Intake {
         self.memory.charge()
     }
 
+    /// Returns a charge to the budget of the disk of all requests.
+    pub(crate) fn charge_of_disk(&self) -> Charge {
+        self.disk.charge()
+    }
+
     /// Returns the disk of a request for a training set, of which it has taken nothing yet.
     pub(crate) fn disk(&self) -> Arc<Disk> {
         let disk = Disk::new(self.disk.charge(), self.limits.disk_per_set);

@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use wafer_core::{Condition, cut_to};
-use wafer_platform::{LeftOut, LeftOutReason, LookAt, LookRequest, Looked, look_at_files};
+use wafer_platform::{
+    LeftOut, LeftOutReason, LookAt, LookBounds, LookRequest, Looked, look_at_files,
+};
 
 use super::Context;
 use crate::app;
@@ -64,6 +66,7 @@ impl Show {
             conditions: self.conditions,
             columns: self.columns,
             limit: self.limit,
+            bounds: LookBounds::default(),
         };
         let looked = match LookAt::parse(&self.what) {
             Some(LookAt::Files(path)) => {

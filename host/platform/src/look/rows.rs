@@ -8,7 +8,7 @@ use futures::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 use wafer_catalog::{SourceKind, TableDef, get};
 use wafer_core::Field;
 use wafer_core::rules::Interval;
-use wafer_pipelines::{FileRows, ReadRows};
+use wafer_pipelines::{FileRows, LookBounds, ReadRows};
 use wafer_store::{AsOf, Error, Kind, RemoteFiles, Result, TableSnapshot};
 use wafer_tables::stored_column;
 
@@ -31,10 +31,14 @@ pub(super) struct TableRows {
 }
 
 impl Platform {
-    pub(super) async fn rows_to_look_at(&self, at: &LookAt) -> Result<RowsToLookAt> {
+    pub(super) async fn rows_to_look_at(
+        &self,
+        at: &LookAt,
+        bounds: &LookBounds,
+    ) -> Result<RowsToLookAt> {
         Ok(match at {
             LookAt::Files(path) => {
-                RowsToLookAt::Files(FileRows::of_path(path, self.remote()).await?)
+                RowsToLookAt::Files(FileRows::of_path(path, self.remote(), bounds).await?)
             }
             LookAt::Source(name) => {
                 let definitions = self.context.definitions();
@@ -49,7 +53,7 @@ impl Platform {
                         RowsToLookAt::Table(self.table_rows(&archive).await?)
                     }
                     SourceKind::Files | SourceKind::Delta { .. } | SourceKind::Stream { .. } => {
-                        RowsToLookAt::Files(self.pipelines.source_rows(name).await?)
+                        RowsToLookAt::Files(self.pipelines.source_rows(name, bounds).await?)
                     }
                 }
             }
@@ -59,7 +63,7 @@ impl Platform {
                 RowsToLookAt::Table(self.table_rows(&group.table()).await?)
             }
             LookAt::Table(name) => RowsToLookAt::Table(self.table_rows(name).await?),
-            LookAt::View(name) => RowsToLookAt::View(self.view_rows(name).await?),
+            LookAt::View(name) => RowsToLookAt::View(self.view_rows(name, bounds).await?),
         })
     }
 
