@@ -44,6 +44,14 @@ const EACH_KIND: [&str; 2] = [
        mine={source=\"entries\",kind=\"sqs\",arn=\"arn:aws:sqs:us-east-1:123456789012:mine\"}}",
 ];
 
+/// For regions of each kind how much of `infra/local/terraform/elsewhere` Lambda lacks there.
+const REGIONS: [(&str, usize); 4] = [
+    ("us-east-1", 0),
+    ("eu-central-2", 1),
+    ("us-gov-west-1", 4),
+    ("cn-north-1", 4),
+];
+
 /// Returns the folder with a JSON file for each of [`OUTPUTS`], and `state.json` with everything
 /// that was made. It exists only after `infra` has run.
 pub(crate) fn outputs() -> PathBuf {
@@ -64,6 +72,7 @@ pub(crate) fn infra() -> Result {
     let provider = Provider::start()?;
     provider.terraform(&root().join("infra"), &["fmt", "-check", "-recursive"])?;
     provider.finds_what_aws_refuses(&root().join("infra/local/terraform/refused"))?;
+    provider.finds_what_regions_lack(&root().join("infra/local/terraform/elsewhere"))?;
     let flights = &root().join("infra/flights");
     provider.terraform(flights, &["init", "-backend=false", "-input=false"])?;
     provider.terraform(flights, &["validate"])?;
@@ -180,6 +189,29 @@ impl Provider {
         Err(format!(
             "{folder}: {wanted} lines are to be refused, and `terraform validate` says {said}"
         ))
+    }
+
+    /// Plans a configuration in each of [`REGIONS`], and checks that what is not there is refused,
+    /// and nothing else.
+    fn finds_what_regions_lack(&self, folder: &Path) -> Result {
+        self.terraform(folder, &["init", "-backend=false", "-input=false"])?;
+        let state = format!("-state={}", self.folder.join("nothing.tfstate").display());
+        for (region, wanted) in REGIONS {
+            let variable = format!("region={region}");
+            let arguments = ["plan", "-json", "-input=false", &state, "-var", &variable];
+            let output = self.command(folder, &arguments).output();
+            let output = output.map_err(|e| format!("terraform plan: {e}"))?;
+            let said = String::from_utf8_lossy(&output.stdout);
+            let refused = said.matches("\"summary\":\"Not available in this region\"");
+            if refused.count() != wanted || output.status.success() != (wanted == 0) {
+                let folder = folder.display();
+                return Err(format!(
+                    "{folder}: {wanted} lines are to be refused in {region}, and `terraform plan` \
+                     says {said}"
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Runs Terraform in a folder, and returns what it writes to its standard output.

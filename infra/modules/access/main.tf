@@ -23,13 +23,8 @@ locals {
     queue => "arn:${local.partition}:sqs:${var.region}:${local.account}:wafer-${var.project}-${queue}"
   }
 
-  # The names under which a service uses the key for a caller. No page says which of both domains it is
-  # in China, and a name that no service has grants nothing.
-  via = {
-    for service in ["dynamodb", "s3", "sqs", "states"] : service => distinct([
-      for domain in ["amazonaws.com", data.aws_partition.this.dns_suffix] : "${service}.${var.region}.${domain}"
-    ])
-  }
+  # The names under which a service uses the key for a caller.
+  via = { for service in ["dynamodb", "s3", "sqs", "states"] : service => "${service}.${var.region}.amazonaws.com" }
 }
 
 locals {
@@ -186,7 +181,7 @@ data "aws_iam_policy_document" "this" {
       condition {
         test     = "StringEquals"
         variable = "kms:ViaService"
-        values   = flatten([for service in statement.value.services : local.via[service]])
+        values   = [for service in statement.value.services : local.via[service]]
       }
 
       # Step Functions says for which state machine it uses the key.

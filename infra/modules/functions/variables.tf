@@ -11,7 +11,19 @@ variable "project" {
 
 variable "region" {
   type        = string
-  description = "Region of everything."
+  description = "Region of everything: one with function URLs, by which requests come in."
+
+  # The regions are those of https://docs.aws.amazon.com/lambda/latest/dg/urls-configuration.html; those of China, of
+  # GovCloud and of other partitions, whose names have another form, have neither URLs nor much else that is used here:
+  # https://docs.amazonaws.cn/en_us/aws/latest/userguide/lambda.html,
+  # https://docs.aws.amazon.com/govcloud-us/latest/UserGuide/govcloud-lambda.html.
+  validation {
+    condition = can(regex("^[a-z]{2}-[a-z]+-[0-9]+$", var.region)) && !startswith(var.region, "cn-") && !contains([
+      "ap-east-2", "ap-south-2", "ap-southeast-4", "ap-southeast-5", "ap-southeast-6", "ap-southeast-7",
+      "ca-west-1", "eu-central-2", "eu-south-2", "il-central-1", "me-central-1",
+    ], var.region)
+    error_message = "region: Lambda has no function URLs in ${var.region}, and requests come in by one. Take another region, or the module `storage` alone, whose table and bucket `wafer serve` uses from a machine of yours."
+  }
 }
 
 variable "package" {
