@@ -41,6 +41,7 @@ mod random;
 pub mod records;
 mod region;
 mod s3;
+mod sdk_connections;
 mod services;
 mod stores;
 mod table;
