@@ -71,6 +71,7 @@ module "batch" {
   dead_letters_arn = module.functions.dead_letters["runs"].arn
   schedules        = var.schedules
   distributed      = var.distributed
+  concurrency      = var.concurrency
   tags             = local.tags
 }
 

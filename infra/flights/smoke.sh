@@ -224,7 +224,7 @@ deploy() {
     expect "Terraform has something to do again" false "$(jq .tfvars_changed <<<"$deployed")"
     ran=$(wafer run airport --output json)
     expect "airports that are written by this machine" 1458 "$(jq .rows_written <<<"$ran")"
-    # A new account allows fewer invocations at a time than events may take, which it says and which is no mistake here.
+    # What else the account does may leave nothing of its concurrency, which it says and which is no mistake here.
     found=$(wafer doctor --aws --output json) || true
     [ -n "$dry" ] || jq -r '.[] | "    \(.what): \(.detail)"' <<<"$found"
     expect "what \`wafer doctor --aws\` finds right" '["bucket","credentials","wafer-flights-events","wafer-flights-landed_flights","wafer-flights-weather_reports"]' \

@@ -124,7 +124,7 @@ impl Account {
         &self.region
     }
 
-    /// Returns the same account in another region, for a bucket that is there.
+    /// Returns the same account in another region, for what is there.
     pub(crate) fn in_region(&self, region: String) -> Self {
         Self {
             region,
@@ -168,6 +168,7 @@ impl Account {
     pub(crate) fn step_functions(&self) -> aws_sdk_sfn::Client {
         let mut config = aws_sdk_sfn::config::Builder::from(&self.config);
         config.set_endpoint_url(self.endpoint("SFN"));
+        config.set_region(Some(Region::new(self.region.clone())));
         // Attempts need not be counted here, so the SDK can retry.
         config.set_retry_config(Some(aws_sdk_sfn::config::retry::RetryConfig::standard()));
         aws_sdk_sfn::Client::from_conf(config.build())

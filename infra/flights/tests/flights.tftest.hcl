@@ -85,6 +85,12 @@ run "everything" {
     error_message = "Partitions are worked on side by side."
   }
 
+  # A new account has 10 invocations at a time: the queues take 4, flushes 2, a schedule 1 and a run 2.
+  assert {
+    condition     = [for state in ["Partitions", "Online"] : output.definition.States[state].MaxConcurrency] == [2, 2]
+    error_message = "A divided run leaves nothing to requests on a new account."
+  }
+
   # Every step but the last ones records the run as failed when it fails.
   assert {
     condition     = alltrue([for state in ["Partitions", "Commit", "Online", "Finish"] : output.definition.States[state].Catch[0].Next == "Fail"])

@@ -73,7 +73,7 @@ run "queues_and_streams" {
     condition = concat(
       [for name in ["mine", "ordered"] : aws_lambda_event_source_mapping.other[name].scaling_config[0].maximum_concurrency],
       [aws_lambda_event_source_mapping.stream["landed_flights"].scaling_config[0].maximum_concurrency],
-    ) == [7, 5, 5]
+    ) == [7, 2, 2]
     error_message = "A backlog of a queue leaves concurrency to requests."
   }
 

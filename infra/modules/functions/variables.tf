@@ -145,8 +145,8 @@ variable "event_sources" {
 
 variable "maximum_concurrency" {
   type        = number
-  default     = 5
-  description = "Invocations that the messages of one queue may take at the same time. So a backlog leaves the rest of the account's concurrency to requests: new accounts have 10."
+  default     = 2
+  description = "Invocations that the messages of one queue may take at the same time. So a backlog leaves the rest of the account's concurrency to requests: new accounts have 10, and 2 is the least that AWS takes."
 
   validation {
     condition     = var.maximum_concurrency >= 2 && var.maximum_concurrency <= 1000
