@@ -41,7 +41,8 @@ const EACH_KIND: [&str; 2] = [
     "event_sources={\
        clicks={source=\"entries\",kind=\"kinesis\",arn=\"arn:aws:kinesis:us-east-1:123456789012:stream/clicks\"},\
        rows={source=\"entries\",kind=\"dynamodb\",arn=\"arn:aws:dynamodb:us-east-1:123456789012:table/t/stream/2024\"},\
-       mine={source=\"entries\",kind=\"sqs\",arn=\"arn:aws:sqs:us-east-1:123456789012:mine\"}}",
+       mine={source=\"entries\",kind=\"sqs\",arn=\"arn:aws:sqs:us-east-1:123456789012:mine\",\
+         visibility_timeout=360,max_receive_count=5}}",
 ];
 
 /// For regions of each kind how much of `infra/local/terraform/elsewhere` Lambda lacks there.

@@ -220,12 +220,12 @@ resource "aws_lambda_event_source_mapping" "other" {
 
   lifecycle {
     precondition {
-      condition     = coalesce(each.value.visibility_timeout, local.visibility_timeout) >= local.visibility_timeout
+      condition     = !each.value.is_queue || coalesce(each.value.visibility_timeout, 0) >= local.visibility_timeout
       error_message = "event_sources.${each.key}: set the visibility timeout of ${each.value.arn} to ${local.visibility_timeout} seconds or more. That is six times what the function may take (${local.functions.events.timeout} s): messages that wait for their turn would be delivered again meanwhile."
     }
 
     precondition {
-      condition     = coalesce(each.value.max_receive_count, local.max_receive_count) >= local.max_receive_count
+      condition     = !each.value.is_queue || coalesce(each.value.max_receive_count, 0) >= local.max_receive_count
       error_message = "event_sources.${each.key}: set maxReceiveCount in the redrive policy of ${each.value.arn} to ${local.max_receive_count} or more: messages would be dead letters after the first times that the function is busy."
     }
   }

@@ -92,8 +92,8 @@ variable "event_sources" {
   description = <<-EOT
     Queues and streams that are there already: whose events they are (source), ARN, and kind (sqs, kinesis or dynamodb).
     batch_size is 100 unless you say otherwise, and 10 for FIFO queues. Of queues: maximum_concurrency in the place of the
-    variable of this name; visibility_timeout (seconds) and max_receive_count as the queue has them, which are checked if
-    you say them, as Terraform cannot look (`wafer doctor --aws` can). Of streams: maximum_record_age (seconds), after which
+    variable of this name; visibility_timeout (seconds) and max_receive_count as the queue has them, which have to be said
+    and are checked, as Terraform cannot look (`wafer doctor --aws` can). Of streams: maximum_record_age (seconds), after which
     a record that could not be taken in is set aside; 12 hours is half of the time that streams keep records by default.
   EOT
 
@@ -134,6 +134,12 @@ variable "event_sources" {
   validation {
     condition     = alltrue([for source in var.event_sources : source.maximum_concurrency == null && source.visibility_timeout == null && source.max_receive_count == null if source.kind != "sqs"])
     error_message = "event_sources: maximum_concurrency, visibility_timeout and max_receive_count are of queues; leave them out for streams, each shard of which has one invocation at a time."
+  }
+
+  # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_CreateQueue.html
+  validation {
+    condition     = alltrue([for source in var.event_sources : source.visibility_timeout != null && source.max_receive_count != null if source.kind == "sqs"])
+    error_message = "event_sources: say visibility_timeout and max_receive_count of each queue, as it has them. Terraform cannot look at them, and a queue of which nobody has said anything has 30 seconds and no dead letters: Lambda would take nothing from it."
   }
 
   # https://docs.aws.amazon.com/lambda/latest/api/API_CreateEventSourceMapping.html
