@@ -200,6 +200,35 @@ run "kind_of_another_service" {
   expect_failures = [var.event_sources]
 }
 
+# Nothing would come in: the function may not subscribe.
+run "consumer_of_a_stream" {
+  command = plan
+
+  module {
+    source = "../modules/functions"
+  }
+
+  variables {
+    event_sources = { clicks = { source = "landed_flights", arn = "arn:aws:kinesis:us-east-1:123456789012:stream/clicks/consumer/wafer:1700000000", kind = "kinesis" } }
+  }
+
+  expect_failures = [var.event_sources]
+}
+
+run "table_in_the_place_of_its_stream" {
+  command = plan
+
+  module {
+    source = "../modules/functions"
+  }
+
+  variables {
+    event_sources = { rows = { source = "landed_flights", arn = "arn:aws:dynamodb:us-east-1:123456789012:table/t", kind = "dynamodb" } }
+  }
+
+  expect_failures = [var.event_sources]
+}
+
 # Its alarm would take the place of the one of divided runs.
 run "stream_named_as_another_alarm" {
   command = plan

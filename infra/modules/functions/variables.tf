@@ -110,8 +110,19 @@ variable "event_sources" {
 
   # https://docs.aws.amazon.com/lambda/latest/api/API_CreateEventSourceMapping.html
   validation {
-    condition     = alltrue([for source in var.event_sources : can(regex("^arn:aws(-cn|-us-gov)?:${source.kind}:${var.region}:[0-9]{12}:.", source.arn))])
+    condition = alltrue([
+      for source in var.event_sources : can(regex(join("", [
+        "^arn:aws(-cn|-us-gov)?:${source.kind}:${var.region}:[0-9]{12}:",
+        lookup({ dynamodb = "table/[^/]+/stream/[^/]+$", kinesis = "stream/.", sqs = "[^/:]+$" }, source.kind, ""),
+      ]), source.arn))
+    ])
     error_message = "event_sources: each arn is of its kind, in the region of the functions (${var.region}), as Lambda takes events from no other. That of a queue is arn:aws:sqs:REGION:ACCOUNT:NAME; that of a stream of DynamoDB ends in /stream/TIME."
+  }
+
+  # https://docs.aws.amazon.com/streams/latest/dev/enhanced-consumers.html
+  validation {
+    condition     = !anytrue([for source in var.event_sources : strcontains(source.arn, "/consumer/")])
+    error_message = "event_sources: take the arn of the stream itself, without /consumer/ and what follows. A consumer with a throughput of its own (enhanced fan-out) would need kinesis:SubscribeToShard, which the function is not given."
   }
 
   # https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-parameters.html
