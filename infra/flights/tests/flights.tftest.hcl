@@ -105,6 +105,31 @@ run "everything" {
   }
 }
 
+# IAM measures policies without white space. With as many streams as a function can be told of, they are the largest:
+# https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
+run "sizes_of_policies" {
+  command = apply
+
+  variables {
+    streams = [for n in range(43) : format("s%019d", n)]
+  }
+
+  assert {
+    condition     = max([for policy in output.policies : length(jsonencode(jsondecode(policy)))]...) <= 10240
+    error_message = "The policy of a function is larger than those in a role may be together."
+  }
+
+  assert {
+    condition     = max([for policy in output.access : length(jsonencode(jsondecode(policy)))]...) <= 6144
+    error_message = "A policy for people is larger than one that is attached may be."
+  }
+
+  assert {
+    condition     = length(jsonencode(jsondecode(output.access.senders))) > 3000
+    error_message = "Not all queues are in the policy of those who send messages."
+  }
+}
+
 run "functions" {
   command = plan
 
