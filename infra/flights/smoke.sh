@@ -301,13 +301,22 @@ alarms_and_logs() {
         expect "the log of $function has errors" no "$(has_lines "$function" '?ERROR ?"Task timed out"')"
     done
     expect_within 900 "alarms" '[]' alarms
+    # CloudWatch publishes to the topic, which is encrypted with the project's key.
+    aws cloudwatch set-alarm-state --alarm-name "$name-requests-errors" --state-value ALARM --state-reason "smoke.sh"
+    expect_within 120 "an alarm that is raised by hand is told to its topic" yes is_told
 }
 
 alarms() {
     aws cloudwatch describe-alarms --alarm-name-prefix "$name-" --state-value ALARM | jq -c '[.MetricAlarms[].AlarmName]'
 }
 
-# List prices of us-east-1, as docs/aws.md has them.
+is_told() {
+    aws cloudwatch describe-alarm-history --alarm-name "$name-requests-errors" --history-item-type Action |
+        jq -r '[.AlarmHistoryItems[].HistorySummary] as $told
+            | if any($told[]; startswith("Successfully executed action")) then "yes" else ($told | first) // "no" end'
+}
+
+# List prices of us-east-1, as docs/aws.md has them. `cost_test.py` compares them with those of `cost.py`.
 cost_of_the_hour() {
     local function milliseconds=0 found reads writes
     for function in requests events flush runs; do
@@ -318,7 +327,7 @@ cost_of_the_hour() {
     writes=$(metric AWS/DynamoDB ConsumedWriteCapacityUnits "Name=TableName,Value=$table")
     [ -n "$dry" ] && return
     jq -nr --argjson ms "$milliseconds" --argjson reads "$reads" --argjson writes "$writes" '
-        [ ["functions, GB-seconds", $ms / 1000 * 1.7276, 0.0000166667],
+        [ ["functions, GB-seconds", $ms / 1000 * 1769 / 1024, 0.0000166667],
           ["reads of the table, units", $reads, 0.000000125],
           ["writes of the table, units", $writes, 0.000000625],
           ["the key, alarms, the dashboard and a metric, hours", 1, (1.00 + 2.50 + 3.00 + 0.30) / 730] ]
