@@ -280,10 +280,10 @@ signed_request() {
     url=$(terraform output -raw url)v1/views/arrival_delay/features
     body=$(jq -nc '{rows: [{tailnum: "NSMOKE", origin: "EWR", dest: "HNL",
         scheduled_departure: (now | todate), scheduled_arrival: (now + 18000 | todate)}]}')
-    status=$(run curl -sS -o "$work/unsigned.json" -w '%{http_code}' "$url" -d "$body")
+    status=$(run curl -sS -o "$work/unsigned.json" -w '%{http_code}' -H content-type:application/json "$url" -d "$body")
     expect "a request that is not signed" 403 "$status"
     status=$(credentials | run curl -sS -K - -o "$work/signed.json" -w '%{http_code}' \
-        --aws-sigv4 "aws:amz:${AWS_REGION:-REGION}:lambda" "$url" -d "$body")
+        --aws-sigv4 "aws:amz:${AWS_REGION:-REGION}:lambda" -H content-type:application/json "$url" -d "$body")
     expect "a request that is signed" 200 "$status"
 }
 
