@@ -87,6 +87,7 @@ mod sandbox {
     mod components;
     mod deceptive_text;
     mod failing_rows;
+    mod interpreters;
     mod registration;
     mod same_bytes;
     mod trainers;

@@ -106,6 +106,27 @@ fn a_delta_table_is_read_as_its_log_says_and_its_folder_is_not_read_as_files() {
 }
 
 #[test]
+fn check_reads_the_rows_of_a_delta_table() {
+    let folder = tempfile::tempdir().unwrap();
+    append(folder.path(), 1, &[(1, 1.0), (2, 2.0)], None);
+    let table = folder.path().join("t");
+    let checked = |project: &Project| project.json(&["check"])[0].clone();
+    let found = checked(&delta(&table, ""));
+    assert_eq!(
+        (&found["rows"], &found["of"], &found["source"]),
+        (&json!(2), &json!("its source"), &json!("s"))
+    );
+    std::fs::remove_dir_all(&table).unwrap();
+    let project = delta(&table, "");
+    let said = project.ok(&["check"]);
+    assert!(
+        said.contains("no row of source `s` was read: ") && !said.contains("everything fits"),
+        "{said}"
+    );
+    assert_eq!(checked(&project)["of"], "made-up data");
+}
+
+#[test]
 fn a_delta_table_that_is_not_there_is_a_warning_wherever_its_files_are() {
     let folder = tempfile::tempdir().unwrap();
     let table = folder.path().join("t");

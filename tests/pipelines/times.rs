@@ -498,7 +498,7 @@ fn times_that_feast_pushes_are_read_as_the_source_declares() {
         (
             "times = { at = { unit = \"d\" } }",
             vec![(json!(19_723), NEW_YEAR)],
-            vec![(noon, "is not a time without a time zone")],
+            vec![(noon, "names no time zone")],
         ),
         (
             "times = { at = { format = \"%d/%m/%Y %H:%M\", zone = \"UTC\" } }",

@@ -163,12 +163,7 @@ fn a_server_makes_training_sets() {
         assert!(!(said + &recorded).contains(&temporary), "{recorded}");
     }
     for (accept, body, status, wanted) in [
-        (
-            "application/pdf",
-            LABELS,
-            415,
-            "labels and training sets are",
-        ),
+        ("application/pdf", LABELS, 415, "rows are answered as"),
         ("text/csv", "key_a\na\n", 400, "has no column `key_b`"),
     ] {
         let mut answer = post(accept, body);

@@ -17,6 +17,7 @@ mod lines;
 mod local;
 mod rooms;
 mod sources;
+mod test_count;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -26,7 +27,8 @@ use local::{Ceph, Servers};
 const HELP: &str = "\
 cargo xtask quickstart   set everything up, and run the flights project on its real data
 cargo xtask test         build everything and run all tests
-cargo xtask check        rooms, dependencies, comments, spelling, format, clippy and docs, with warnings as errors
+cargo xtask check        rooms, dependencies, comments, the number of tests, spelling, format, clippy and docs, with
+                         warnings as errors
 cargo xtask infra        check infra/: Terraform and checkov, without AWS
 cargo xtask slow         slow tests: all behaviours on AWS, Ceph's S3, cargo-deny, fuzz targets, the package for Lambda
 cargo xtask kernel       the program for Lambda, or one that is named, on kernels such as Lambda's, in emulated machines
@@ -380,11 +382,13 @@ fn stock(arguments: &[&str]) -> Result {
     )
 }
 
-/// Checks format, lints and docs, and that everything compiles without the crates for AWS.
+/// Checks the shape of the code, the number of tests that texts state, format, lints and docs, and
+/// that everything compiles without the crates for AWS.
 fn check() -> Result {
     rooms::check(&root())?;
     dependencies::check()?;
     lines::check(&root())?;
+    test_count::check(&root())?;
     spelling()?;
     cargo(&["fmt", "--all", "--check"])?;
     stock(&["fmt", "--all", "--check"])?;

@@ -16,14 +16,15 @@
 //! commit. The grace period of a commit of a run begins when it is expected to be complete, because
 //! its writes wait for their turns (`bulk.rs`). After the grace period, the owner also checks
 //! before it writes an item whether the commit still has to be finished. An item that cannot be
-//! written, because it is damaged or too large, stays as it is, and stops neither the other items
-//! nor the offline tables.
+//! written, because it is damaged or would be too large, stops neither the other items nor the
+//! offline tables, and is not read any more: what it holds is not what was acknowledged.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::FutureExt as _;
 use wafer_core::aggregate::is_item;
+use wafer_core::rules::RowVersion;
 use wafer_core::{Duration, Timestamp};
 use wafer_store::{
     EarlyWrite, Error, EventCommit, EventOutcome, Kind, OnlineKey, OnlineRow, OnlineWrite, Result,
@@ -31,8 +32,8 @@ use wafer_store::{
 
 use crate::Dynamo;
 use crate::bulk::{in_bulk, is_bulk};
-use crate::item::{Mark, Stored, too_large, value_bytes, version_bytes, version_of};
-use crate::layout::place;
+use crate::item::{MAX_STATE, Mark, Stored, too_large, value_bytes, version_bytes, version_of};
+use crate::layout::{group_of, place};
 use crate::objects::Deadline;
 use crate::outbox::{Commit, CommitName, MAX_ROWS, Record, minute, put_record, records};
 use crate::table::{
@@ -49,8 +50,6 @@ const MAX_EXPECTED: Duration = Duration::from_mins(15);
 /// Maximum time within which a commit of events is written. Whoever fills a new version of a group
 /// waits for that long.
 const EVENTS_WITHIN: Duration = Duration::from_secs(20);
-/// Maximum number of parts of one item.
-const MAX_PARTS: usize = 16;
 /// How much longer the parts of an item live than the item, in seconds. DynamoDB deletes expired
 /// items within a few days, in any order
 /// (<https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/TTL.html>).
@@ -288,6 +287,38 @@ impl Dynamo {
         commit: &Commit,
         record: &Record,
     ) -> Result<Option<Vec<u32>>> {
+        let changes = self.changes_of(commit, record);
+        let layout = self.layouts.fresh(&self.table).await?;
+        let settled = layout.settled.map_or(0, minute);
+        let mut calls = Vec::new();
+        for (key, changes) in &changes {
+            let epochs = layout.epochs(&key.group);
+            for epoch in epochs.written() {
+                let (place, counts) = (place(key, epoch), epoch == epochs.live);
+                let alone = epochs.filling == Some(epoch);
+                let call = async move {
+                    let times = (settled, commit.now);
+                    let older = self.apply_to(name, &place, changes, alone, times);
+                    let older = older.await?;
+                    Ok(older.map(|older| if counts { older } else { Vec::new() }))
+                };
+                calls.push(call.boxed());
+            }
+        }
+        let mut older = vec![0; commit.events.len()];
+        for indexes in run_concurrently(calls).await? {
+            let Some(indexes) = indexes else {
+                return Ok(None);
+            };
+            for index in indexes {
+                older[index] += 1;
+            }
+        }
+        Ok(Some(older))
+    }
+
+    /// Returns the changes that the events of a commit make, if they are not duplicates.
+    fn changes_of(&self, commit: &Commit, record: &Record) -> BTreeMap<OnlineKey, Changes> {
         let mut changes: BTreeMap<OnlineKey, Changes> = BTreeMap::new();
         for (index, event) in commit.events.iter().enumerate() {
             if !record.won[index] {
@@ -309,56 +340,32 @@ impl Dynamo {
                 );
             }
         }
-        let layout = self.layouts.fresh(&self.table).await?;
-        let settled = layout.settled.map_or(0, minute);
-        let mut calls = Vec::new();
-        for (key, changes) in &changes {
-            let epochs = layout.epochs(&key.group);
-            for epoch in epochs.written() {
-                let (place, counts) = (place(key, epoch), epoch == epochs.live);
-                let alone = epochs.filling == Some(epoch);
-                let call = async move {
-                    // After the grace period, another process may have finished the commit, and
-                    // a group may have been rebuilt from content that includes its rows.
-                    if self.is_past_grace(name) && !self.is_unfinished(name).await? {
-                        return Ok(None);
-                    }
-                    // The mark must stay until the commit is known to be removed, which goes by its
-                    // name.
-                    let mark = Mark {
-                        alone,
-                        ..name.mark(self.machine_clock.now().max(name.begun))
-                    };
-                    let older = match self
-                        .change(&place, changes, mark, settled, commit.now)
-                        .await
-                    {
-                        // Retrying cannot help. The rest of the commit still counts, and its
-                        // rows still go to the offline tables.
-                        Err(e) if is_permanent(&e) => {
-                            tracing::error!(
-                                "an entity of `{}` stays as it is online: {e}",
-                                key.group
-                            );
-                            Vec::new()
-                        }
-                        other => other?,
-                    };
-                    Ok(Some(if counts { older } else { Vec::new() }))
-                };
-                calls.push(call.boxed());
-            }
+        changes
+    }
+
+    /// Applies the changes that a commit makes to the item of an entity of a group. Returns the
+    /// index of the event of each row that was older than the stored one, or `None` if another
+    /// process has finished the commit in the meantime.
+    async fn apply_to(
+        &self,
+        name: &CommitName,
+        place: &Key,
+        changes: &Changes,
+        alone: bool,
+        (settled, now): (u32, Timestamp),
+    ) -> Result<Option<Vec<usize>>> {
+        // After the grace period, another process may have finished the commit, and a group may
+        // have been rebuilt from content that includes its rows.
+        if self.is_past_grace(name) && !self.is_unfinished(name).await? {
+            return Ok(None);
         }
-        let mut older = vec![0; commit.events.len()];
-        for indexes in run_concurrently(calls).await? {
-            let Some(indexes) = indexes else {
-                return Ok(None);
-            };
-            for index in indexes {
-                older[index] += 1;
-            }
-        }
-        Ok(Some(older))
+        // The mark must stay until the commit is known to be removed, which goes by its name.
+        let mark = Mark {
+            alone,
+            ..name.mark(self.machine_clock.now().max(name.begun))
+        };
+        let older = self.change_or_lose(place, changes, mark, settled, now);
+        older.await.map(Some)
     }
 
     /// Returns whether other processes may finish a commit by now.
@@ -370,6 +377,38 @@ impl Dynamo {
     async fn is_unfinished(&self, name: &CommitName) -> Result<bool> {
         let done = records(&self.table, std::slice::from_ref(name)).await?;
         Ok(done.is_empty() && self.outbox.exists(name).await?)
+    }
+
+    /// Applies changes to one item like [`change`](Self::change). If the item has no room for them,
+    /// it is not read from then on, as it lacks them; a damaged one cannot be read anyway. Retrying
+    /// could not help, and the rest of the commit still counts, whose rows still go to the offline
+    /// tables.
+    pub(crate) async fn change_or_lose(
+        &self,
+        key: &Key,
+        changes: &Changes,
+        mark: Mark,
+        settled: u32,
+        now: Timestamp,
+    ) -> Result<Vec<usize>> {
+        let error = match self.change(key, changes, mark, settled, now).await {
+            Err(e) if is_permanent(&e) => e,
+            other => return other,
+        };
+        tracing::error!(
+            "an entity of `{}` is not answered online from now on: {error}",
+            group_of(key)
+        );
+        if error.kind() == Kind::Corrupt {
+            return Ok(Vec::new());
+        }
+        let lost = self
+            .modify(key, &mut |stored: &mut Stored| {
+                stored.lose(changes.newest(), changes.ttl());
+                Ok(Some(()))
+            })
+            .await;
+        lost.map(|_| Vec::new())
     }
 
     /// Applies changes to one item. Returns the index of the event or write of each row that was
@@ -422,14 +461,12 @@ impl Dynamo {
         let Some(newest) = newest else {
             return Ok(Vec::new());
         };
-        let ttl = changes.list.iter().map(|(_, ttl, _)| *ttl);
-        let ttl = ttl.reduce(|a, b| Some(a?.max(b?))).flatten();
         let mut values = vec![
             (":ver", bytes(&version_bytes(newest.version))),
             (":val", bytes(&value_bytes(newest))),
             (":one", number(1)),
         ];
-        let update = match ttl {
+        let update = match changes.ttl() {
             Some(seconds) => {
                 values.push((":expires", number(seconds)));
                 "SET ver = :ver, val = :val, expires = :expires ADD n :one"
@@ -441,6 +478,7 @@ impl Dynamo {
         }
         let condition = Condition {
             expression: "attribute_not_exists(parts) AND attribute_not_exists(due) \
+                         AND attribute_not_exists(lost) \
                          AND (attribute_not_exists(ver) OR ver < :ver)",
             values: Vec::new(),
         };
@@ -450,8 +488,10 @@ impl Dynamo {
             Written::Done { before } => before.as_ref().and_then(stored_version),
             Written::ConditionFailed { stored, attempts } => {
                 let stored = stored.as_ref();
-                let has_more =
-                    |stored: &Item| ["parts", "due"].iter().any(|n| stored.contains_key(*n));
+                let has_more = |stored: &Item| {
+                    let mut names = ["parts", "due", "lost"].iter();
+                    names.any(|name| stored.contains_key(*name))
+                };
                 if stored.is_some_and(has_more) {
                     return self.replace_large_row(key, changes, now).await;
                 }
@@ -471,8 +511,8 @@ impl Dynamo {
         Ok(older)
     }
 
-    /// Writes rows to an item that has parts or early rows, or needs parts, by reading and
-    /// rewriting the item.
+    /// Writes rows to an item that has parts or early rows, needs parts, or lacks rows, by reading
+    /// and rewriting the item.
     async fn replace_large_row(
         &self,
         key: &Key,
@@ -582,9 +622,8 @@ impl Dynamo {
         if size <= MAX_VALUE {
             return Ok(None);
         }
-        if size > MAX_VALUE * MAX_PARTS {
-            let group = key.partition.split('/').nth(1).unwrap_or_default();
-            return Err(too_large(group, size, MAX_VALUE * MAX_PARTS));
+        if size > MAX_STATE {
+            return Err(too_large(group_of(key), size));
         }
         let payload = stored.payload();
         let pieces: Vec<&[u8]> = payload.chunks(MAX_VALUE).collect();
@@ -674,6 +713,20 @@ fn split_commits(events: Vec<EventCommit>) -> Vec<Vec<EventCommit>> {
 impl Changes {
     pub(crate) fn add_early(&mut self, due: Timestamp, row: OnlineRow, ttl: Option<i64>) {
         self.list.push((Change::Early(due, row), ttl, None));
+    }
+
+    /// Returns the version of the newest row.
+    fn newest(&self) -> Option<RowVersion> {
+        let rows = self.list.iter().map(|(change, ..)| match change {
+            Change::Add(row) | Change::Early(_, row) => row.version,
+        });
+        rows.max()
+    }
+
+    /// Returns when DynamoDB may delete the longest-lived row; `None` means never.
+    fn ttl(&self) -> Option<i64> {
+        let ttl = self.list.iter().map(|(_, ttl, _)| *ttl);
+        ttl.reduce(|a, b| Some(a?.max(b?))).flatten()
     }
 
     /// Returns the rows if all changes are plain rows: no summaries and no early rows.

@@ -101,6 +101,11 @@ pub(crate) fn place(key: &OnlineKey, epoch: u64) -> Key {
     Key::new(partition(&key.group, epoch, bucket), key.entity.as_bytes())
 }
 
+/// Returns the group of a place.
+pub(crate) fn group_of(place: &Key) -> &str {
+    place.partition.split('/').nth(1).unwrap_or_default()
+}
+
 fn own_key() -> Key {
     Key::single("l")
 }

@@ -17,8 +17,8 @@ use wafer_store::{
 use crate::Dynamo;
 use crate::bulk::in_bulk;
 use crate::commit::{by_entity, is_permanent};
-use crate::item::{Mark, Parts, Stored};
-use crate::layout::{BUCKETS, Epochs, TableEpochs, missing_layout, partition, place};
+use crate::item::{MAX_ROW_BYTES, Mark, Parts, Stored};
+use crate::layout::{BUCKETS, Epochs, TableEpochs, group_of, missing_layout, partition, place};
 use crate::outbox::{CommitName, minute, records};
 use crate::table::{
     Condition, CountItem, Item, Key, bytes_of, number, number_of, run_concurrently,
@@ -75,8 +75,11 @@ impl Dynamo {
             }
         }
         let mut rows = Vec::with_capacity(places.len());
-        for stored in all {
-            let row = stored.map(|stored| stored.into_row_at(now)).transpose()?;
+        for (place, stored) in places.iter().zip(all) {
+            // What an expired item lacks has expired as well.
+            let stored = stored.filter(|stored| stored.is_whole() || !self.is_expired(stored));
+            let row = stored.map(|stored| stored.into_row_at(group_of(place), now));
+            let row = row.transpose()?;
             rows.push(row.flatten().filter(|row| !row.is_tombstone()));
         }
         Ok(Some(rows))
@@ -225,14 +228,15 @@ impl Dynamo {
             stored.add_early(*due, write.row.clone(), expires);
         }
         let mut items = Vec::with_capacity(entities.len());
-        for (key, stored) in entities {
+        for (key, mut stored) in entities {
             let key = place(&key, epoch);
             let parts = match self.put_parts(&key, &stored).await {
-                // As with events, an entity that is too large is left out, and the others are
+                // As with events, an entity that is too large is not answered, and the others are
                 // written.
                 Err(e) if is_permanent(&e) => {
-                    tracing::error!("an entity is left out online: {e}");
-                    continue;
+                    tracing::error!("an entity is not answered online: {e}");
+                    stored.lose(None, stored.ttl);
+                    None
                 }
                 other => other?,
             };
@@ -276,7 +280,7 @@ impl Dynamo {
             for (key, changes) in &changes {
                 let place = place(key, epoch);
                 let change = async move {
-                    self.change(&place, changes, mark, settled, content.now)
+                    self.change_or_lose(&place, changes, mark, settled, content.now)
                         .await
                 };
                 calls.push(change.boxed());
@@ -441,6 +445,10 @@ impl OnlineStore for Dynamo {
 
     fn commits_within(&self) -> wafer_core::Duration {
         self.events_within()
+    }
+
+    fn max_row_bytes(&self) -> u64 {
+        MAX_ROW_BYTES
     }
 
     async fn replace_group(&self, group: &str, content: GroupContent) -> Result<()> {

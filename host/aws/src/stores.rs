@@ -9,6 +9,7 @@ use url::Url;
 use wafer_core::{Clock, without_userinfo};
 use wafer_store::{Backend, Error, Kind, OfflineTables, Result, StoreLocation, Stores};
 
+use crate::infrastructure::{check_bucket, check_table};
 use crate::objects::check_folder;
 use crate::{Account, Artifacts, Bucket, Dynamo, DynamoConfig};
 
@@ -92,6 +93,25 @@ impl Aws {
     }
 }
 
+/// Checks the URLs of stores that are to be made: that they name a table and a folder of a bucket
+/// and nothing else, and that AWS takes the names of both. Opens nothing.
+///
+/// # Errors
+/// Returns [`Kind::Invalid`] with the setting that is wrong.
+pub fn check_new_stores(online: &Url, objects: &Url) -> Result<()> {
+    if online.scheme() != "dynamodb" || objects.scheme() != "s3" {
+        return Err(Error::invalid(format!(
+            "the stores `{}` and `{}` are not on AWS; write dynamodb://TABLE and s3://BUCKET/FOLDER",
+            without_userinfo(online.as_str()),
+            without_userinfo(objects.as_str())
+        )));
+    }
+    Options::of(online)?;
+    check_folder(objects)?;
+    check_table(online.host_str().unwrap_or_default())?;
+    check_bucket(objects.host_str().unwrap_or_default())
+}
+
 /// Options in the query of the online URL.
 struct Options {
     region: Option<String>,
@@ -149,6 +169,34 @@ mod tests {
                 panic!("{text}")
             };
             assert!(error.to_string().contains(wanted), "{error}");
+        }
+    }
+
+    #[test]
+    fn stores_that_are_to_be_made_have_names_that_aws_takes() {
+        let check = |online: &str, objects: &str| {
+            let url = |text: &str| Url::parse(text).unwrap();
+            let checked = check_new_stores(&url(online), &url(objects));
+            checked.err().map(|error| error.to_string())
+        };
+        let online = "dynamodb://flights?region=eu-west-1";
+        assert_eq!(check(online, "s3://my-bucket/some/folder"), None);
+        assert_eq!(check(online, "s3://my-bucket"), None);
+        for (online, objects, wanted) in [
+            (online, "s3://MY-BUCKET/flights", "it has `M`"),
+            (online, "s3:/my-bucket", "it has 0 characters"),
+            (online, "s3://my-bucket/flights?a", "has more than a bucket"),
+            (online, "file:///tmp", "are not on AWS"),
+            ("redis://flights", "s3://my-bucket", "are not on AWS"),
+            ("dynamodb://t", "s3://my-bucket", "no table on DynamoDB"),
+            (
+                "dynamodb://flights?a=b",
+                "s3://my-bucket",
+                "known are region",
+            ),
+        ] {
+            let said = check(online, objects).unwrap();
+            assert!(said.contains(wanted), "{online} {objects}: {said}");
         }
     }
 }

@@ -151,6 +151,25 @@ impl Condition {
             },
         }
     }
+
+    fn text(&self) -> String {
+        self.expression.to_owned()
+    }
+
+    fn named_values(&self) -> Option<HashMap<String, AttributeValue>> {
+        named(self.values.iter())
+    }
+}
+
+/// Returns the values that expressions name, or `None` if they name none: DynamoDB refuses an empty
+/// map.
+fn named<'a>(
+    values: impl Iterator<Item = &'a (&'static str, AttributeValue)>,
+) -> Option<HashMap<String, AttributeValue>> {
+    let named: HashMap<_, _> = values
+        .map(|(name, value)| ((*name).to_owned(), value.clone()))
+        .collect();
+    (!named.is_empty()).then_some(named)
 }
 
 /// The outcome of a conditional write.
@@ -356,22 +375,17 @@ impl Table {
         let operation = self.operation("dynamodb:PutItem");
         let mut backoff = self.write_backoff();
         let attempt = || {
-            let mut put = self
-                .client
+            self.client
                 .put_item()
                 .table_name(&self.name)
                 .set_item(Some(item.clone()))
+                .set_condition_expression(condition.map(Condition::text))
+                .set_expression_attribute_values(condition.and_then(Condition::named_values))
                 .return_consumed_capacity(ReturnConsumedCapacity::Total)
                 .return_values_on_condition_check_failure(
                     ReturnValuesOnConditionCheckFailure::AllOld,
-                );
-            if let Some(condition) = condition {
-                put = put.condition_expression(condition.expression);
-                for (name, value) in &condition.values {
-                    put = put.expression_attribute_values(*name, value.clone());
-                }
-            }
-            put.send()
+                )
+                .send()
         };
         match call(operation, &mut backoff, attempt).await {
             Ok(answer) => {
@@ -402,22 +416,19 @@ impl Table {
         let operation = self.operation("dynamodb:UpdateItem");
         let mut backoff = self.write_backoff();
         let attempt = || {
-            let mut call = self
-                .client
+            self.client
                 .update_item()
                 .table_name(&self.name)
                 .set_key(Some(key.item()))
                 .update_expression(update)
                 .condition_expression(condition.expression)
+                .set_expression_attribute_values(named(values.iter().chain(&condition.values)))
                 .return_values(ReturnValue::AllOld)
                 .return_consumed_capacity(ReturnConsumedCapacity::Total)
                 .return_values_on_condition_check_failure(
                     ReturnValuesOnConditionCheckFailure::AllOld,
-                );
-            for (name, value) in values.iter().chain(&condition.values) {
-                call = call.expression_attribute_values(*name, value.clone());
-            }
-            call.send()
+                )
+                .send()
         };
         match call(operation, &mut backoff, attempt).await {
             Ok(answer) => {
@@ -442,22 +453,17 @@ impl Table {
         let operation = self.operation("dynamodb:DeleteItem");
         let mut backoff = self.write_backoff();
         let attempt = || {
-            let mut delete = self
-                .client
+            self.client
                 .delete_item()
                 .table_name(&self.name)
                 .set_key(Some(key.item()))
+                .set_condition_expression(condition.map(Condition::text))
+                .set_expression_attribute_values(condition.and_then(Condition::named_values))
                 .return_consumed_capacity(ReturnConsumedCapacity::Total)
                 .return_values_on_condition_check_failure(
                     ReturnValuesOnConditionCheckFailure::AllOld,
-                );
-            if let Some(condition) = condition {
-                delete = delete.condition_expression(condition.expression);
-                for (name, value) in &condition.values {
-                    delete = delete.expression_attribute_values(*name, value.clone());
-                }
-            }
-            delete.send()
+                )
+                .send()
         };
         match call(operation, &mut backoff, attempt).await {
             Ok(answer) => {

@@ -4,8 +4,8 @@ mod compiler;
 mod hints;
 mod messages;
 
-use std::io::{IsTerminal as _, Write as _};
-use std::path::PathBuf;
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
@@ -72,12 +72,11 @@ impl Toolchain for RustCrates {
         if !has_exports(&component) {
             return Err(BuildError::NoFunction(options.source.clone()));
         }
-        // Errors are ignored: a hint that cannot be shown is missed by nobody.
-        let mut err = std::io::stderr().lock();
-        for hint in hints::of_sources(&options.source) {
-            let _ = writeln!(err, "hint: {hint}");
-        }
         Ok(component)
+    }
+
+    fn hints(&self, source: &Path) -> Vec<String> {
+        hints::of_sources(source)
     }
 }
 

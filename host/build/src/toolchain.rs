@@ -1,7 +1,7 @@
 //! The trait that every toolchain implements, with its options and its errors.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A way to make components of functions that have one kind of source.
 ///
@@ -47,6 +47,13 @@ pub trait Toolchain: fmt::Debug + Send + Sync {
     /// Returns a [`BuildError`] when the toolchain is missing, and when no component can be made of
     /// the source.
     fn build(&self, options: &BuildOptions) -> Result<Vec<u8>, BuildError>;
+
+    /// Returns what the author of a source should know of code in it that builds and does not work
+    /// in the sandbox: one line for each place, which begins with the place. It is asked about
+    /// sources of users that were built, and not about stock functions, whose authors know.
+    fn hints(&self, _source: &Path) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// How the component of a function is built.

@@ -13,8 +13,10 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use wafer_core::{Clock, Digest, Duration, Timestamp};
-use wafer_runtime::{Function, Guests, Runtime};
-use wafer_store::{Error, Expect, Kind, MetadataStore, RemoteFiles, Result, Stores};
+use wafer_runtime::{Function, Guests, Runtime, RuntimeConfig};
+use wafer_store::{
+    Error, Expect, Kind, MetadataStore, RemoteFiles, Result, Stores, UnreachableFiles,
+};
 
 use crate::definitions::{Definitions, FunctionDef};
 use crate::generations::{self, Applied, Generation, OnDamage, Pointer, artifact};
@@ -44,6 +46,38 @@ pub struct Components {
     pub machine_clock: Arc<dyn Clock>,
     /// The name of this process, which no other process has: `HOST/PROCESS`.
     pub holder: String,
+}
+
+impl Components {
+    /// Returns the components of a process as the tests of crates need them: with one guest thread,
+    /// one clock, and no source files elsewhere. Processes with different names are different
+    /// holders of leases.
+    ///
+    /// # Errors
+    /// Fails when the sandbox cannot be started on this machine.
+    pub fn for_tests(stores: Stores, clock: Arc<dyn Clock>, process: &str) -> Result<Self> {
+        let config = RuntimeConfig {
+            instances: 1,
+            ..RuntimeConfig::default()
+        };
+        let runtime = Runtime::new(config).map_err(|e| {
+            let message = format!("the sandbox cannot be started: {e:#}");
+            Error::new(Kind::Internal, message)
+        })?;
+        Ok(Self {
+            stores,
+            remote: Arc::new(UnreachableFiles {
+                form: "s3://BUCKET/FOLDER",
+                reason: "this is a test".to_owned(),
+            }),
+            runtime,
+            guests: Guests::new(1, 1),
+            event_guests: Guests::new(1, 1),
+            machine_clock: Arc::clone(&clock),
+            clock,
+            holder: format!("{process}/{}", std::process::id()),
+        })
+    }
 }
 
 /// What all services of a project share. After it is opened, only the applied definitions, the

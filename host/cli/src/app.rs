@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use url::Url;
-use wafer_config::Project;
 #[cfg(feature = "aws")]
 use wafer_config::schedule_def;
+use wafer_config::{CloudStores, Project};
 use wafer_core::{Clock, SettableClock, SystemClock, Timestamp};
 use wafer_platform::{Components, DecodeBatch, Platform};
 use wafer_runtime::{Compiler, Guests, Runtime, RuntimeConfig};
@@ -277,6 +277,7 @@ pub(crate) async fn check_deployment(
         )
     })??;
     let event_sources = event_sources()?;
+    let state_machine = wafer_config::variable("WAFER_STATE_MACHINE")?;
     let streams = project.sources.iter();
     let streams = streams.filter(|(_, source)| source.kind.takes_events());
     let streams: Vec<&str> = streams.map(|(name, _)| name.as_str()).collect();
@@ -284,6 +285,7 @@ pub(crate) async fn check_deployment(
         project: &project.name,
         streams: &streams,
         event_sources: event_sources.as_ref(),
+        state_machine: state_machine.as_deref(),
         objects: &cloud.objects,
         limit: CHECK_LIMIT,
     };
@@ -325,9 +327,10 @@ pub(crate) async fn check_deployment(
     anyhow::bail!(WITHOUT_AWS)
 }
 
-/// Returns the infrastructure that Terraform makes for a project.
+/// Returns the infrastructure that Terraform makes for a project whose stores are these.
 #[cfg(feature = "aws")]
-pub(crate) fn infrastructure(project: &Project) -> Result<serde_json::Value> {
+pub(crate) fn infrastructure(project: &Project, cloud: &CloudStores) -> Result<serde_json::Value> {
+    wafer_aws::check_new_stores(&cloud.online, &cloud.objects)?;
     let streams = project.sources.iter();
     let streams = streams.filter(|(_, source)| source.kind.takes_events());
     let schedules = project.pipelines.iter().filter_map(|(name, pipeline)| {
@@ -340,7 +343,10 @@ pub(crate) fn infrastructure(project: &Project) -> Result<serde_json::Value> {
 }
 
 #[cfg(not(feature = "aws"))]
-pub(crate) fn infrastructure(_project: &Project) -> Result<serde_json::Value> {
+pub(crate) fn infrastructure(
+    _project: &Project,
+    _cloud: &CloudStores,
+) -> Result<serde_json::Value> {
     anyhow::bail!(WITHOUT_AWS)
 }
 
@@ -370,6 +376,12 @@ pub(crate) fn temporary_files() -> PathBuf {
 /// Returns the number of processors that work is spread over.
 pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Returns how many chunks of rows are computed at the same time: as many as were asked for, up to
+/// two for each processor, or else one for each.
+pub(crate) fn workers(asked: Option<usize>) -> usize {
+    asked.unwrap_or_else(cores).clamp(1, 2 * cores())
 }
 
 fn folder_url(path: &Path) -> Result<Url> {

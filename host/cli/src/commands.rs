@@ -37,6 +37,8 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use wafer_config::{AssetSource, FunctionSource, Project, source_def};
+use wafer_core::Timestamp;
+use wafer_core::rules::Interval;
 use wafer_platform::{Platform, ProtectedFiles, SourceDef};
 
 use crate::output::Format;
@@ -151,6 +153,20 @@ const TIMES: &str = "TIME is RFC 3339 with an offset, such as 2013-01-01T05:00:0
 /// Parses a number of bytes, such as `1GiB`.
 fn size(text: &str) -> Result<u64, String> {
     wafer_core::parse_bytes(text).map_err(|e| e.to_string())
+}
+
+/// Returns the interval of the options `--from` and `--to`, of which one that is left out does not
+/// limit it.
+///
+/// # Errors
+/// Returns an error when it would have no times.
+fn interval(from: Option<Timestamp>, to: Option<Timestamp>) -> Result<Interval> {
+    let interval = Interval {
+        from: from.unwrap_or(Timestamp::MIN),
+        to: to.unwrap_or(Timestamp::MAX),
+    };
+    anyhow::ensure!(interval.from < interval.to, "--from is not before --to");
+    Ok(interval)
 }
 
 /// Whether a command may write over the labels of models.
@@ -318,8 +334,23 @@ fn built_text(built: &[build::Built]) -> String {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
+    use wafer_platform::Format as FileFormat;
 
     use super::*;
+
+    #[test]
+    fn help_of_training_sets_names_all_formats_of_files() {
+        let arguments = Arguments::command();
+        let command = arguments.find_subcommand("training-set").unwrap();
+        let help = command.clone().render_long_help().to_string();
+        for format in FileFormat::ALL {
+            let extension = format.extension();
+            assert!(
+                help.contains(&format!(".{extension}")),
+                "{extension}: {help}"
+            );
+        }
+    }
 
     #[test]
     fn every_command_that_takes_a_time_says_in_which_time_zone_it_is_read() {

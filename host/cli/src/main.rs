@@ -15,6 +15,7 @@ mod app;
 mod build;
 mod commands;
 mod http;
+mod named_values;
 mod output;
 mod partitions;
 mod sdk;
@@ -63,6 +64,7 @@ fn start(arguments: commands::Arguments) -> anyhow::Result<ExitCode> {
     wafer_platform::decode_in_child(program, vec!["decode-files".to_owned()]);
     wafer_platform::keep_temporary_files_in(app::temporary_files());
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .thread_stack_size(wafer_runtime::THREAD_STACK_BYTES)
         .enable_all()
         .build()?;
     // As a trait object the commands are compiled once, and not for each way of blocking.

@@ -234,11 +234,11 @@ impl RunPartitions {
     pub(crate) fn run(&self, platform: &Platform) -> anyhow::Result<()> {
         let runtime = tokio::runtime::Handle::current();
         tokio::task::block_in_place(|| {
-            let run =
-                runtime.block_on(platform.pipelines().distributed(&self.pipeline, &self.key))?;
+            let runs = platform.pipelines().distributed_runs();
+            let run = runtime.block_on(runs.distributed(&self.pipeline, &self.key))?;
             for line in std::io::stdin().lines() {
                 let partition = line?.trim().parse()?;
-                let result = runtime.block_on(platform.pipelines().run_partition(&run, partition));
+                let result = runtime.block_on(runs.run_partition(&run, partition));
                 let error = result.err().map(|error| Failure {
                     message: error.chain(),
                     may_pass: error.kind() == Kind::Unavailable,

@@ -31,6 +31,12 @@ impl StockFolder {
         ))
     }
 
+    /// Returns a folder for a test.
+    #[cfg(test)]
+    pub(crate) fn at(folder: &Path) -> Self {
+        Self(folder.to_owned())
+    }
+
     /// Returns the folder that the sources are unpacked to. Programs with other sources have
     /// another one.
     pub(crate) fn sources(&self) -> PathBuf {
@@ -185,7 +191,7 @@ mod tests {
     #[test]
     fn component_is_built_once_for_its_name_options_and_compiler() {
         let folder = tempfile::tempdir().unwrap();
-        let stock = StockFolder(folder.path().join("stock"));
+        let stock = StockFolder::at(&folder.path().join("stock"));
         let toolchain = |version| Counting {
             builds: 0.into(),
             version,

@@ -47,7 +47,7 @@ enum Field {
 /// The fields of structs, by the name of the struct.
 type Structs = BTreeMap<String, Vec<Field>>;
 
-/// The keys that sections document, by the heading of the section.
+/// The lines of sections, or the keys that they document, by the heading of the section.
 type Sections<'a> = BTreeMap<&'a str, Vec<&'a str>>;
 
 #[test]
@@ -180,9 +180,9 @@ fn keys_of(structs: &Structs, name: &str) -> BTreeSet<String> {
     keys
 }
 
-/// Returns the keys that each section of the reference documents: what is in backticks in the
-/// first column of its tables. A section ends at the next heading of any level.
-fn documented(reference: &str) -> Sections<'_> {
+/// Returns the lines of each section of the reference. A section ends at the next heading of any
+/// level.
+fn lines(reference: &str) -> Sections<'_> {
     let mut sections = Sections::new();
     let mut section = None;
     for line in reference.lines() {
@@ -193,15 +193,24 @@ fn documented(reference: &str) -> Sections<'_> {
             if let Some(heading) = section {
                 sections.entry(heading).or_default();
             }
-        } else if let Some(heading) = section
-            && let Some(cells) = line.strip_prefix("| ")
-        {
-            let first = cells.split(" |").next().unwrap_or_default();
-            let keys = first.split('`').skip(1).step_by(2);
-            sections.entry(heading).or_default().extend(keys);
+        } else if let Some(heading) = section {
+            sections.entry(heading).or_default().push(line);
         }
     }
     sections
+}
+
+/// Returns the keys that each section of the reference documents: what is in backticks in the
+/// first column of its tables.
+fn documented(reference: &str) -> Sections<'_> {
+    let sections = lines(reference).into_iter();
+    let documented = sections.map(|(heading, lines)| {
+        let rows = lines.into_iter().filter_map(|line| line.strip_prefix("| "));
+        let first = rows.map(|cells| cells.split(" |").next().unwrap_or_default());
+        let keys = first.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+        (heading, keys.collect::<Vec<_>>())
+    });
+    documented.collect()
 }
 
 /// Returns the structs that derive `Deserialize` of all source files in a folder.
@@ -441,17 +450,11 @@ fn a_key_that_is_left_out_means_the_default_of_the_reference() {
 /// Returns the section, the key and the default of each row of the reference.
 fn rows(reference: &str) -> Vec<(&str, &str, &str)> {
     let mut rows = Vec::new();
-    let mut section = None;
-    for line in reference.lines() {
-        if line.starts_with('#') {
-            section = line
-                .strip_prefix("## ")
-                .filter(|heading| heading.starts_with('['));
-        } else if let Some(heading) = section
-            && let Some(cells) = line.strip_prefix("| `")
-            && let [key, _, default, ..] = cells.split(" | ").collect::<Vec<_>>()[..]
-        {
-            rows.push((heading, key.trim_end_matches('`'), default));
+    for (heading, lines) in lines(reference) {
+        for cells in lines.iter().filter_map(|line| line.strip_prefix("| `")) {
+            if let [key, _, default, ..] = cells.split(" | ").collect::<Vec<_>>()[..] {
+                rows.push((heading, key.trim_end_matches('`'), default));
+            }
         }
     }
     rows

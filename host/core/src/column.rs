@@ -367,9 +367,11 @@ impl ColumnBuilder {
     }
 }
 
+/// What is counted of each value, beside the bytes of texts and the items of lists and vectors.
+const EACH: u64 = 8;
+
 /// Returns the size of a value of a stored column, in bytes, as [`ColumnBuilder::bytes`] counts it.
 pub fn value_bytes(column: &ArrayRef, row: usize) -> u64 {
-    const EACH: u64 = 8;
     // A null vector takes as much as any other.
     if let Some(vectors) = column.as_fixed_size_list_opt() {
         return EACH + 4 * u64::from(vectors.value_length().unsigned_abs());
@@ -377,20 +379,48 @@ pub fn value_bytes(column: &ArrayRef, row: usize) -> u64 {
     if column.is_null(row) {
         return EACH;
     }
-    let text_bytes = |texts: &StringArray| {
-        let offsets = texts.value_offsets();
-        u64::from(offsets[texts.len()].abs_diff(offsets[0]))
-    };
     if let Some(texts) = column.as_string_opt::<i32>() {
         return EACH + u64::from(texts.value_length(row).unsigned_abs());
     }
     if let Some(bytes) = column.as_binary_opt::<i32>() {
         return EACH + u64::from(bytes.value_length(row).unsigned_abs());
     }
+    match column.as_list_opt::<i32>() {
+        Some(lists) => items_bytes(&lists.value(row)),
+        None => EACH,
+    }
+}
+
+/// Returns at least the size of each value of a stored column, as [`value_bytes`] counts it. Lists
+/// are not looked at one by one, and count together.
+pub fn widest_value(column: &ArrayRef) -> u64 {
+    let longest = |offsets: &[i32]| {
+        let lengths = offsets.windows(2).map(|pair| pair[1].abs_diff(pair[0]));
+        EACH + u64::from(lengths.max().unwrap_or(0))
+    };
+    if let Some(vectors) = column.as_fixed_size_list_opt() {
+        return EACH + 4 * u64::from(vectors.value_length().unsigned_abs());
+    }
+    if let Some(texts) = column.as_string_opt::<i32>() {
+        return longest(texts.value_offsets());
+    }
+    if let Some(bytes) = column.as_binary_opt::<i32>() {
+        return longest(bytes.value_offsets());
+    }
     let Some(lists) = column.as_list_opt::<i32>() else {
         return EACH;
     };
-    let items = lists.value(row);
+    let offsets = lists.value_offsets();
+    let (first, last) = (offsets[0] as usize, offsets[lists.len()] as usize);
+    items_bytes(&lists.values().slice(first, last - first))
+}
+
+/// Returns the size of a list of these items.
+fn items_bytes(items: &ArrayRef) -> u64 {
+    let text_bytes = |texts: &StringArray| {
+        let offsets = texts.value_offsets();
+        u64::from(offsets[texts.len()].abs_diff(offsets[0]))
+    };
     let texts = items.as_string_opt::<i32>().map_or(0, text_bytes);
     EACH + EACH * items.len() as u64 + texts
 }

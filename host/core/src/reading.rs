@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use crate::decimal::{self, Misfit};
 use crate::epoch::no_unit;
 use crate::text::shown;
-use crate::time::{parse_date, parse_rfc3339, parse_time_of_day};
+use crate::time::{parse_date, parse_local, parse_rfc3339};
 use crate::{EpochUnit, ParseTimestampError, Timestamp, is_storable_date};
 use width::Piece;
 
@@ -119,7 +119,7 @@ impl Reading {
             }
         }
         let written = parse_rfc3339(text).map(ParsedTime::Instant);
-        match written.or_else(|| parse_local(text)) {
+        match written.or_else(|| parse_local(text).map(ParsedTime::Local)) {
             Some(time) => self.instant(time, has_fine_digits(text), text),
             None => Err(not_a_time(text)),
         }
@@ -213,8 +213,8 @@ fn no_zone(text: &str) -> String {
         None => "write an offset after it, such as Z or -05:00".to_owned(),
     };
     format!(
-        "`{text}` is not a time without a time zone; {write}, or declare the zone of the source: \
-         `zone = \"UTC\"`, or another name such as Europe/Berlin"
+        "`{text}` names no time zone; {write}, or declare the zone of such times, UTC or another \
+         name such as Europe/Berlin: `zone = \"UTC\"` in the source, `--zone UTC` for labels"
     )
 }
 
@@ -228,9 +228,6 @@ fn storable(time: Timestamp, text: &str) -> Result<Timestamp, String> {
         false => Err(outside(text)),
     }
 }
-
-/// The length of an ISO 8601 date.
-const DATE_LENGTH: usize = "2013-01-01".len();
 
 /// Whether the fraction of a second in a text has a digit other than 0 after its sixth one. Parsers
 /// skip digits beyond the ninth in silence. Nothing else in the text may follow a point.
@@ -271,17 +268,6 @@ impl ParsedTime {
         let local = self.local();
         (local.time() == NaiveTime::MIN).then_some(local.date())
     }
-}
-
-/// Parses a date, or a date and a time without an offset: `2013-01-01 10:15:00.5`, with a blank or
-/// a `T`, and with or without the seconds. Each field has all its digits, as in RFC 3339.
-fn parse_local(text: &str) -> Option<ParsedTime> {
-    if let Some(date) = parse_date(text) {
-        return Some(ParsedTime::Local(date.and_time(NaiveTime::MIN)));
-    }
-    let date = parse_date(text.get(..DATE_LENGTH)?)?;
-    let time = text[DATE_LENGTH..].strip_prefix(['T', 't', ' '])?;
-    Some(ParsedTime::Local(date.and_time(parse_time_of_day(time)?)))
 }
 
 /// How times are written in texts: a pattern such as `%d/%m/%Y %H:%M:%S`, in the notation of

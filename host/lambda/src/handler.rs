@@ -233,6 +233,7 @@ impl Handler {
         let report = self
             .platform
             .pipelines()
+            .events()
             .ingest(source, events, Delivery::Now)
             .await;
         let report = report?;

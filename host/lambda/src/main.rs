@@ -62,10 +62,14 @@ fn main() -> Result<(), Error> {
     let program = wafer_platform::this_program()?;
     wafer_platform::decode_in_child(program, vec![DECODE_FILES.to_owned()]);
     wafer_platform::keep_temporary_files_in(app::temporary_files());
-    handle_invocations()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_stack_size(wafer_runtime::THREAD_STACK_BYTES)
+        .enable_all()
+        .build()?;
+    runtime.block_on(handle_invocations())
 }
 
-#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn handle_invocations() -> Result<(), Error> {
     let filter = std::env::var("WAFER_LOG").ok();
     wafer_log::start(Destination::Collector, filter.as_deref(), "info");

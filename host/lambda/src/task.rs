@@ -85,27 +85,8 @@ impl Task {
             }
             Self::Tick { pipeline, except } => {
                 let until = deadline.saturating_sub(TIME_LEFT);
-                let pipelines = match pipeline {
-                    Some(pipeline) => vec![pipeline],
-                    None => {
-                        let flushed = platform.tables().flush().await;
-                        write_outbox_age(platform).await;
-                        flushed?;
-                        platform.pipelines().triggered()
-                    }
-                };
-                let (mut ran, mut failure) = (Vec::new(), None);
-                for pipeline in pipelines.iter().filter(|name| !except.contains(name)) {
-                    // An error of one pipeline is returned only after the others have run.
-                    match run_due(platform, pipeline, until).await {
-                        Ok(more) => ran.extend(more),
-                        Err(error) => drop(failure.get_or_insert(error)),
-                    }
-                }
-                match failure {
-                    Some(error) => Err(error),
-                    None => Ok(json!({"ran": ran})),
-                }
+                let ran = tick(platform, pipeline, &except, until).await?;
+                Ok(json!({"ran": ran}))
             }
             Self::Plan {
                 pipeline,
@@ -122,59 +103,76 @@ impl Task {
             }
             Self::Partition { run, partition } => {
                 let run = open_and_renew(platform, &run).await?;
-                platform.pipelines().run_partition(&run, partition).await?;
+                platform
+                    .pipelines()
+                    .distributed_runs()
+                    .run_partition(&run, partition)
+                    .await?;
                 Ok(json!({"partition": partition}))
             }
             Self::Commit { run } => {
                 let run = open_and_renew(platform, &run).await?;
-                let partitions = platform.pipelines().commit_distributed(&run).await?;
+                let partitions = platform
+                    .pipelines()
+                    .distributed_runs()
+                    .commit_distributed(&run)
+                    .await?;
                 Ok(json!({"partitions": partitions}))
             }
             Self::Online { run, partition } => {
                 let run = open_and_renew(platform, &run).await?;
                 platform
                     .pipelines()
+                    .distributed_runs()
                     .put_partition_online(&run, partition)
                     .await?;
                 Ok(json!({"partition": partition}))
             }
             Self::Finish { run } => {
-                let RunName { pipeline, key } = &run;
-                let ran = match platform.pipelines().distributed(pipeline, key).await {
-                    Ok(run) => {
-                        platform.pipelines().hold(&run).await?;
-                        platform.pipelines().finish_distributed(&run).await?
-                    }
-                    // The run is finished already: the first answer was lost, and is given again.
-                    Err(e) if e.kind() == Kind::Conflict => {
-                        platform
-                            .pipelines()
-                            .finished_distributed(pipeline, key)
-                            .await?
-                    }
-                    Err(e) => return Err(e.into()),
-                };
+                let ran = finish(platform, &run).await?;
                 Ok(json!({"ran": ran}))
             }
             Self::Fail { run, error } => {
-                let run = platform
-                    .pipelines()
-                    .distributed(&run.pipeline, &run.key)
-                    .await?;
-                let error = platform
-                    .pipelines()
-                    .fail_distributed(&run, &reason(&error))
-                    .await?;
+                let runs = platform.pipelines().distributed_runs();
+                let run = runs.distributed(&run.pipeline, &run.key).await?;
+                let error = runs.fail_distributed(&run, &reason(&error)).await?;
                 Ok(json!({"failed": run.key(), "error": error}))
             }
         }
     }
 }
 
+/// Runs what is due by the triggers of a pipeline. Without a pipeline, flushes the outbox, tells
+/// its age, and runs what is due by the triggers of all pipelines. Those in `except` are skipped.
+async fn tick(
+    platform: &Platform,
+    pipeline: Option<String>,
+    except: &[String],
+    until: u64,
+) -> Result<Vec<RunRecord>, Failure> {
+    let pipelines = match pipeline {
+        Some(pipeline) => vec![pipeline],
+        None => {
+            let flushed = platform.tables().flush().await;
+            write_outbox_age(platform).await;
+            flushed?;
+            platform.pipelines().triggers().triggered()
+        }
+    };
+    let (mut ran, mut failure) = (Vec::new(), None);
+    for pipeline in pipelines.iter().filter(|name| !except.contains(name)) {
+        // An error of one pipeline is returned only after the others have run.
+        match run_due(platform, pipeline, until).await {
+            Ok(more) => ran.extend(more),
+            Err(error) => drop(failure.get_or_insert(error)),
+        }
+    }
+    failure.map_or(Ok(ran), Err)
+}
+
 /// Runs what is due by the triggers of a pipeline, until nothing is due or `until` has passed, in
-/// milliseconds since the Unix epoch. The time is checked before each call of
-/// [`wafer_platform::Pipelines::run_due`], which may run several intervals. The next tick continues
-/// with the rest.
+/// milliseconds since the Unix epoch. The time is checked before each call of `run_due` of the
+/// triggers, which may run several intervals. The next tick continues with the rest.
 async fn run_due(
     platform: &Platform,
     pipeline: &str,
@@ -191,7 +189,7 @@ async fn run_due(
         u64::try_from(now).unwrap_or(0) > until
     };
     while !is_over()
-        && let Some(record) = platform.pipelines().run_due(pipeline).await?
+        && let Some(record) = platform.pipelines().triggers().run_due(pipeline).await?
     {
         ran.push(record);
     }
@@ -218,6 +216,7 @@ async fn plan(
     }
     let started = platform
         .pipelines()
+        .distributed_runs()
         .start_distributed(pipeline, interval, division, execution)
         .await;
     let run = match started {
@@ -238,6 +237,7 @@ async fn plan(
 fn is_scheduled(platform: &Platform, pipeline: &str) -> bool {
     platform
         .pipelines()
+        .triggers()
         .scheduled()
         .iter()
         .any(|name| name == pipeline)
@@ -245,12 +245,25 @@ fn is_scheduled(platform: &Platform, pipeline: &str) -> bool {
 
 /// Opens a run, and renews its lease.
 async fn open_and_renew(platform: &Platform, run: &RunName) -> Result<DistributedRun, Failure> {
-    let run = platform
-        .pipelines()
-        .distributed(&run.pipeline, &run.key)
-        .await?;
-    platform.pipelines().hold(&run).await?;
+    let runs = platform.pipelines().distributed_runs();
+    let run = runs.distributed(&run.pipeline, &run.key).await?;
+    runs.hold(&run).await?;
     Ok(run)
+}
+
+/// Ends a run, and returns its record. If it is finished already, the first answer was lost, and is
+/// given again.
+async fn finish(platform: &Platform, run: &RunName) -> Result<RunRecord, Failure> {
+    let RunName { pipeline, key } = run;
+    let runs = platform.pipelines().distributed_runs();
+    let run = match runs.distributed(pipeline, key).await {
+        Err(e) if e.kind() == Kind::Conflict => {
+            return Ok(runs.finished_distributed(pipeline, key).await?);
+        }
+        other => other?,
+    };
+    runs.hold(&run).await?;
+    Ok(runs.finish_distributed(&run).await?)
 }
 
 /// Returns the message of an error that Step Functions reports, `{"Error": …, "Cause": …}`. If a

@@ -74,10 +74,7 @@ struct Predictor {
 impl Predictors for ModelPredictors {
     async fn open(&self, model: &VersionName, group: &GroupDef) -> Result<Arc<dyn Producer>> {
         let version = self.registry.model_version(model).await?;
-        let recipe = self
-            .context
-            .recipe(&version.view, &version.view_version)
-            .await?;
+        let recipe = Recipe::read(&self.context, &version.view, &version.view_version).await?;
         let functions = recipe.view.functions.iter();
         let functions = functions.map(|f| {
             self.context

@@ -53,10 +53,10 @@ pub use wafer_core::IncomingEvent;
 pub use wafer_files::{TextLines, decode_in_child, decode_worker, this_program};
 pub use wafer_pipelines::{
     BackfillReport, BackfillRequest, CompactReport, CopyRoom, DecodeBatch, Delivery,
-    DistributedRun, Division, DryRun, EventResult, HealReport, IngestReport, Inspected, LeftBehind,
-    LookBounds, Materialized, PastEvent, Pipelines, ProtectedFiles, RedriveReport, RedriveRequest,
-    RequestedRun, RunRequest, ScheduleState, ScheduleStatus, SourceReader, TableStatus,
-    check_listed, inspect, missing_files, typed_columns, unread_files,
+    DistributedRun, Division, DryRun, EventResult, FirstRows, HealReport, IngestReport, Inspected,
+    LeftBehind, LookBounds, Materialized, PastEvent, PastEvents, Pipelines, ProtectedFiles,
+    RedriveReport, RedriveRequest, RequestedRun, RunRequest, ScheduleState, ScheduleStatus,
+    SourceReader, TableStatus, check_listed, inspect, missing_files, typed_columns, unread_files,
 };
 pub use wafer_registry::{ModelSummary, NewVersion, Origin, Registry, ViewOfRelease};
 pub use wafer_serving::{
@@ -146,7 +146,7 @@ impl Platform {
         &self.tables
     }
 
-    /// Returns the service for feature pipelines: runs, events, schedules, backfills and upkeep.
+    /// Returns the services for feature pipelines: runs, events, schedules, backfills and upkeep.
     pub fn pipelines(&self) -> &Arc<Pipelines> {
         &self.pipelines
     }

@@ -1,8 +1,9 @@
 //! Loaded functions, and calling them.
 //!
 //! [`Function::invoke`] cuts rows into chunks. For each chunk it takes an instance from the pool,
-//! whose memory is a copy-on-write image of the snapshot, passes the columns (`lower.rs`), and
-//! calls the function once. A call is bounded by a time limit (`deadline.rs`), by limits on
+//! whose memory is a copy-on-write image of the snapshot, or of an interpreter, with what the
+//! function has different from it (`interpreter.rs`). It passes the columns (`lower.rs`), and calls
+//! the function once. A call is bounded by a time limit (`deadline.rs`), by limits on
 //! memories and output, and by a fixed call stack. Whatever comes back is checked before it becomes
 //! Arrow columns (`lift.rs`). Then the instance is discarded.
 
@@ -19,6 +20,7 @@ use crate::bindings::types as wit;
 use crate::deadline::start_time;
 use crate::engine::STACK_BYTES;
 use crate::error::{InvokeError, LimitKind, advice, said};
+use crate::interpreter::InitialMemory;
 use crate::lift::{self, Lifted};
 use crate::limits::Limits;
 use crate::lower::with_batch;
@@ -50,6 +52,8 @@ struct Inner {
     input_types: Vec<DataType>,
     limits: Limits,
     pre: FunctionPre,
+    /// What instances are given of a function in an interpreter, which has no snapshot.
+    memory: Option<InitialMemory>,
     /// Keeps the epoch thread running, which enforces time limits.
     _runtime: Runtime,
 }
@@ -128,6 +132,7 @@ impl Function {
         signature: Signature,
         limits: Limits,
         pre: FunctionPre,
+        memory: Option<InitialMemory>,
         runtime: Runtime,
     ) -> Self {
         let input_types = signature
@@ -142,6 +147,7 @@ impl Function {
             input_types,
             limits,
             pre,
+            memory,
             _runtime: runtime,
         };
         Self {
@@ -314,7 +320,7 @@ impl Function {
         deadline: Deadline,
     ) -> Result<Guest, InvokeError> {
         let instantiated = self.inner.pre.instantiate(&mut *store);
-        instantiated.map(|(_, guest)| guest).map_err(|error| {
+        let (instance, guest) = instantiated.map_err(|error| {
             if error.is::<Trap>() || store.data().out_of_memory {
                 return self.failure(&error, store, deadline);
             }
@@ -324,7 +330,12 @@ impl Function {
                 function,
                 message: format!("{error:#}"),
             }
-        })
+        })?;
+        if let Some(memory) = &self.inner.memory {
+            let restored = memory.restore(&mut *store, &instance);
+            restored.map_err(|error| self.failure(&error, store, deadline))?;
+        }
+        Ok(guest)
     }
 
     fn call_fresh(

@@ -39,7 +39,7 @@ use crate::error::Failure;
 use crate::extract::{Path, Query};
 use crate::intake::{Intake, charged, temporary_file_error};
 use crate::limits::Charge;
-use crate::training::answer_format;
+use crate::media_type::answer_format;
 
 /// The number of rows that are returned when no `limit` is given.
 const DEFAULT_ROWS: usize = 20;
@@ -89,7 +89,7 @@ async fn group(
 }
 
 async fn tables(State(platform): State<Arc<Platform>>) -> Result<JsonBody<Json>, Failure> {
-    let tables = platform.pipelines().tables().await?;
+    let tables = platform.pipelines().upkeep().tables().await?;
     Ok(JsonBody(json!({ "tables": tables })))
 }
 

@@ -52,7 +52,7 @@ mod occasional;
 mod refusal;
 mod serve;
 mod stopping;
-mod training;
+mod training_set;
 mod views;
 mod whole;
 
@@ -110,7 +110,7 @@ pub fn router(platform: Arc<Platform>, options: ServerOptions) -> Router {
         .layer(from_fn_with_state(Arc::clone(&intake), work));
     // Labels are kept in a file. The route bounds by itself how many requests have one.
     let training = Router::new()
-        .route("/v1/views/{view}/training-set", post(training::post))
+        .route("/v1/views/{view}/training-set", post(training_set::post))
         .layer(Extension(Arc::clone(&intake)));
     let guarded = Router::new()
         .merge(computing)

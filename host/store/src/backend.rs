@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use url::Url;
 
-use crate::{ArtifactFolder, CheckedCode, Error, Lmdb, LmdbConfig, OfflineTables, Result, Stores};
+use crate::{CheckedCode, Error, Lmdb, LmdbConfig, Result, Stores};
 
 /// Where the stores of a project are.
 #[derive(Clone, Debug)]
@@ -123,10 +123,7 @@ impl Backend for Embedded {
             path: folder(&location.online)?.join("online"),
             map_size: location.map_size,
         })?;
-        let objects = folder(&location.objects)?;
-        let artifacts = ArtifactFolder::open(objects.join("artifacts"))?;
-        let offline = OfflineTables::in_folder(&objects.join("offline"))?;
-        Ok(Stores::new(Arc::new(online), Arc::new(artifacts), offline))
+        Stores::with_folder(Arc::new(online), &folder(&location.objects)?)
     }
 }
 

@@ -1,5 +1,7 @@
 //! A store in memory, for tests.
 
+mod overrides;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,10 +18,13 @@ use crate::{
     OutboxRow, PutCounts, Result, Upkeep, Versioned, Waiting,
 };
 
+pub use self::overrides::{Overridden, Overrides};
+
 /// An online and metadata store in memory.
 ///
 /// It keeps the contract of the traits except for durability: its content is gone when it is
-/// dropped. With it, the crates that use stores are tested without a folder on disk.
+/// dropped. With it, the crates that use stores are tested without a folder on disk. A test that
+/// wants a call to fail overrides it ([`Overrides`]).
 #[derive(Debug, Default)]
 pub struct MemoryStore(Mutex<Content>);
 

@@ -11,7 +11,9 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::Float64Type;
 use arrow_array::{Array, ArrayRef, RecordBatch, UInt64Array};
-use wafer_catalog::{ModelVersion, Progress, VersionName, blocking, meant, prediction};
+use wafer_catalog::{
+    ModelVersion, Progress, TrainingSet, VersionName, blocking, meant, prediction,
+};
 use wafer_core::{DataType, Scores, widen};
 use wafer_files::plain_bytes;
 use wafer_registry::Candidate;
@@ -19,10 +21,10 @@ use wafer_runtime::{CHUNK_ROWS, Function, failed_row};
 use wafer_store::{Error, Kind, Result};
 
 use crate::label_values::Labels;
-use crate::rows::TrainingRows;
 use crate::service::Training;
 use crate::train::model_input;
 use crate::trained_rows::{Parts, TrainedRows};
+use crate::training_rows::TrainingRows;
 
 /// The part of a training set on which new versions are evaluated.
 const TEST_PART: &str = "test";
@@ -118,7 +120,7 @@ impl Training {
         let Some(id) = &version.training_set else {
             return Ok(TestSet::Absent("it names no training set".to_owned()));
         };
-        let set = self.context.training_set_record(id).await?;
+        let set = TrainingSet::read(&self.context, id).await?;
         let Some(label) = &version.label else {
             return Ok(TestSet::Absent(format!("models.{model}.label is not set")));
         };

@@ -3,9 +3,9 @@
 //!
 //! Reads the columns that `features` names, or else all columns of the view that are numbers,
 //! booleans or texts, except its join keys and those that `exclude` names (names are separated by
-//! commas). It prints which these are, and why it leaves out others. A text is a category: splits
-//! are between sets of texts. A text that is not there in the training rows, or is one of the rarer
-//! ones beyond `most`, is a missing value.
+//! commas). It prints which these are, or of more than eight how many, and why it leaves out
+//! others. A text is a category: splits are between sets of texts. A text that is not there in the
+//! training rows, or is one of the rarer ones beyond `most`, is a missing value.
 //!
 //! The model's `task` says what is predicted: for `binary`, a probability, from labels that are 0
 //! or 1, or false or true; for `regression`, a number. Without it, labels that are booleans or
@@ -225,24 +225,46 @@ fn check_colsample(colsample: f64, columns: usize) -> Result<(), String> {
     }
 }
 
-/// Prints what the model learns from, and what it does not and why.
-fn print_features(features: &[Feature], left_out: &[String], labels: &Labels) {
-    let used = features.iter().map(|feature| match feature.categories {
+/// The most columns that are named in one message.
+const NAMED: usize = 8;
+
+/// Returns the columns to learn from in one line: their names, or how many there are of which kind.
+fn summary(features: &[Feature]) -> String {
+    if features.len() <= NAMED {
+        return features.iter().map(shown).collect::<Vec<_>>().join(", ");
+    }
+    let is_text = |feature: &&Feature| feature.categories.is_some();
+    let texts = features.iter().filter(is_text).count();
+    let count = features.len();
+    format!("{count} columns, {texts} of them texts (`wafer -v train` names them)")
+}
+
+/// Returns the name of a column, and that it is one of texts.
+fn shown(feature: &Feature) -> String {
+    match feature.categories {
         Some(_) => format!("`{}` (texts)", feature.name),
         None => format!("`{}`", feature.name),
-    });
+    }
+}
+
+/// Prints what the model learns from, and what it does not and why.
+fn print_features(features: &[Feature], left_out: &[String], labels: &Labels) {
     let task = match labels.task() {
         Task::Binary => "binary",
         Task::Regression => "regression",
     };
-    let used = used.collect::<Vec<_>>().join(", ");
-    let label = labels.name();
+    let (label, used) = (labels.name(), summary(features));
     wafer::log(
         Level::Info,
         &format!("learns `{label}` ({task}) from {used}"),
     );
     for column in left_out {
         wafer::log(Level::Info, &format!("does not learn from {column}"));
+    }
+    if features.len() > NAMED {
+        for feature in features {
+            wafer::log(Level::Debug, &format!("learns from {}", shown(feature)));
+        }
     }
 }
 
@@ -535,6 +557,23 @@ mod tests {
         assert_eq!(
             (used, left_out),
             ("c,b".to_owned(), format!("{not_named}; {timestamp}"))
+        );
+    }
+
+    #[test]
+    fn few_columns_are_named_and_many_are_counted() {
+        let summary = |count: usize| {
+            let feature = |number: usize| Feature {
+                name: format!("c{number}"),
+                categories: (number == 1).then(Categories::default),
+            };
+            super::summary(&(0..count).map(feature).collect::<Vec<_>>())
+        };
+        assert_eq!(summary(3), "`c0`, `c1` (texts), `c2`");
+        assert!(summary(NAMED).ends_with(", `c7`"), "{}", summary(NAMED));
+        assert_eq!(
+            summary(60),
+            "60 columns, 1 of them texts (`wafer -v train` names them)"
         );
     }
 

@@ -8,7 +8,7 @@
 //! own, and parts of different versions are never joined. The timeout of a request of
 //! `object_store` is then one of a part as well.
 //!
-//! Parts of uploads share a line (`upload.rs`). Requests that create (`create.rs`) or delete
+//! Parts of uploads share a line (`multipart.rs`). Requests that create (`create.rs`) or delete
 //! objects are attempted again if their connection breaks, though `object_store` takes them for
 //! requests that may not be repeated.
 
@@ -35,7 +35,7 @@ use wafer_store::Kind;
 
 use super::create::Deadline;
 use super::is_transient;
-use super::upload::{ResilientUpload, UPLOADED_MEBIBYTES};
+use super::multipart::{ResilientUpload, UPLOADED_MEBIBYTES};
 use crate::account::{Account, bucket_endpoint};
 use crate::connections;
 use crate::pauses::Pauses;

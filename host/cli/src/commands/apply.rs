@@ -46,7 +46,8 @@ pub(crate) struct Apply {
     #[arg(long)]
     no_build: bool,
 
-    /// Make new versions of groups live at once, although they are still empty
+    /// Make new versions of groups live at once, although they are still empty; events of
+    /// the next seconds may be in the old versions alone
     #[arg(long)]
     now: bool,
 }

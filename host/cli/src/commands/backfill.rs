@@ -64,14 +64,12 @@ impl Backfill {
             from: self.from,
             to: self.to,
             interval: self.interval,
-            workers: self
-                .workers
-                .unwrap_or_else(app::cores)
-                .clamp(1, 2 * app::cores()),
+            workers: app::workers(self.workers),
         };
         let bar = Arc::new(Bar::new(&request.pipeline));
         let result = platform
             .pipelines()
+            .backfills()
             .backfill(&request, Arc::clone(&bar) as _)
             .await;
         bar.finish();

@@ -46,7 +46,8 @@ pub(crate) struct Deploy {
     #[arg(long)]
     no_build: bool,
 
-    /// Make new versions of groups live at once, although they are still empty
+    /// Make new versions of groups live at once, although they are still empty; events of
+    /// the next seconds may be in the old versions alone
     #[arg(long)]
     now: bool,
 }
@@ -192,7 +193,7 @@ impl Deploy {
              in `store.online`",
         )?;
         Ok(Variables {
-            infrastructure: app::infrastructure(project)?,
+            infrastructure: app::infrastructure(project, cloud)?,
             region,
             table: cloud.online.host_str().unwrap_or_default().to_owned(),
             bucket: cloud.objects.host_str().unwrap_or_default().to_owned(),
@@ -215,6 +216,7 @@ impl Deploy {
         say("copying source files to S3");
         let copied = platform
             .pipelines()
+            .sources()
             .copy_sources(&mut wanted, &cloud.objects)
             .await?;
         report.copied = copied.into_iter().map(String::from).collect();

@@ -279,6 +279,58 @@ struct Shown<'a> {
     aliases: Vec<String>,
 }
 
+impl Shown<'_> {
+    fn text(&self) -> String {
+        let version = self.version;
+        let signature = &version.function.registered.signature;
+        let mut lines = vec![
+            (
+                "version",
+                format!("{}  registered {}", version.name(), version.created),
+            ),
+            ("aliases", self.aliases.join(" ")),
+            ("owner", self.owner.clone()),
+            ("view", format!("{} {}", version.view, version.view_version)),
+            (
+                "training set",
+                version.training_set.clone().unwrap_or_default(),
+            ),
+            (
+                "trainer",
+                version
+                    .trainer
+                    .as_ref()
+                    .map(|(name, digest)| format!("{name} {}", digest.short()))
+                    .unwrap_or_default(),
+            ),
+            (
+                "function",
+                format!(
+                    "{} {}",
+                    version.function_name,
+                    version.function.registered.digest.short()
+                ),
+            ),
+            ("metrics", metrics_text(&version.metrics)),
+            ("note", note_text(self.note)),
+        ];
+        let parameters = version.parameters.iter();
+        let parameters: Vec<_> = parameters.map(|(n, v)| format!("{n}={v}")).collect();
+        lines.push(("parameters", parameters.join("  ")));
+        for (name, artifact) in &version.artifacts {
+            let (bytes, digest) = (bytes_text(artifact.bytes), artifact.digest.short());
+            lines.push(("artifact", format!("{name}  {bytes}  {digest}")));
+        }
+        let fields = |fields: &[wafer_core::Field]| {
+            let texts = fields.iter().map(|f| format!("{} {}", f.name, f.data_type));
+            texts.collect::<Vec<_>>().join(", ")
+        };
+        lines.push(("reads", fields(signature.inputs.fields())));
+        lines.push(("predicts", fields(signature.outputs.fields())));
+        facts(&lines)
+    }
+}
+
 impl Models {
     pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
         let project = context.project()?;
@@ -433,54 +485,7 @@ async fn show(context: &Context, platform: &Platform, name: &VersionName) -> Res
         owner,
         aliases: aliases.map(|(alias, _)| alias).collect(),
     };
-    context.format.print(&shown, || {
-        let signature = &version.function.registered.signature;
-        let mut lines = vec![
-            (
-                "version",
-                format!("{}  registered {}", version.name(), version.created),
-            ),
-            ("aliases", shown.aliases.join(" ")),
-            ("owner", shown.owner.clone()),
-            ("view", format!("{} {}", version.view, version.view_version)),
-            (
-                "training set",
-                version.training_set.clone().unwrap_or_default(),
-            ),
-            (
-                "trainer",
-                version
-                    .trainer
-                    .as_ref()
-                    .map(|(name, digest)| format!("{name} {}", digest.short()))
-                    .unwrap_or_default(),
-            ),
-            (
-                "function",
-                format!(
-                    "{} {}",
-                    version.function_name,
-                    version.function.registered.digest.short()
-                ),
-            ),
-            ("metrics", metrics_text(&version.metrics)),
-            ("note", note_text(&note)),
-        ];
-        let parameters = version.parameters.iter();
-        let parameters: Vec<_> = parameters.map(|(n, v)| format!("{n}={v}")).collect();
-        lines.push(("parameters", parameters.join("  ")));
-        for (name, artifact) in &version.artifacts {
-            let (bytes, digest) = (bytes_text(artifact.bytes), artifact.digest.short());
-            lines.push(("artifact", format!("{name}  {bytes}  {digest}")));
-        }
-        let fields = |fields: &[wafer_core::Field]| {
-            let texts = fields.iter().map(|f| format!("{} {}", f.name, f.data_type));
-            texts.collect::<Vec<_>>().join(", ")
-        };
-        lines.push(("reads", fields(signature.inputs.fields())));
-        lines.push(("predicts", fields(signature.outputs.fields())));
-        facts(&lines)
-    });
+    context.format.print(&shown, || shown.text());
     Ok(())
 }
 

@@ -101,71 +101,77 @@ impl Summary {
             }
         }
     }
+
+    fn text(&self) -> String {
+        let count = |number: usize| thousands(number as u64);
+        let mut text = format!(
+            "{} accepted, {} already known, {} rejected",
+            count(self.accepted),
+            count(self.duplicate),
+            count(self.rejected)
+        );
+        for (what, number) in [
+            ("late", self.late),
+            ("too late, to be healed", self.too_late),
+            ("older than what was stored", self.older),
+            ("not due yet", self.early),
+        ] {
+            if number > 0 {
+                text += &format!("; {} {what}", count(number));
+            }
+        }
+        text
+    }
 }
 
 impl Push {
     pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
         let place = self.file.display().to_string();
         check_format(&self.file)?;
-        let mut lines = open(&self.file)?;
-        let mut summary = Summary::default();
-        match &self.server {
-            Some(server) => {
-                while let Some(batch) = next_batch(&mut lines)? {
-                    let report = post(server, &self.source, &batch)?;
-                    summary.add(&report, &place, &batch);
-                }
-            }
-            None => {
-                let arrival = if self.backfill {
-                    Delivery::Backfill
-                } else {
-                    Delivery::Now
-                };
-                let platform = app::open(&context.project()?, self.clock).await?;
-                while let Some(batch) = next_batch(&mut lines)? {
-                    let events = batch
-                        .iter()
-                        .map(|(_, line)| IncomingEvent::from_json(line))
-                        .collect();
-                    let report = platform
-                        .pipelines()
-                        .ingest(&self.source, events, arrival)
-                        .await?;
-                    summary.add(&report, &place, &batch);
-                }
-                platform.tables().flush().await?;
-            }
-        }
+        let lines = open(&self.file)?;
+        let summary = self.send(context, lines, &place).await?;
         for reject in &summary.rejects {
             say(format!("rejected {reject}"));
         }
-        context.format.print(&summary, || {
-            let count = |number: usize| thousands(number as u64);
-            let mut text = format!(
-                "{}: {} accepted, {} already known, {} rejected",
-                self.source,
-                count(summary.accepted),
-                count(summary.duplicate),
-                count(summary.rejected)
-            );
-            for (what, number) in [
-                ("late", summary.late),
-                ("too late, to be healed", summary.too_late),
-                ("older than what was stored", summary.older),
-                ("not due yet", summary.early),
-            ] {
-                if number > 0 {
-                    text += &format!("; {} {what}", count(number));
-                }
-            }
-            text
-        });
+        let text = || format!("{}: {}", self.source, summary.text());
+        context.format.print(&summary, text);
         Ok(if summary.rejected == 0 {
             ExitCode::SUCCESS
         } else {
             ExitCode::from(2)
         })
+    }
+
+    /// Sends the events of lines to the server, or to the project itself. `place` is where the
+    /// lines are read.
+    async fn send(&self, context: &Context, mut lines: TextLines, place: &str) -> Result<Summary> {
+        let mut summary = Summary::default();
+        if let Some(server) = &self.server {
+            while let Some(batch) = next_batch(&mut lines)? {
+                let report = post(server, &self.source, &batch)?;
+                summary.add(&report, place, &batch);
+            }
+            return Ok(summary);
+        }
+        let delivery = match self.backfill {
+            true => Delivery::Backfill,
+            false => Delivery::Now,
+        };
+        let platform = app::open(&context.project()?, self.clock).await?;
+        while let Some(batch) = next_batch(&mut lines)? {
+            let events = batch
+                .iter()
+                .map(|(_, line)| IncomingEvent::from_json(line))
+                .collect();
+            let report = platform
+                .pipelines()
+                .events()
+                .ingest(&self.source, events, delivery)
+                .await?;
+            summary.add(&report, place, &batch);
+        }
+        platform.tables().flush().await?;
+        Ok(summary)
     }
 }
 

@@ -81,7 +81,10 @@ impl Redrive {
             dry_run: self.dry_run,
             accept_forgotten: self.accept_forgotten,
         };
-        let redriven = platform.pipelines().redrive(&request, &*failed.decode);
+        let redriven = platform
+            .pipelines()
+            .redrives()
+            .redrive(&request, &*failed.decode);
         let report = redriven.await?;
         // Also when nothing was accepted: a process that was killed before its flush may have left
         // events in the outbox that are known now, and refused ones have rows in it as well.

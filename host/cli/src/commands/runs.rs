@@ -27,6 +27,7 @@ impl Runs {
         let runs: Vec<_> = platform
             .pipelines()
             .runs()
+            .all()
             .await?
             .into_iter()
             .filter(|r| wanted(&r.pipeline))

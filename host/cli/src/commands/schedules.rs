@@ -33,12 +33,20 @@ impl Schedules {
     pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
         let platform = app::open(&context.project()?, None).await?;
         if let Some(pipeline) = &self.pause {
-            platform.pipelines().pause_schedule(pipeline).await?;
+            platform
+                .pipelines()
+                .triggers()
+                .pause_schedule(pipeline)
+                .await?;
         }
         if let Some(pipeline) = &self.resume {
-            platform.pipelines().resume_schedule(pipeline).await?;
+            platform
+                .pipelines()
+                .triggers()
+                .resume_schedule(pipeline)
+                .await?;
         }
-        let schedules = platform.pipelines().schedules().await?;
+        let schedules = platform.pipelines().triggers().schedules().await?;
         context.format.print(&schedules, || text(&schedules));
         Ok(ExitCode::SUCCESS)
     }

@@ -55,7 +55,7 @@ pub(crate) struct Show {
     #[arg(long, default_value_t = 20, value_name = "N")]
     limit: usize,
 
-    /// Format of the rows; default: a table on a terminal, and CSV elsewhere
+    /// Format of the rows; default: a table on a terminal, which takes no other, and CSV elsewhere
     #[arg(long, value_name = "FORMAT")]
     format: Option<RowFormat>,
 }

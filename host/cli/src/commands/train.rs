@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Result;
-use wafer_platform::{Progress, TrainRequest};
+use wafer_platform::{Progress, TrainRequest, TrainingSet};
 
 use super::Context;
 use super::models::{NoteArguments, metrics_text, named, say_not_evaluated};
@@ -68,7 +68,7 @@ impl Train {
         bar.finish();
         let report = report?;
         if let Some(id) = &report.version.training_set {
-            say_coincident(&platform.context().training_set_record(id).await?);
+            say_coincident(&TrainingSet::read(platform.context(), id).await?);
         }
         say_not_evaluated(report.not_evaluated.as_deref());
         context.format.print(&report, || {

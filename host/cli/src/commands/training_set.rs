@@ -18,7 +18,8 @@ use crate::output::{Bar, facts, path_text, say, table, thousands};
 /// Join labels with a view's features as they were known at each label's time.
 ///
 /// The training set has a row for each label, in the order of the labels: all columns of
-/// the label, then the features of the view. Files are Parquet, CSV or Arrow, by their
+/// the label, then the features of the view. Files are Parquet (.parquet), CSV (.csv),
+/// NDJSON (.ndjson, .jsonl, .json) or Arrow (.arrow, .feather, .ipc, .arrows), by their
 /// extension. What the training set was made of is recorded, so that the same bytes can be
 /// made again.
 ///
@@ -276,7 +277,7 @@ impl TrainingSets {
         let project = context.project()?;
         let platform = app::open(&project, None).await?;
         if let Some(id) = &self.id {
-            let set = platform.context().training_set_record(id).await?;
+            let set = TrainingSet::read(platform.context(), id).await?;
             context.format.print(&set, || recorded(&set));
             return Ok(ExitCode::SUCCESS);
         }
@@ -290,7 +291,7 @@ impl TrainingSets {
                 .delete_training_set(id, condition)
                 .await?;
         }
-        let sets = platform.context().training_sets().await?;
+        let sets = TrainingSet::read_all(platform.context()).await?;
         context.format.print(&sets, || {
             if sets.is_empty() {
                 return "no training sets; make one with `wafer training-set`".to_owned();

@@ -51,6 +51,23 @@ impl DeltaTable {
         self.snapshot.schema()
     }
 
+    /// Returns how some columns are read, as the source declares them.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid) for a column that the table lacks.
+    pub(crate) fn columns(&self, source: &SourceDef, fields: &[Field]) -> Result<Vec<ReadColumn>> {
+        let names = self.schema().fields().iter();
+        let names: Vec<&str> = names.map(|field| field.name().as_str()).collect();
+        let columns = read_columns(source, fields);
+        let lacking = columns
+            .iter()
+            .find(|column| !names.contains(&column.field.name.as_str()));
+        match lacking {
+            Some(column) => Err(missing_column(&self.folder, &column.field, &names)),
+            None => Ok(columns),
+        }
+    }
+
     /// Reads some columns of all rows.
     pub(crate) fn rows(&self, columns: &[ReadColumn]) -> BoxStream<'static, Result<Chunk>> {
         self.rows_of(self.snapshot.files().to_vec(), columns)
@@ -231,21 +248,8 @@ impl DeltaSource {
         fields: &[Field],
     ) -> Result<Self> {
         let delta = DeltaTable::open(source, version).await?;
-        let names = delta
-            .schema()
-            .fields()
-            .iter()
-            .map(|field| field.name().as_str());
-        let names: Vec<&str> = names.collect();
-        let columns = read_columns(source, fields);
-        let lacking = columns
-            .iter()
-            .find(|column| !names.contains(&column.field.name.as_str()));
-        if let Some(column) = lacking {
-            return Err(missing_column(&delta.folder, &column.field, &names));
-        }
         Ok(Self {
-            columns,
+            columns: delta.columns(source, fields)?,
             is_pinned: version.is_some(),
             delta,
         })

@@ -1,14 +1,16 @@
 //! Plans runs: decides what to do for an interval, based on its last run and on what a new run
 //! would read.
 
-use wafer_catalog::{RunRecord, RunState, Upstream};
+use std::sync::Arc;
+
+use wafer_catalog::{Context, RunRecord, RunState, Upstream};
 use wafer_core::rules::Interval;
 use wafer_store::{Error, Kind, Result};
 
 use crate::chain::UpstreamChanges;
 use crate::run::PlannedRun;
 use crate::run::job::Job;
-use crate::service::Pipelines;
+use crate::run::records::RunRecords;
 
 /// What a run over an interval reads of the upstream table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,14 +109,25 @@ fn greater(before: Option<f64>, now: Option<f64>) -> Option<f64> {
     Some(before?.max(now?))
 }
 
-impl Pipelines {
+/// Plans runs.
+#[derive(Debug)]
+pub(crate) struct Planner {
+    context: Arc<Context>,
+    records: RunRecords,
+}
+
+impl Planner {
+    pub(crate) fn new(context: Arc<Context>, records: RunRecords) -> Self {
+        Self { context, records }
+    }
+
     /// Plans the runs of some intervals. All of them are checked before any of them is claimed.
     pub(super) async fn plan_runs(
         &self,
         job: &Job,
         intervals: &[Interval],
     ) -> Result<Vec<PlannedRun>> {
-        let claims = self.claims(&job.target.table.name).await?;
+        let claims = self.records.claims(&job.target.table.name).await?;
         for interval in intervals {
             self.check_overlaps(job, *interval, &claims).await?;
         }
@@ -139,8 +152,6 @@ impl Pipelines {
     ) -> Result<PlannedRun> {
         let table = &job.target.table.name;
         let before = claims.iter().find(|claim| claim.interval == interval);
-        let before = before.map(|claim| job.with_present_inputs(claim));
-        let before = before.as_ref();
         let read = match changes {
             Some(changes) => Some(self.upstream_read(job, before, changes).await?),
             None => None,

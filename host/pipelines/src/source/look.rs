@@ -18,10 +18,9 @@ use wafer_runtime::CHUNK_ROWS;
 use wafer_store::{Error, RemoteFile, RemoteFiles, RemoteListing, Result};
 
 use crate::input::delta::DeltaTable;
-use crate::service::Pipelines;
 use crate::source::files::SourceFile;
 use crate::source::inspect::{is_readable, readable_as};
-use crate::source::{SourceReader, files_at, read_columns};
+use crate::source::{SourceReader, Sources, files_at, read_columns};
 
 /// Files whose rows can be looked at.
 #[derive(Clone, Debug)]
@@ -128,7 +127,7 @@ impl RemoteFiles for BoundedCopies {
 /// The types that the pipelines over a source read its columns as.
 type Types = BTreeMap<String, DataType>;
 
-impl Pipelines {
+impl Sources {
     /// Opens the files of a source, to look at them. Columns have the types that the pipelines over
     /// the source read, and other columns those of the files, or the first that fits their values.
     ///
@@ -170,7 +169,7 @@ impl FileRows {
     /// format follows from their names.
     ///
     /// # Errors
-    /// Returns the errors of [`Pipelines::source_rows`].
+    /// Returns the errors of [`Sources::source_rows`].
     pub async fn of_path(
         path: &Path,
         remote: Arc<dyn RemoteFiles>,

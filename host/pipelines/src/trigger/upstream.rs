@@ -14,8 +14,8 @@ use wafer_core::rules::Interval;
 use wafer_store::Result;
 
 use crate::chain::UpstreamChanges;
+use crate::run::Runs;
 use crate::run::job::Job;
-use crate::service::Pipelines;
 use crate::trigger::state::Schedule;
 use crate::trigger::{EndedRun, Look, Trigger};
 
@@ -42,17 +42,17 @@ impl Trigger for UpstreamTrigger {
         "upstream"
     }
 
-    async fn due(&mut self, pipelines: &Pipelines, look: Look<'_>) -> Result<Vec<Interval>> {
+    async fn due(&mut self, runs: &Runs, look: Look<'_>) -> Result<Vec<Interval>> {
         if !is_after_success(look) {
             return Ok(Vec::new());
         }
-        let mut job = self.schedule.job(pipelines, Interval::ALL).await?;
+        let mut job = self.schedule.job(runs, Interval::ALL).await?;
         let Some(snapshot) = job.input.table() else {
             return Ok(Vec::new());
         };
-        let (mut state, version) = self.schedule.state(pipelines).await?;
-        let runs = pipelines.claims(&job.target.table.name).await?;
-        let seen = versions_seen(&runs, state.upstream);
+        let (mut state, version) = self.schedule.state(&runs.context).await?;
+        let claims = runs.records.claims(&job.target.table.name).await?;
+        let seen = versions_seen(&claims, state.upstream);
         let oldest = seen.iter().map(|(_, seen)| *seen).min();
         let changes = UpstreamChanges::new(snapshot, oldest).await?;
         add_changed(&mut state.again, &seen, &changes);
@@ -63,12 +63,14 @@ impl Trigger for UpstreamTrigger {
         }
         // The intervals are recorded before they are run, so that they are run even if this
         // process is interrupted.
-        self.schedule.put_state(pipelines, &state, version).await?;
+        self.schedule
+            .put_state(&runs.context, &state, version)
+            .await?;
         self.job = Some(Arc::new(job));
         Ok(state.again)
     }
 
-    async fn job(&self, _pipelines: &Pipelines, _interval: Interval) -> Result<Arc<Job>> {
+    async fn job(&self, _runs: &Runs, _interval: Interval) -> Result<Arc<Job>> {
         let job = self.job.as_ref();
         Ok(Arc::clone(job.expect(
             "`due` stores the job before it returns intervals",
@@ -77,11 +79,13 @@ impl Trigger for UpstreamTrigger {
 
     /// Removes the interval from the stored list. If its run failed, the interval stays in the
     /// list, and no others are repeated until the next scheduled run succeeds.
-    async fn ended(&mut self, pipelines: &Pipelines, run: EndedRun) -> Result<RunRecord> {
+    async fn ended(&mut self, runs: &Runs, run: EndedRun) -> Result<RunRecord> {
         let record = run.result?;
-        let (mut state, version) = self.schedule.state(pipelines).await?;
+        let (mut state, version) = self.schedule.state(&runs.context).await?;
         state.again.retain(|other| *other != run.interval);
-        self.schedule.put_state(pipelines, &state, version).await?;
+        self.schedule
+            .put_state(&runs.context, &state, version)
+            .await?;
         Ok(record)
     }
 }

@@ -33,7 +33,7 @@ impl BackgroundTask for RunTriggers {
     /// Starts the runs, and does not wait for them. A run that a stopping server interrupts is
     /// taken over by the next server.
     async fn run(&self, platform: &Arc<Platform>) -> Result<()> {
-        for pipeline in platform.pipelines().triggered() {
+        for pipeline in platform.pipelines().triggers().triggered() {
             let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
             if !running.insert(pipeline.clone()) {
                 continue;
@@ -45,7 +45,8 @@ impl BackgroundTask for RunTriggers {
                 let (name, own) = (pipeline.clone(), Arc::clone(&platform));
                 // The run is a Tokio task of its own, so that the pipeline can run again even after
                 // a panic.
-                let run = tokio::spawn(async move { own.pipelines().run_due(&name).await });
+                let run =
+                    tokio::spawn(async move { own.pipelines().triggers().run_due(&name).await });
                 match run.await {
                     Ok(run) => {
                         let now = platform.context().machine_now();

@@ -53,7 +53,8 @@ impl Platform {
                         RowsToLookAt::Table(self.table_rows(&archive).await?)
                     }
                     SourceKind::Files | SourceKind::Delta { .. } | SourceKind::Stream { .. } => {
-                        RowsToLookAt::Files(self.pipelines.source_rows(name, bounds).await?)
+                        let sources = self.pipelines.sources();
+                        RowsToLookAt::Files(sources.source_rows(name, bounds).await?)
                     }
                 }
             }

@@ -47,7 +47,7 @@ pub(super) struct ViewRows {
 
 impl Platform {
     pub(super) async fn view_rows(&self, name: &str, bounds: &LookBounds) -> Result<ViewRows> {
-        let recipe = self.context.view(name)?;
+        let recipe = Recipe::new(&self.context.definitions(), name)?;
         let lookup = lookup_of_entities(&recipe.view).cloned().ok_or_else(|| {
             Error::invalid(format!(
                 "view `{name}` looks up no group, so its entities are not known: ask for a vector with \

@@ -47,6 +47,32 @@ impl LookupJoin {
         self: &Arc<Self>,
         band: &Arc<Band>,
     ) -> Result<Option<FoundFeatures>> {
+        let (plan, parts) = self.window_plan();
+        let plan = Arc::new(plan);
+        let interval = event_interval(&self.group, &band.times);
+        let mut found = FoundFeatures {
+            coincident: 0,
+            types: self.output_types(),
+            batches: Vec::new(),
+            locations: Locations::Direct(vec![None; band.times.len()]),
+        };
+        for part in 0..parts {
+            let events = self
+                .read_events(band, &plan, interval, (part, parts))
+                .await?;
+            let (sliding, band) = (Arc::clone(&plan), Arc::clone(band));
+            let slide = move || sliding.slide_all(events, &band, (part, parts), found);
+            found = blocking(slide).await?;
+            if plan.room.is_exceeded() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(found))
+    }
+
+    /// Returns what is read and computed, and into how many parts the entities are divided, so that
+    /// the events of each fit into memory.
+    fn window_plan(&self) -> (WindowPlan, u32) {
         let wanted: Vec<Aggregate> = self
             .features
             .iter()
@@ -58,13 +84,9 @@ impl LookupJoin {
             true => self.group.aggregate_list(),
             false => Vec::new(),
         };
-        let read: Vec<usize> = {
-            let of = wanted.iter().chain(&all);
-            let mut read: Vec<usize> = of.filter_map(|a| a.column).collect();
-            read.sort_unstable();
-            read.dedup();
-            read
-        };
+        let mut read: Vec<usize> = wanted.iter().chain(&all).filter_map(|a| a.column).collect();
+        read.sort_unstable();
+        read.dedup();
         // Aggregates refer to columns of the group; here they refer to the columns that are read.
         let over_read = |aggregate: Aggregate| Aggregate {
             column: aggregate.column.map(|column| {
@@ -79,29 +101,9 @@ impl LookupJoin {
             .iter()
             .map(|column| self.group.columns[*column].clone())
             .collect();
-        let width: u64 = columns
-            .iter()
-            .map(|column| estimated_width(&column.data_type))
-            .sum();
-        let rows: u64 = self
-            .snapshot
-            .files()
-            .iter()
-            .filter_map(|file| file.rows)
-            .sum();
-        let parts = (rows * (EVENT_BYTES + 2 * width))
-            .div_ceil((self.memory / 3).max(1))
-            .max(1);
-        let parts = u32::try_from(parts).unwrap_or(u32::MAX);
-        let interval = event_interval(&self.group, &band.times);
-        let mut found = FoundFeatures {
-            coincident: 0,
-            types: self.output_types(),
-            batches: Vec::new(),
-            locations: Locations::Direct(vec![None; band.times.len()]),
-        };
         let types: Vec<DataType> = columns.iter().map(|c| c.data_type.clone()).collect();
-        let plan = Arc::new(WindowPlan {
+        let parts = self.parts(&types);
+        let plan = WindowPlan {
             aggregates,
             identities: self.identities.then(|| ItemLayout::new(&all, &types)),
             columns,
@@ -110,19 +112,18 @@ impl LookupJoin {
             workers: self.workers,
             room: self.feature_room(),
             given_up: self.given_up.clone(),
-        });
-        for part in 0..parts {
-            let events = self
-                .read_events(band, &plan, interval, (part, parts))
-                .await?;
-            let (sliding, band) = (Arc::clone(&plan), Arc::clone(band));
-            let slide = move || sliding.slide_all(events, &band, (part, parts), found);
-            found = blocking(slide).await?;
-            if plan.room.is_exceeded() {
-                return Ok(None);
-            }
-        }
-        Ok(Some(found))
+        };
+        (plan, parts)
+    }
+
+    /// Returns into how many parts the entities are divided if columns of these types are read.
+    fn parts(&self, types: &[DataType]) -> u32 {
+        let width: u64 = types.iter().map(estimated_width).sum();
+        let files = self.snapshot.files().iter();
+        let rows: u64 = files.filter_map(|file| file.rows).sum();
+        let bytes = rows * (EVENT_BYTES + 2 * width);
+        let parts = bytes.div_ceil((self.memory / 3).max(1)).max(1);
+        u32::try_from(parts).unwrap_or(u32::MAX)
     }
 
     /// Reads the events of one part of the entities.
@@ -417,19 +418,8 @@ impl WindowPlan {
                 });
             }
         });
-        let Locations::Direct(locations) = &mut found.locations else {
-            unreachable!("a join of windows locates its answers directly");
-        };
         for made in slid.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            let first = found.batches.len() as u32;
-            for (label, place) in made.locations {
-                locations[label as usize] = Some(FoundPlace {
-                    batch: first + place.batch,
-                    ..place
-                });
-            }
-            found.batches.extend(made.batches);
-            found.coincident += made.coincident;
+            made.add_to(&mut found);
         }
         found
     }
@@ -471,6 +461,22 @@ impl WindowAnswers {
         if self.rows as usize == CHUNK_ROWS || self.bytes >= BATCH_BYTES {
             self.flush(plan);
         }
+    }
+
+    /// Adds these answers to those of other workers and parts.
+    fn add_to(self, found: &mut FoundFeatures) {
+        let Locations::Direct(locations) = &mut found.locations else {
+            unreachable!("a join of windows locates its answers directly");
+        };
+        let first = found.batches.len() as u32;
+        for (label, place) in self.locations {
+            locations[label as usize] = Some(FoundPlace {
+                batch: first + place.batch,
+                ..place
+            });
+        }
+        found.batches.extend(self.batches);
+        found.coincident += self.coincident;
     }
 
     /// Makes a batch of the rows in the builders.

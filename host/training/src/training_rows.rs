@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use wafer_catalog::{Format, Progress, TemporaryFolder, TrainingSet, blocking, temporary_folder};
+use wafer_catalog::{
+    Format, Progress, Recipe, TemporaryFolder, TrainingSet, blocking, temporary_folder,
+};
 use wafer_core::{Field, readable_as};
 use wafer_store::Result;
 
@@ -83,7 +85,7 @@ impl Training {
         progress: &Arc<dyn Progress>,
     ) -> Result<TrainingRows> {
         let (folder, out) = temporary_file()?;
-        let set = self.context.training_set_record(id).await?;
+        let set = TrainingSet::read(&self.context, id).await?;
         let made = self.rebuild(&set, &out, memory, progress).await?;
         if set.format == Format::Parquet {
             set.check_digest(made.digest)?;
@@ -97,11 +99,8 @@ impl Training {
         folder: TemporaryFolder,
         path: PathBuf,
     ) -> Result<TrainingRows> {
-        let view = self
-            .context
-            .recipe(&set.view, &set.view_version)
-            .await?
-            .view;
+        let recipe = Recipe::read(&self.context, &set.view, &set.view_version).await?;
+        let view = recipe.view;
         let time = set.time.clone();
         let options = LabelOptions {
             zone: set.zone,

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
@@ -30,8 +30,8 @@ use tokio::io::AsyncReadExt as _;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use wafer_core::{Timestamp, Zone};
 use wafer_platform::{
-    DiskRoom, Format, Platform, Progress, Split, SplitBy, TemporaryFolder, TrainingSetRequest,
-    column_types, temporary_folder,
+    DiskRoom, Format, Platform, Progress, Split, SplitBy, TemporaryFolder, TrainingSet,
+    TrainingSetRequest, column_types, temporary_folder,
 };
 
 use crate::connections::Client;
@@ -39,7 +39,7 @@ use crate::error::Failure;
 use crate::extract::{Path, Query};
 use crate::intake::{Intake, temporary_file_error};
 use crate::limits::{Charge, Disk, allowance};
-use crate::media_type::{media_type, unsupported};
+use crate::media_type::{answer_format, labels_format};
 
 /// The greatest size of a body with labels, in bytes.
 const MAX_LABEL_BYTES: usize = 256 << 20;
@@ -68,8 +68,28 @@ pub(crate) struct Options {
     zone: Option<Zone>,
     split: Option<String>,
     split_by: Option<String>,
-    #[serde(default)]
-    seed: u64,
+    seed: Option<u64>,
+}
+
+impl Options {
+    /// Returns how the rows are divided into parts.
+    ///
+    /// # Errors
+    /// Returns status 400 for a text that is no split, and for parameters of one without it.
+    fn split(&self) -> Result<Option<Split>, Failure> {
+        let Some(text) = &self.split else {
+            return match self.split_by.is_some() || self.seed.is_some() {
+                true => Err(Failure::invalid(
+                    "`split_by` and `seed` say how to divide rows, and nothing says into which parts; send \
+                     `split` as well, such as train=0.8,test=0.2",
+                )),
+                false => Ok(None),
+            };
+        };
+        let by = SplitBy::parse(self.split_by.as_deref().unwrap_or("row"));
+        let split = Split::parse(text, by, self.seed.unwrap_or_default());
+        split.map(Some).map_err(Failure::invalid)
+    }
 }
 
 fn event_timestamp() -> String {
@@ -96,10 +116,7 @@ pub(crate) async fn post(
         return Err(two_are_made());
     }
     let (labels_format, format) = (labels_format(&headers)?, answer_format(&headers)?);
-    let by = SplitBy::parse(options.split_by.as_deref().unwrap_or("row"));
-    let split = options.split.as_deref();
-    let split = split.map(|text| Split::parse(text, by, options.seed));
-    let split = split.transpose().map_err(Failure::invalid)?;
+    let split = options.split()?;
     // It is dropped after the folder, so that no disk is given back that is still taken.
     let disk = intake.disk();
     let folder = temporary_folder()?;
@@ -120,12 +137,12 @@ pub(crate) async fn post(
     let types = column_types(options.types.as_deref().unwrap_or_default());
     let request = TrainingSetRequest {
         view,
-        labels: labels.clone(),
+        labels,
         labels_name: Some(format!("request body ({})", labels_format.extension())),
         time: options.time,
         types: types.map_err(Failure::invalid)?,
         zone: options.zone,
-        out: out.clone(),
+        out,
         as_of: options.as_of,
         memory,
         most_label_bytes: Some(allowed),
@@ -136,24 +153,45 @@ pub(crate) async fn post(
         _place: place,
         _charge: charge,
     });
+    let set = make(&platform, &request, progress, client, &disk).await?;
+    tokio::fs::remove_file(&request.labels)
+        .await
+        .map_err(temporary_file_error)?;
+    answer(&set, &request.out, format, (folder, open, disk)).await
+}
+
+/// Makes a training set, unless its client leaves. An error names the files as the client knows
+/// them.
+async fn make(
+    platform: &Platform,
+    request: &TrainingSetRequest,
+    progress: Arc<dyn Progress>,
+    client: Option<Extension<Client>>,
+    disk: &Disk,
+) -> Result<TrainingSet, Failure> {
     let made = tokio::select! {
-        made = platform.training().training_set(&request, &progress) => made,
+        made = platform.training().training_set(request, &progress) => made,
         () = closed_its_side(client) => return Err(Failure::given_up(
             "the client closed its side of the connection while its training set was made",
         )),
     };
-    let set = made.map_err(|error| {
+    made.map_err(|error| {
         disk.take_refused().unwrap_or_else(|| {
-            let failure = Failure::from(error).calling(&labels, "the labels");
-            failure.calling(&out, "the training set")
+            let failure = Failure::from(error).calling(&request.labels, "the labels");
+            failure.calling(&request.out, "the training set")
         })
-    })?;
-    drop(progress);
-    tokio::fs::remove_file(labels)
-        .await
-        .map_err(temporary_file_error)?;
-    let held = (folder, open, Arc::clone(&disk));
-    let (length, body) = file_body(&out, held).await.map_err(temporary_file_error)?;
+    })
+}
+
+/// Answers with a training set that was made, whose file is sent piece by piece.
+async fn answer(
+    set: &TrainingSet,
+    out: &FilePath,
+    format: Format,
+    held: Held,
+) -> Result<Response, Failure> {
+    let disk = Arc::clone(&held.2);
+    let (length, body) = file_body(out, held).await.map_err(temporary_file_error)?;
     disk.lower_to(length);
     let headers = [
         (CONTENT_TYPE, format.media_type().to_owned()),
@@ -225,39 +263,6 @@ async fn file_body(path: &FilePath, held: Held) -> io::Result<(u64, Body)> {
         io::Result::Ok(piece.map(|piece: Bytes| (piece, (file, held))))
     });
     Ok((length, Body::from_stream(pieces)))
-}
-
-/// Returns the format of the labels, which the request must name.
-fn labels_format(headers: &HeaderMap) -> Result<Format, Failure> {
-    let media_type = media_type(headers);
-    format(&media_type).ok_or_else(|| unsupported(&media_type, &known_formats()))
-}
-
-/// Returns the format in which rows are answered: the one that the request names, or else an Arrow
-/// stream.
-pub(crate) fn answer_format(headers: &HeaderMap) -> Result<Format, Failure> {
-    let Some(value) = headers.get(ACCEPT) else {
-        return Ok(Format::ALL[0]);
-    };
-    let wanted = value.to_str().unwrap_or_default();
-    let media_type = wanted.split([';', ',']).next().unwrap_or_default().trim();
-    if media_type == "*/*" {
-        return Ok(Format::ALL[0]);
-    }
-    format(media_type).ok_or_else(|| {
-        let known = known_formats();
-        let message = format!("accept `{wanted}`; labels and training sets are {known}");
-        Failure::unsupported(message)
-    })
-}
-
-fn format(media_type: &str) -> Option<Format> {
-    let mut formats = Format::ALL.into_iter();
-    formats.find(|format| format.media_type() == media_type)
-}
-
-fn known_formats() -> String {
-    Format::ALL.map(Format::media_type).join(", ")
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! An upload in parts, as the writer of a table's data files makes it.
+//! Multipart uploads, as the writer of a table's data files makes them.
 
 use std::sync::Arc;
 
