@@ -16,10 +16,10 @@ use wafer_store::{Kind, Result};
 use crate::account::Account;
 use crate::arn::Arn;
 use crate::event_sources::EventSources;
-use crate::machine::StateMachine;
 use crate::objects::Bucket;
 use crate::queue::Queue;
 use crate::services::{AccountLimit, Mapping, Mappings, QueueSettings, Services};
+use crate::state_machine::StateMachine;
 
 /// How many invocations the messages of one queue take at a time, unless `maximum_concurrency` of
 /// the Terraform modules says otherwise.

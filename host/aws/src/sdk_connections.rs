@@ -121,13 +121,15 @@ struct Connector {
 impl HttpConnector for Connector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let call = self.inner.call(request);
-        let mut wait = Wait {
+        let wait = Wait {
             pool: Arc::clone(&self.pool),
             number: self.number,
             begun: Instant::now(),
             is_over: false,
         };
         HttpConnectorFuture::new(async move {
+            // The whole of it is moved here, so that it is dropped with the call.
+            let mut wait = wait;
             let answer = call.await;
             wait.is_over = true;
             answer

@@ -212,17 +212,9 @@ struct Awaited {
 }
 
 #[async_trait]
-impl Outbox for Awaited {
-    async fn has_rows(&self) -> Result<bool> {
-        self.store.has_rows().await
-    }
-
-    async fn waiting_since(&self) -> Result<Option<Timestamp>> {
-        self.store.waiting_since().await
-    }
-
-    async fn waiting(&self) -> Result<Waiting> {
-        self.store.waiting().await
+impl Overrides for Awaited {
+    fn store(&self) -> &MemoryStore {
+        &self.store
     }
 
     async fn read(&self, table: &str, _limit: usize) -> Result<Vec<OutboxEntry>> {
@@ -245,10 +237,10 @@ async fn a_flush_ends_after_a_commit_when_somebody_waits_for_another_one() {
     for is_awaited in [false, true] {
         let project = Project::new();
         let other = project.open("other").await;
-        let outbox = Arc::new(Awaited {
+        let outbox = Arc::new(Overridden(Awaited {
             store: Arc::clone(&project.store),
             waiting: Mutex::new(Some(project.open("waiting").await)),
-        });
+        }));
         let tables = project.open_with("one", outbox).await;
         for table in ["a_v1", TABLE] {
             tables.keep_table(&planes(table)).await.unwrap();
