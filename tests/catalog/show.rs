@@ -390,6 +390,32 @@ fn a_view_of_several_groups_is_shown_without_what_only_a_request_knows() {
 }
 
 #[test]
+fn a_request_reads_a_limited_number_of_rows_and_the_command_all() {
+    let project = pass(COLUMNS, "in.csv");
+    project.write("in.csv", format!("id\n{}8\n", "7\n".repeat(4_100_000)));
+    let server = project.serve(&[]);
+    let (status, answer) = server.get("/v1/sources/s/rows?limit=2&where=id%20%3D%207");
+    assert_eq!(
+        (status, &answer["rows"]),
+        (200, &json!([{"id": 7}, {"id": 7}]))
+    );
+    let (status, answer) = server.get("/v1/sources/s/rows?where=id%20%3D%208");
+    assert_eq!(status, 400, "{answer}");
+    let said = answer["error"]["message"].as_str().unwrap();
+    assert!(
+        said.starts_with("0 of the first 4")
+            && said.contains("no more rows are read for a request"),
+        "{said}"
+    );
+    // A request that was refused has given back its place.
+    for _ in 0..4 {
+        assert_eq!(server.get("/v1/sources/s/rows?limit=1").0, 200);
+    }
+    let shown = project.ok(&["show", "s", "--where", "id = 8"]);
+    assert_eq!(shown, "id\n8\n");
+}
+
+#[test]
 fn nothing_is_written_when_rows_are_shown() {
     let project = Pass {
         source: "type = \"stream\"",

@@ -10,8 +10,6 @@ use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsP
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_s3::config::StalledStreamProtectionConfig;
 use aws_smithy_async::time::SharedTimeSource;
-use aws_smithy_http_client::tls::Provider;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use object_store::CredentialProvider;
 use object_store::aws::AwsCredential;
 use tokio::sync::Mutex;
@@ -19,6 +17,7 @@ use wafer_core::without_userinfo;
 use wafer_store::{Error, Kind, Result};
 
 use crate::environment::{self, Form};
+use crate::sdk_connections;
 
 /// Timeout of one attempt of a call.
 pub(crate) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -37,6 +36,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// what it does while a virtual machine is frozen is up to the hypervisor. So a request may find a
 /// connection that is gone all the same. It is then attempted again, on another one: see `call.rs`
 /// for DynamoDB, and `objects/create.rs` for what `object_store` does not attempt again.
+/// Connections that are gone without a word are found by timeouts: see `connections.rs` and
+/// `sdk_connections.rs`.
 pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Timeout of a connection to S3.
 pub(crate) const S3_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -70,16 +71,12 @@ impl Account {
     /// message says where they are looked for; and when a setting is malformed, with its name.
     pub async fn from_environment(region: Option<String>) -> Result<Self> {
         environment::check_all()?;
-        let client = aws_smithy_http_client::Builder::new()
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
-            .build_https();
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .operation_attempt_timeout(ATTEMPT_TIMEOUT)
             .build();
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            .http_client(client)
+            .http_client(sdk_connections::client())
             .timeout_config(timeouts)
             // `call::call` retries, because it has to count the attempts.
             .retry_config(RetryConfig::disabled());
@@ -123,7 +120,7 @@ impl Account {
         &self.region
     }
 
-    /// Returns the same account in another region, for a bucket that is there.
+    /// Returns the same account in another region, for what is there.
     pub(crate) fn in_region(&self, region: String) -> Self {
         Self {
             region,
@@ -167,6 +164,7 @@ impl Account {
     pub(crate) fn step_functions(&self) -> aws_sdk_sfn::Client {
         let mut config = aws_sdk_sfn::config::Builder::from(&self.config);
         config.set_endpoint_url(self.endpoint("SFN"));
+        config.set_region(Some(Region::new(self.region.clone())));
         // Attempts need not be counted here, so the SDK can retry.
         config.set_retry_config(Some(aws_sdk_sfn::config::retry::RetryConfig::standard()));
         aws_sdk_sfn::Client::from_conf(config.build())

@@ -20,6 +20,13 @@ use crate::account::{IDLE_TIMEOUT, S3_CONNECT_TIMEOUT};
 /// a process is thawed, and then costs an attempt.
 const IDLE_CONNECTIONS: usize = 8;
 
+/// How long what was sent may stay without the acknowledgement of the other machine until its
+/// connection is taken for gone. What is between may have forgotten the connection, and then drops
+/// what is sent without a word, for as long as the timeout of the request is. A slow line
+/// acknowledges what it has carried, so this does not limit how long a request may take.
+#[cfg(target_os = "linux")]
+const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
+
 /// Whether the requests of a client are encrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Encryption {
@@ -44,9 +51,10 @@ pub(crate) fn client(encryption: Encryption, timeout: Duration) -> reqwest::Resu
         .no_brotli()
         .no_zstd()
         .no_deflate()
-        .https_only(encryption == Encryption::Required)
-        .build()?;
-    Ok(HttpClient::new(client))
+        .https_only(encryption == Encryption::Required);
+    #[cfg(target_os = "linux")]
+    let client = client.tcp_user_timeout(UNACKNOWLEDGED);
+    Ok(HttpClient::new(client.build()?))
 }
 
 /// Begins with another address of a host for each connection. S3 has several, and takes more of a

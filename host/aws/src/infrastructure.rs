@@ -14,6 +14,9 @@ const MAX_ROLE_NAME: usize = 64;
 /// The longest name of a queue, in characters:
 /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-quotas.html>
 const MAX_QUEUE_NAME: usize = 80;
+/// The size of all environment variables of a function, in bytes:
+/// <https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html>
+const MAX_ENVIRONMENT: usize = 4096;
 /// The queue of each project that a stream could have the name of. Names of streams have no dashes,
 /// as those of its queues of dead letters do.
 const OUTBOX: &str = "outbox";
@@ -46,8 +49,8 @@ impl Infrastructure {
     ///
     /// # Errors
     /// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid) for a schedule that is wrong, and for
-    /// names that AWS does not take: of a role or queue that is longer than AWS allows, or of a
-    /// queue that the project has already.
+    /// names that AWS does not take: of a role or queue that is longer than AWS allows, of a queue
+    /// that the project has already, or of more streams than a function can be told.
     pub fn new<'a>(
         project: &str,
         streams: impl IntoIterator<Item = &'a str>,
@@ -71,9 +74,14 @@ impl Infrastructure {
         };
         let schedules = schedules.into_iter().map(expressions);
         let stream = |stream: &str| check_stream(project, stream).map(|()| stream.to_owned());
+        let streams = streams
+            .into_iter()
+            .map(stream)
+            .collect::<Result<Vec<_>>>()?;
+        check_environment(project, &streams)?;
         Ok(Self {
             project: project.to_owned(),
-            streams: streams.into_iter().map(stream).collect::<Result<_>>()?,
+            streams,
             schedules: schedules.collect::<Result<_>>()?,
         })
     }
@@ -173,6 +181,27 @@ pub(crate) fn check_table(name: &str) -> Result<()> {
              3 to 255 letters, digits, and _ . -"
         ))),
     }
+}
+
+/// Checks that the function that takes the events can be told of all queues, which is told by their
+/// ARNs in an environment variable. How long these are in all is known where the region is, and the
+/// other variables: the modules in `infra/` check it. Here, the region has one of the shortest
+/// names, and there are no other variables.
+fn check_environment(project: &str, streams: &[String]) -> Result<()> {
+    let pair = |stream: &String| {
+        format!("arn:aws:sqs:us-east-1:123456789012:wafer-{project}-{stream}={stream}")
+    };
+    let value = streams.iter().map(pair).collect::<Vec<_>>().join(";");
+    let size = format!(r#"{{"WAFER_EVENT_SOURCES":"{value}"}}"#).len();
+    if size <= MAX_ENVIRONMENT {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "[sources]: on AWS the {} streams have names that are too long together: a function is told of \
+         their queues by an environment variable with {size} bytes or more, and AWS Lambda takes \
+         {MAX_ENVIRONMENT}; give sources shorter names, or divide the project",
+        streams.len()
+    )))
 }
 
 /// Returns how many characters a name is longer than `most`, or `None` if it is not longer.
@@ -329,5 +358,21 @@ mod tests {
             let error = check_table(name).unwrap_err().to_string();
             assert!(error.contains("may have 3 to 255"), "{name}: {error}");
         }
+    }
+
+    #[test]
+    fn streams_that_a_function_cannot_be_told_of_are_refused() {
+        // With its source and what is between, each takes 49 + 20 + 1 + 20 + 1 bytes.
+        let made = |count: usize| {
+            let streams: Vec<String> = (0..count).map(|n| format!("s{n:019}")).collect();
+            let streams = streams.iter().map(String::as_str);
+            let made = Infrastructure::new("flights", streams, []);
+            made.err().map(|e| e.to_string())
+        };
+        assert_eq!(made(44), None);
+        let message = made(45).unwrap();
+        let wanted =
+            "by an environment variable with 4120 bytes or more, and AWS Lambda takes 4096";
+        assert!(message.contains(wanted), "{message}");
     }
 }

@@ -40,6 +40,7 @@ mod random;
 pub mod records;
 mod region;
 mod s3;
+mod sdk_connections;
 mod services;
 mod state_machine;
 mod stores;

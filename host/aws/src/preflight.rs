@@ -1,7 +1,7 @@
 //! Checks of a deployment on AWS: what Terraform cannot see, and what only the account decides.
 //!
-//! - The account's concurrency, which all of its functions share in a region. A backlog of events
-//!   must leave some of it to requests.
+//! - The account's concurrency, which all of its functions share in a region. A backlog of events,
+//!   and a divided run beside it, must leave some of it to requests.
 //! - The mappings of queues and streams, and the settings of queues that others made. Terraform's
 //!   provider reads no more of these than their names.
 //! - The bucket, by writing to it.
@@ -19,10 +19,11 @@ use crate::event_sources::EventSources;
 use crate::objects::Bucket;
 use crate::queue::QueueArn;
 use crate::services::{AccountLimit, Mapping, Mappings, QueueSettings, Services};
+use crate::state_machine::StateMachine;
 
 /// How many invocations the messages of one queue take at a time, unless `maximum_concurrency` of
 /// the Terraform modules says otherwise.
-const CONCURRENCY: u64 = 5;
+const CONCURRENCY: u64 = 2;
 /// How many flushes there are at a time.
 const FLUSHES: u64 = 2;
 /// How many schedules are at least to be run beside them.
@@ -46,6 +47,8 @@ pub struct Deployment<'a> {
     /// The queues and streams that Terraform was told to take events from, those that it makes
     /// included. `None` if that is not known.
     pub event_sources: Option<&'a EventSources>,
+    /// The ARN of the state machine that divides runs. `None` if that is not known.
+    pub state_machine: Option<&'a str>,
     /// The folder of its objects, such as `s3://BUCKET/FOLDER`.
     pub objects: &'a Url,
     /// How long a check may take.
@@ -143,11 +146,27 @@ struct Deployed {
     mappings: Mappings,
 }
 
+/// How many invocations are taken at a time beside requests, at most.
+#[derive(Clone, Copy, Debug, Default)]
+struct OtherInvocations {
+    /// By events, of streams those of one shard.
+    events: u64,
+    /// Whether there are streams, each further shard of which takes as many as its first.
+    has_streams: bool,
+    /// By a divided run, if that is known.
+    run: Option<u64>,
+}
+
 impl Deployed {
-    /// Returns how many invocations events may take at a time.
-    fn concurrency(&self) -> u64 {
-        let mappings = self.mappings.found.iter().map(concurrency);
-        mappings.fold(0, u64::saturating_add)
+    /// Returns what events may take.
+    fn taken(&self) -> OtherInvocations {
+        let mappings = self.mappings.found.iter();
+        let mut arns = mappings.clone().map(|mapping| &mapping.event_source_arn);
+        OtherInvocations {
+            events: mappings.map(concurrency).fold(0, u64::saturating_add),
+            has_streams: arns.any(|arn| QueueArn::of(arn).is_none()),
+            run: None,
+        }
     }
 
     /// Says how many mappings there are, and whether all of them were looked at.
@@ -245,8 +264,14 @@ impl Deployment<'_> {
         };
         report.end(&function, found);
         let deployed = deployed.ok().flatten();
-        let expected = CONCURRENCY.saturating_mul(self.streams.len() as u64);
-        let taken = deployed.as_ref().map_or(expected, Deployed::concurrency);
+        let expected = OtherInvocations {
+            events: CONCURRENCY.saturating_mul(self.streams.len() as u64),
+            ..OtherInvocations::default()
+        };
+        let taken = OtherInvocations {
+            run: self.check_runs(account, report).await,
+            ..deployed.as_ref().map_or(expected, Deployed::taken)
+        };
         let limit = async {
             let limit = services.account_limit().await.map_err(|e| e.chain())?;
             check_concurrency(&limit, taken, account.region())
@@ -267,6 +292,21 @@ impl Deployment<'_> {
             let result = self.check_source(stream, &deployed);
             report.end(&format!("source {stream}"), result);
         }
+    }
+
+    /// Checks the state machine, if there is one, and returns how many invocations a divided run
+    /// takes at a time at most, if it says so.
+    async fn check_runs(&self, account: &Account, report: &mut Report<'_>) -> Option<u64> {
+        let arn = self.state_machine?;
+        let question = async {
+            let machine = StateMachine::of(account, arn).map_err(|e| e.chain())?;
+            machine.concurrency().await.map_err(|e| e.chain())
+        };
+        let found = report.begin(name(arn), "SFN", Box::pin(question)).await;
+        let run = found.as_ref().ok().copied();
+        let found = found.map(|run| format!("a run takes {run} invocations at a time at most"));
+        report.end(name(arn), found);
+        run
     }
 
     /// Checks that the events of a source get to the function.
@@ -333,23 +373,46 @@ fn concurrency(mapping: &Mapping) -> u64 {
     }
 }
 
-/// Checks that the account has concurrency for requests when events take as much as they may.
-fn check_concurrency(limit: &AccountLimit, taken: u64, region: &str) -> Result<String, String> {
+/// Checks that the account has concurrency for requests when all else takes as much as it may.
+fn check_concurrency(
+    limit: &AccountLimit,
+    taken: OtherInvocations,
+    region: &str,
+) -> Result<String, String> {
     let available = limit.concurrency();
-    let taken = taken.saturating_add(FLUSHES + SCHEDULES);
-    match available.saturating_sub(taken) {
-        0 => Err(format!(
-            "the account has {available} invocations at a time in {region}, and events, flushes and \
-             schedules may take {taken}: a backlog leaves none to requests. Ask for more in Service \
-             Quotas (AWS Lambda, \"Concurrent executions\"): `aws service-quotas \
-             request-service-quota-increase --region {region} --service-code lambda --quota-code \
-             L-B99A9384 --desired-value 1000`. Until then set maximum_concurrency to 2"
-        )),
-        left => Ok(format!(
-            "{available} invocations at a time, of which events, flushes and schedules take {taken} \
-             at most: {left} are left to requests and divided runs"
-        )),
+    let others = taken.events.saturating_add(FLUSHES + SCHEDULES);
+    let shards = match taken.has_streams {
+        true => ", with one shard of each stream",
+        false => "",
+    };
+    let (left, run) = (available.saturating_sub(others), taken.run.unwrap_or(0));
+    if left > run {
+        let whose = match taken.run {
+            Some(run) => format!("requests, of which a divided run takes {run} at most"),
+            None => "requests and divided runs".to_owned(),
+        };
+        return Ok(format!(
+            "{available} invocations at a time, of which events, flushes and schedules take {others} \
+             at most{shards}: {left} are left to {whose}"
+        ));
     }
+    let (cause, setting) = match left {
+        0 => (
+            "a backlog".to_owned(),
+            "maximum_concurrency to 2".to_owned(),
+        ),
+        left => (
+            format!("a divided run, which takes {run} of them,"),
+            format!("`concurrency` of the module `batch` below {left}"),
+        ),
+    };
+    Err(format!(
+        "the account has {available} invocations at a time in {region}, and events, flushes and \
+         schedules may take {others}{shards}: {cause} leaves none to requests. Ask for more in Service \
+         Quotas (AWS Lambda, \"Concurrent executions\"): `aws service-quotas \
+         request-service-quota-increase --region {region} --service-code lambda --quota-code \
+         L-B99A9384 --desired-value 1000`. Until then set {setting}"
+    ))
 }
 
 /// Checks the mapping and the settings of a queue.

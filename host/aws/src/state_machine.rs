@@ -16,6 +16,9 @@ use crate::page::page_of;
 
 /// Interval at which the status of an execution is polled.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
+/// How many items a map works on at a time if its definition does not limit them:
+/// <https://docs.aws.amazon.com/step-functions/latest/dg/state-map-distributed.html>
+const UNLIMITED: u64 = 10_000;
 
 /// A state machine of Step Functions.
 #[derive(Clone, Debug)]
@@ -32,18 +35,38 @@ impl StateMachine {
     /// Returns [`Kind::Invalid`] when `arn` is not the ARN of a state machine, and the errors of
     /// [`Account::from_environment`].
     pub async fn open(arn: &str) -> Result<Self> {
-        let region = region_of(arn).ok_or_else(|| {
-            let message = format!(
-                "`{arn}` is not a state machine; write arn:aws:states:REGION:ACCOUNT:stateMachine:NAME, which \
-                 `terraform output -raw environment` prints"
-            );
-            Error::new(Kind::Invalid, message)
-        })?;
+        let region = region_of(arn)?;
         let account = Account::from_environment(Some(region.to_owned())).await?;
+        Self::of(&account, arn)
+    }
+
+    /// Opens a state machine like [`open`](Self::open), with the credentials of an account.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Invalid`] when `arn` is not the ARN of a state machine.
+    pub(crate) fn of(account: &Account, arn: &str) -> Result<Self> {
+        let account = account.in_region(region_of(arn)?.to_owned());
         Ok(Self {
             client: account.step_functions(),
             arn: arn.to_owned(),
         })
+    }
+
+    /// Returns how many partitions of a run are worked on at the same time at most.
+    ///
+    /// # Errors
+    /// Returns the errors of Step Functions, with advice on how to fix them.
+    pub(crate) async fn concurrency(&self) -> Result<u64> {
+        let found = self
+            .client
+            .describe_state_machine()
+            .state_machine_arn(&self.arn)
+            .send()
+            .await;
+        let found = found.map_err(|e| self.failed("states:DescribeStateMachine", e))?;
+        let definition: Json = serde_json::from_str(&found.definition).unwrap_or_default();
+        let most = definition["States"]["Partitions"]["MaxConcurrency"].as_u64();
+        Ok(most.filter(|most| *most > 0).unwrap_or(UNLIMITED))
     }
 
     /// Starts an execution with a JSON input, and returns the ARN of the execution.
@@ -105,7 +128,7 @@ impl StateMachine {
         }
         let code = error.code().unwrap_or_default();
         let resource = match action {
-            "states:StartExecution" => self.arn.clone(),
+            "states:DescribeStateMachine" | "states:StartExecution" => self.arn.clone(),
             _ => format!("{}:*", self.arn.replace(":stateMachine:", ":execution:")),
         };
         let (kind, advice) = match code {
@@ -134,10 +157,19 @@ impl StateMachine {
 }
 
 /// Returns the region of a state machine's ARN.
-fn region_of(arn: &str) -> Option<&str> {
-    let arn = Arn::of(arn).filter(|arn| arn.service == "states" && !arn.region.is_empty())?;
-    let name = arn.resource.strip_prefix("stateMachine:")?;
-    (!name.contains(':')).then_some(arn.region)
+fn region_of(arn: &str) -> Result<&str> {
+    let found = Arn::of(arn).filter(|arn| arn.service == "states" && !arn.region.is_empty());
+    let found = found.filter(|arn| {
+        let name = arn.resource.strip_prefix("stateMachine:");
+        name.is_some_and(|name| !name.contains(':'))
+    });
+    found.map(|arn| arn.region).ok_or_else(|| {
+        let message = format!(
+            "`{arn}` is not a state machine; write arn:aws:states:REGION:ACCOUNT:stateMachine:NAME, which \
+             `terraform output -raw environment` prints"
+        );
+        Error::new(Kind::Invalid, message)
+    })
 }
 
 /// Extracts the error message of a Lambda function, which is JSON in the cause of a failed
@@ -160,10 +192,14 @@ mod tests {
             ("aws-us-gov", "us-gov-west-1"),
         ] {
             let arn = format!("arn:{partition}:states:{region}:123456789012:stateMachine:f-batch");
-            assert_eq!(region_of(&arn), Some(region));
+            assert_eq!(region_of(&arn).unwrap(), region);
         }
         for arn in ["wafer-flights-batch", "arn:aws:lambda:r:1:function:f", ""] {
-            assert_eq!(region_of(arn), None, "{arn}");
+            let error = region_of(arn).unwrap_err();
+            assert!(
+                error.to_string().contains("is not a state machine"),
+                "{error}"
+            );
         }
     }
 

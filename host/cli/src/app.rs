@@ -284,6 +284,7 @@ pub(crate) async fn check_deployment(
         )
     })??;
     let event_sources = event_sources()?;
+    let state_machine = wafer_config::variable("WAFER_STATE_MACHINE")?;
     let streams = project.sources.iter();
     let streams = streams.filter(|(_, source)| source.kind.takes_events());
     let streams: Vec<&str> = streams.map(|(name, _)| name.as_str()).collect();
@@ -291,6 +292,7 @@ pub(crate) async fn check_deployment(
         project: &project.name,
         streams: &streams,
         event_sources: event_sources.as_ref(),
+        state_machine: state_machine.as_deref(),
         objects: &cloud.objects,
         limit: CHECK_LIMIT,
     };

@@ -70,6 +70,7 @@ pub(crate) fn file_options(source: &SourceConfig) -> Result<FileOptions, BrokenR
         nulls: source.nulls.clone().unwrap_or_default(),
         row_bytes: None,
         cuts: Cuts::default(),
+        guessed_from: None,
     })
 }
 

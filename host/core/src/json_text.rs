@@ -32,6 +32,12 @@ pub fn check_json_text(json: &[u8]) -> Result<(), String> {
     }
 }
 
+/// Returns a JSON text without the byte-order mark that some programs write before it.
+pub fn without_mark(json: &[u8]) -> &[u8] {
+    let mark = "\u{feff}".as_bytes();
+    json.strip_prefix(mark).unwrap_or(json)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -51,7 +51,7 @@ pub use event::{FailedBatch, FailedEvent, IncomingEvent};
 pub use float::with_canonical_floats;
 pub use identity::{MAX_IDENTITY_BYTES, joined_identity, number_identity, text_identity};
 pub use json::{JsonCell, cell_to_json};
-pub use json_text::check_json_text;
+pub use json_text::{check_json_text, without_mark};
 pub use key::{EntityKey, KeyError, MAX_KEY_BYTES, entity_key};
 pub use packed::{decode_leading, decode_row, encode_row, encode_texts, packed_columns};
 pub use page::page_text;

@@ -105,8 +105,8 @@ impl Reading {
     /// Returns the time that a text stands for.
     pub(crate) fn text_timestamp(&self, text: &str) -> Result<Timestamp, String> {
         if let Some(format) = &self.format {
-            let time = format.parse(text)?;
-            return self.instant(time, text);
+            let (time, is_fine) = format.parse(text)?;
+            return self.instant(time, is_fine, text);
         }
         if let Some(unit) = self.unit {
             match decimal::int64(text) {
@@ -120,7 +120,7 @@ impl Reading {
         }
         let written = parse_rfc3339(text).map(ParsedTime::Instant);
         match written.or_else(|| parse_local(text).map(ParsedTime::Local)) {
-            Some(time) => self.instant(time, text),
+            Some(time) => self.instant(time, has_fine_digits(text), text),
             None => Err(not_a_time(text)),
         }
     }
@@ -132,9 +132,13 @@ impl Reading {
             (None, Err(_)) => {
                 parse_date(text).ok_or_else(|| format!("`{}` is not date", shown(text)))?
             }
-            (Some(format), _) => format.parse(text)?.whole_day().ok_or_else(|| {
-                format!("`{}` is not a whole day, and date has no time", shown(text))
-            })?,
+            (Some(format), _) => {
+                let (time, is_fine) = format.parse(text)?;
+                let day = time.whole_day().filter(|_| !is_fine);
+                day.ok_or_else(|| {
+                    format!("`{}` is not a whole day, and date has no time", shown(text))
+                })?
+            }
         };
         let days = date.signed_duration_since(NaiveDate::default()).num_days();
         let days = i32::try_from(days).ok();
@@ -173,12 +177,13 @@ impl Reading {
         is_same.then_some(text)
     }
 
-    /// Returns the point in time of a time whose fields were read from `text`.
-    fn instant(&self, time: ParsedTime, text: &str) -> Result<Timestamp, String> {
+    /// Returns the point in time of a time whose fields were read from `text`. `is_fine` says
+    /// whether the text has digits beyond microseconds, which the fields may lack.
+    fn instant(&self, time: ParsedTime, is_fine: bool, text: &str) -> Result<Timestamp, String> {
         if time.is_leap_second() {
             return Err(ParseTimestampError::LeapSecond(shown(text)).to_string());
         }
-        if !self.truncate && (!time.nanosecond().is_multiple_of(1_000) || has_fine_digits(text)) {
+        if !self.truncate && (is_fine || !time.nanosecond().is_multiple_of(1_000)) {
             return Err(ParseTimestampError::TooFine(shown(text)).to_string());
         }
         let instant = match (time, &self.zone) {
@@ -224,9 +229,9 @@ fn storable(time: Timestamp, text: &str) -> Result<Timestamp, String> {
     }
 }
 
-/// Whether a decimal fraction in a text has a digit other than 0 after its sixth one. Parsers skip
-/// digits beyond the ninth in silence.
-pub(crate) fn has_fine_digits(text: &str) -> bool {
+/// Whether the fraction of a second in a text has a digit other than 0 after its sixth one. Parsers
+/// skip digits beyond the ninth in silence. Nothing else in the text may follow a point.
+fn has_fine_digits(text: &str) -> bool {
     text.split(['.', ',']).skip(1).any(|rest| {
         let mut digits = rest.bytes().take_while(u8::is_ascii_digit).skip(6);
         digits.any(|digit| digit != b'0')
@@ -317,20 +322,31 @@ impl TimeFormat {
         })
     }
 
-    /// Reads a text.
-    fn parse(&self, text: &str) -> Result<ParsedTime, String> {
-        let mut parsed = Parsed::new();
-        let fields = self.read_items(&mut parsed, text);
-        let time = fields.and_then(|()| self.time(&mut parsed).map_err(|error| error.to_string()));
-        time.map_err(|error| {
-            let text = shown(text);
-            format!("`{text}` is not of the format `{}`: {error}", self.text)
+    /// Reads a text. Returns the time, and whether a fraction of a second in the text has digits
+    /// beyond microseconds. An integer is read by its digits, however it is written.
+    fn parse(&self, text: &str) -> Result<(ParsedTime, bool), String> {
+        self.parse_fields(text).or_else(|error| {
+            let digits = integer_digits(text);
+            let read = digits.and_then(|digits| self.parse_fields(&digits).ok());
+            read.ok_or_else(|| {
+                let text = shown(text);
+                format!("`{text}` is not of the format `{}`: {error}", self.text)
+            })
         })
     }
 
-    /// Reads the items of the format one after the other, each with all its digits.
-    fn read_items(&self, parsed: &mut Parsed, text: &str) -> Result<(), String> {
+    fn parse_fields(&self, text: &str) -> Result<(ParsedTime, bool), String> {
+        let mut parsed = Parsed::new();
+        let is_fine = self.read_items(&mut parsed, text)?;
+        let time = self.time(&mut parsed).map_err(|error| error.to_string())?;
+        Ok((time, is_fine))
+    }
+
+    /// Reads the items of the format one after the other, each with all its digits. Returns whether
+    /// a fraction of a second has digits beyond microseconds.
+    fn read_items(&self, parsed: &mut Parsed, text: &str) -> Result<bool, String> {
         let mut rest = text;
+        let mut is_fine = false;
         let mut follows_number = false;
         let mut items = self.items.iter().peekable();
         while let Some(item) = items.next() {
@@ -345,10 +361,11 @@ impl TimeFormat {
                 precedes_number: items.peek().is_some_and(|item| width::is_number(item)),
             };
             piece.check(item)?;
+            is_fine |= skips_digits(item) && has_fine_digits(piece.taken);
             follows_number = width::is_number(item);
         }
         match rest.is_empty() {
-            true => Ok(()),
+            true => Ok(is_fine),
             false => Err(format!("`{}` is left over at its end", shown(rest))),
         }
     }
@@ -384,6 +401,20 @@ fn set_centuries(parsed: &mut Parsed) -> chrono::format::ParseResult<()> {
         parsed.set_isoyear_div_100(century(year))?;
     }
     Ok(())
+}
+
+/// Whether a part of a format has a fraction of a second with any number of digits, of which the
+/// parser keeps nine.
+fn skips_digits(item: &Item<'_>) -> bool {
+    matches!(item, Item::Fixed(Fixed::Nanosecond | Fixed::RFC3339))
+}
+
+/// Returns the digits of an integer that is written with a decimal point or an exponent, as
+/// programs write integers of columns that have nulls: `20240101` for `20240101.0`.
+fn integer_digits(text: &str) -> Option<String> {
+    let is_plain = !text.contains(['.', 'e', 'E']);
+    let integer = decimal::int64(text).ok().filter(|_| !is_plain)?;
+    Some(integer.to_string())
 }
 
 /// Whether a part of a format is an offset from UTC.

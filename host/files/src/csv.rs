@@ -54,7 +54,10 @@ impl FileFormat for Csv {
             .collect();
         if columns.iter().any(|column| column.is_inferred) {
             let mut record = CsvRecord::default();
-            while next(path, &mut records, &mut record)? {
+            for _ in 0..options.most_guessed_from() {
+                if !next(path, &mut records, &mut record)? {
+                    break;
+                }
                 // Reading the row reports what is wrong with it.
                 if record.fault.is_some() {
                     continue;

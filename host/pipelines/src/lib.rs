@@ -64,7 +64,7 @@ pub use run::dry::DryRun;
 pub use run::{RequestedRun, RunRequest, Runs};
 pub use service::Pipelines;
 pub use source::inspect::{Inspected, inspect, typed_columns};
-pub use source::show::{FileRows, ReadRows};
+pub use source::show::{CopyRoom, FileRows, ReadRows, ShowBounds};
 pub use source::{
     FirstRows, ProtectedFiles, SourceReader, Sources, check_listed, missing_files, unread_files,
 };

@@ -35,8 +35,8 @@ pub use background::{Background, BackgroundTask, Moment, RunningBackground};
 pub use describe::{GroupSummary, SourceSummary, ViewSummary};
 pub use drop::{DroppedTable, TableUse};
 pub use show::{
-    HiddenColumn, HiddenReason, MAX_SHOWN_BYTES, MAX_SHOWN_ROWS, ShowRequest, ShowTarget,
-    ShownRows, show_files,
+    HiddenColumn, HiddenReason, MAX_SEARCHED_ROWS, MAX_SHOWN_BYTES, MAX_SHOWN_ROWS, ShowRequest,
+    ShowTarget, ShownRows, show_files,
 };
 pub use skew::{ReleaseSkew, SkewExample, SkewReport, SkewRequest, ValueSkew};
 pub use wafer_catalog::{
@@ -50,13 +50,13 @@ pub use wafer_catalog::{
     temporary_folder,
 };
 pub use wafer_core::IncomingEvent;
-pub use wafer_files::{decode_in_child, decode_worker, this_program};
+pub use wafer_files::{TextLines, decode_in_child, decode_worker, this_program};
 pub use wafer_pipelines::{
-    BackfillReport, BackfillRequest, CompactReport, DecodeBatch, Delivery, DistributedRun,
-    Division, DryRun, EventResult, FirstRows, HealReport, IngestReport, Inspected, LeftBehind,
-    Materialized, PastEvent, PastEvents, Pipelines, ProtectedFiles, RedriveReport, RedriveRequest,
-    RequestedRun, RunRequest, ScheduleState, ScheduleStatus, SourceReader, TableStatus,
-    check_listed, inspect, missing_files, typed_columns, unread_files,
+    BackfillReport, BackfillRequest, CompactReport, CopyRoom, DecodeBatch, Delivery,
+    DistributedRun, Division, DryRun, EventResult, FirstRows, HealReport, IngestReport, Inspected,
+    LeftBehind, Materialized, PastEvent, PastEvents, Pipelines, ProtectedFiles, RedriveReport,
+    RedriveRequest, RequestedRun, RunRequest, ScheduleState, ScheduleStatus, ShowBounds,
+    SourceReader, TableStatus, check_listed, inspect, missing_files, typed_columns, unread_files,
 };
 pub use wafer_registry::{ModelSummary, NewVersion, Origin, Registry, ViewOfRelease};
 pub use wafer_serving::{

@@ -2,8 +2,9 @@
 //!
 //! [`Platform::show`] reads rows until it has as many as were asked for, and no further, in the
 //! order in which they are stored. Nothing is written: rows that are still in the outbox are
-//! counted, and not flushed. What is read is bounded by [`MAX_SHOWN_ROWS`] and
-//! [`MAX_SHOWN_BYTES`].
+//! counted, and not flushed. What is returned is bounded by [`MAX_SHOWN_ROWS`] and
+//! [`MAX_SHOWN_BYTES`], and what is read for that by the [`ShowBounds`] of the request. The work
+//! stops when its future is dropped.
 
 mod rows;
 mod shown;
@@ -19,7 +20,7 @@ use arrow_select::filter::filter;
 use futures::TryStreamExt as _;
 use wafer_catalog::{meant, nearest};
 use wafer_core::{BoundCondition, Condition, Field, bytes_text};
-use wafer_pipelines::{FileRows, ReadRows};
+use wafer_pipelines::{FileRows, ReadRows, ShowBounds};
 use wafer_store::{Error, Kind, RemoteFiles, Result};
 
 use rows::RowsToShow;
@@ -32,6 +33,10 @@ pub const MAX_SHOWN_ROWS: usize = 10_000;
 
 /// The greatest size of the rows that can be shown in one go, in bytes of memory.
 pub const MAX_SHOWN_BYTES: usize = 64 << 20;
+
+/// The greatest number of rows that are read for the request of a client, however few of them
+/// fulfil its conditions.
+pub const MAX_SEARCHED_ROWS: u64 = 4_000_000;
 
 /// The number of rows that could not be read that are kept as examples.
 const KEPT_REJECTS: usize = 20;
@@ -101,6 +106,8 @@ pub struct ShowRequest {
     pub columns: Option<Vec<String>>,
     /// The greatest number of rows, at most [`MAX_SHOWN_ROWS`].
     pub limit: usize,
+    /// The bounds of the work.
+    pub bounds: ShowBounds,
 }
 
 impl Platform {
@@ -146,11 +153,12 @@ impl Platform {
     ///
     /// # Errors
     /// Returns [`Kind::NotFound`] when what is to be shown does not exist, and [`Kind::Invalid`]
-    /// for an unknown column, for a condition that its column cannot fulfil, and for rows that are
-    /// more than [`MAX_SHOWN_ROWS`] or larger than [`MAX_SHOWN_BYTES`].
+    /// for an unknown column, for a condition that its column cannot fulfil, for rows that are more
+    /// than [`MAX_SHOWN_ROWS`] or larger than [`MAX_SHOWN_BYTES`], and when more rows would have to
+    /// be read than the bounds allow.
     pub async fn show(&self, at: ShowTarget, request: &ShowRequest) -> Result<ShownRows> {
         check_limit(request)?;
-        let rows = self.rows_to_show(&at).await?;
+        let rows = self.rows_to_show(&at, &request.bounds).await?;
         let waiting = match rows.table() {
             Some(table) => self.waiting_for(table).await?,
             None => 0,
@@ -181,7 +189,7 @@ pub async fn show_files(
     request: &ShowRequest,
 ) -> Result<ShownRows> {
     check_limit(request)?;
-    let rows = FileRows::of_path(path, remote).await?;
+    let rows = FileRows::of_path(path, remote, &request.bounds).await?;
     let at = ShowTarget::Files(path.to_owned());
     take(at, &RowsToShow::Files(rows), request).await
 }
@@ -200,14 +208,46 @@ fn check_limit(request: &ShowRequest) -> Result<()> {
 async fn take(at: ShowTarget, rows: &RowsToShow, request: &ShowRequest) -> Result<ShownRows> {
     let wanted = BoundRequest::new(&at, rows, request)?;
     let mut taken = CollectedRows::default();
+    let mut searched = Searched::within(&request.bounds);
     let mut pieces = rows.read(&wanted.read);
     while let Some(piece) = pieces.try_next().await? {
+        searched.add(&piece, taken.rows)?;
         taken.add(&wanted, piece)?;
         if taken.rows > request.limit {
             break;
         }
     }
     taken.into_shown(at, wanted, rows.left_out())
+}
+
+/// The number of rows that were read in search of those that fulfil the conditions.
+#[derive(Clone, Copy, Debug)]
+struct Searched {
+    rows: u64,
+    most: u64,
+}
+
+impl Searched {
+    fn within(bounds: &ShowBounds) -> Self {
+        Self {
+            rows: 0,
+            most: bounds.rows.unwrap_or(u64::MAX),
+        }
+    }
+
+    /// Counts the rows of a piece, unless there were enough before it, of which `found` count for
+    /// something.
+    fn add(&mut self, piece: &ReadRows, found: usize) -> Result<()> {
+        if self.rows >= self.most {
+            return Err(Error::invalid(format!(
+                "{found} of the first {} rows are what is looked for, and no more rows are read for a \
+                 request: ask for at most so many by `limit`, or look without a server, by `wafer show`",
+                self.rows
+            )));
+        }
+        self.rows += (piece.rows + piece.rejects.len()) as u64;
+        Ok(())
+    }
 }
 
 /// Creates the error for a name that nothing has.
@@ -402,7 +442,32 @@ fn taken_rows(
 
 #[cfg(test)]
 mod tests {
+    use wafer_catalog::Reject;
+
     use super::*;
+
+    #[test]
+    fn no_more_rows_are_read_than_the_bounds_allow() {
+        let piece = |rows: usize, rejects: usize| ReadRows {
+            columns: Vec::new(),
+            rows,
+            rejects: vec![Reject::new("a.csv:2".to_owned(), String::new()); rejects],
+        };
+        let mut all = Searched::within(&ShowBounds::default());
+        let mut few = Searched::within(&ShowBounds {
+            rows: Some(10),
+            copies: None,
+        });
+        for rows in [5, 3] {
+            few.add(&piece(rows, 1), 0).unwrap();
+            all.add(&piece(rows, 1), 0).unwrap();
+        }
+        let error = few.add(&piece(1, 0), 2).unwrap_err();
+        assert_eq!(error.kind(), Kind::Invalid);
+        let wanted = "2 of the first 10 rows are what is looked for";
+        assert!(error.to_string().starts_with(wanted), "{error}");
+        all.add(&piece(1, 0), 2).unwrap();
+    }
 
     #[test]
     fn texts_with_a_kind_or_a_path_say_what_is_meant() {

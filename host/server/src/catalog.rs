@@ -12,9 +12,13 @@
 //! be repeated. The answer is JSON, or what `Accept` names of the formats of training sets. In
 //! JSON, `left_out` names the columns that are not shown, with the reasons: those of a view that
 //! only a request knows, and those of files that Wafer cannot read.
+//!
+//! Few requests show rows at a time, and each of them reads a limited number of rows. One whose
+//! client has left is given up; what a thread still reads for it then holds its place and what it
+//! takes.
 
 use std::fs::File;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Json as JsonBody;
 use axum::extract::State;
@@ -24,16 +28,17 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use axum::{Extension, Router};
 use serde_json::{Value as Json, json};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use wafer_core::Condition;
 use wafer_platform::{
-    Format, GroupSummary, MAX_SHOWN_BYTES, Platform, ShowRequest, ShowTarget, ShownRows,
-    SourceSummary, temporary_folder,
+    CopyRoom, Format, GroupSummary, MAX_SEARCHED_ROWS, MAX_SHOWN_BYTES, Platform, ShowBounds,
+    ShowRequest, ShowTarget, ShownRows, SourceSummary, temporary_folder,
 };
 
 use crate::error::Failure;
 use crate::extract::{Path, Query};
 use crate::intake::{Intake, charged, temporary_file_error};
+use crate::limits::Charge;
 use crate::media_type::answer_format;
 
 /// The number of rows that are returned when no `limit` is given.
@@ -104,6 +109,22 @@ fn rows_of(at: fn(String) -> ShowTarget) -> MethodRouter<Arc<Platform>> {
     )
 }
 
+/// What the work for a request that shows rows takes.
+#[derive(Debug)]
+struct ShowResources {
+    _place: SemaphorePermit<'static>,
+    _memory: Arc<Charge>,
+    /// The disk of the copy of a remote file that is read.
+    disk: Mutex<Charge>,
+}
+
+impl CopyRoom for ShowResources {
+    fn copy(&self, bytes: u64) -> wafer_platform::Result<()> {
+        let mut disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
+        disk.raise(bytes).map_err(Into::into)
+    }
+}
+
 /// Returns some rows, as JSON or in the format that `Accept` names.
 async fn rows(
     platform: Arc<Platform>,
@@ -112,26 +133,30 @@ async fn rows(
     parameters: Parameters,
     headers: &HeaderMap,
 ) -> Result<Response, Failure> {
-    let request = show_request(parameters)?;
+    let mut request = show_request(parameters)?;
     let format = row_format(headers)?;
     let place = AT_ONCE
         .try_acquire()
         .map_err(|_| Failure::busy("too many requests show rows already; try again later"))?;
     let mut charge = intake.charge();
     charge.raise(MEMORY)?;
+    let charge = Arc::new(charge);
+    let resources: Arc<dyn CopyRoom> = Arc::new(ShowResources {
+        _place: place,
+        _memory: Arc::clone(&charge),
+        disk: Mutex::new(intake.charge_of_disk()),
+    });
+    request.bounds.copies = Some(Arc::clone(&resources));
     let media_type = format.map_or("application/json", Format::media_type);
-    // If the client leaves, this goes on to its end, and keeps its place and the charge until then.
-    let showing = tokio::spawn(async move {
-        let _place = place;
-        let shown = platform.show(at, &request).await?;
-        let encoding = tokio::task::spawn_blocking(move || match format {
+    let shown = platform.show(at, &request).await?;
+    let encoding = tokio::task::spawn_blocking(move || {
+        let _resources = resources;
+        match format {
             None => Ok(serde_json::to_vec(&shown).expect("rows always serialise")),
             Some(format) => written(&shown, format),
-        });
-        let bytes = encoding.await.map_err(|_| Failure::panicked())??;
-        Ok::<_, Failure>((bytes, charge))
+        }
     });
-    let (bytes, charge) = showing.await.map_err(|_| Failure::panicked())??;
+    let bytes = encoding.await.map_err(|_| Failure::panicked())??;
     let response = ([(CONTENT_TYPE, media_type)], bytes).into_response();
     Ok(charged(response, charge))
 }
@@ -142,6 +167,10 @@ fn show_request(parameters: Vec<(String, String)>) -> Result<ShowRequest, Failur
         conditions: Vec::new(),
         columns: None,
         limit: DEFAULT_ROWS,
+        bounds: ShowBounds {
+            rows: Some(MAX_SEARCHED_ROWS),
+            copies: None,
+        },
     };
     for (name, value) in parameters {
         match name.as_str() {

@@ -13,9 +13,9 @@
 //!    of slow ones would wait for sandboxes without a bound in time.
 //! 4. A handler with a small body runs on the threads that do I/O. One with a large body runs, from
 //!    decoding to encoding, on a thread of its own, so that others do not wait for it.
-//! 5. What a handler looks up, from 64 KiB on, and an answer of more than 64 KiB are charged to the
-//!    budget, the answer until it was sent ([`charged`]), however small the request was. Smaller
-//!    answers take 64 KiB for each connection at most.
+//! 5. What a handler looks up and functions return, from 64 KiB on, and an answer of more than 64
+//!    KiB are charged to the budget, the answer until it was sent ([`charged`]), however small the
+//!    request was. Smaller answers take 64 KiB for each connection at most.
 //!
 //! A handler takes its body as a [`Payload`], which knows how much memory the request may take:
 //! what is made of a body can be much larger than the body, and is counted before it is made.
@@ -41,7 +41,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout, timeout_at};
-use wafer_core::{bytes_text, check_json_text};
+use wafer_core::{bytes_text, check_json_text, without_mark};
 use wafer_platform::{BoundedFile, DiskRoom, FoundMemory};
 
 use crate::access::{Hosts, NamedHost};
@@ -146,6 +146,11 @@ impl Intake {
     /// Returns a charge to the budget of all requests.
     pub(crate) fn charge(&self) -> Charge {
         self.memory.charge()
+    }
+
+    /// Returns a charge to the budget of the disk of all requests.
+    pub(crate) fn charge_of_disk(&self) -> Charge {
+        self.disk.charge()
     }
 
     /// Returns the disk of a request for a training set, of which it has taken nothing yet.
@@ -257,7 +262,7 @@ impl Intake {
             Some(encoding) => self.decode(encoding, sent, charge).await?,
         };
         let payload = Payload {
-            bytes,
+            bytes: bytes.slice_ref(without_mark(&bytes)),
             allowance,
             budget: Arc::clone(&self.memory),
         };
@@ -437,7 +442,8 @@ impl Incoming {
     }
 }
 
-/// The body of a request, decompressed, with the memory that the request may take.
+/// The body of a request, decompressed and without a byte-order mark before its JSON, with the
+/// memory that the request may take.
 #[derive(Clone, Debug)]
 pub(crate) struct Payload {
     pub(crate) bytes: Bytes,
@@ -468,7 +474,8 @@ impl Payload {
         Ok(charge)
     }
 
-    /// Returns the charge of what the request looks up. Little of it is not charged.
+    /// Returns the charge of what the request looks up, and of what functions return. Little of it
+    /// is not charged.
     pub(crate) fn found(&self) -> (FoundCharge, FoundMemory) {
         let charge = FoundCharge::new(self.budget.charge());
         let memory = charge.memory(LARGE as u64);

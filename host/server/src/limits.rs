@@ -52,7 +52,7 @@ pub struct ServerLimits {
     /// its body, and its answer until that was sent. Default 1 GiB.
     pub memory: u64,
     /// The disk in bytes that the temporary files of all requests for training sets together may
-    /// take. Default 16 GiB.
+    /// take, with the copies of remote files of requests that show rows. Default 16 GiB.
     pub disk: u64,
     /// The disk in bytes that the temporary files of one of them may take: its labels as they were
     /// sent and decompressed, what does not fit into its memory, and its result. Default 4 GiB.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arrow_array::ArrayRef;
 use wafer_catalog::{Readable, nulled};
 use wafer_core::widen;
-use wafer_runtime::{Deadline, Function};
+use wafer_runtime::{Function, Output};
 use wafer_store::{Result, for_work};
 
 use crate::call::{InferCall, Prediction, ReleaseAnswer};
@@ -35,13 +35,12 @@ impl Serving {
         let ready = Arc::clone(ready);
         let predicted = self.context.components().guests.run(move || {
             let inputs = read.request.columns.clone();
-            let (vectors, readable) = assemble(&ready.view, read, memory)?;
-            let prediction = predict(
-                &ready.model,
-                vectors.failures(),
-                &readable,
-                Deadline::Request,
-            )?;
+            let (mut vectors, readable, mut size) = assemble(&ready.view, read, memory)?;
+            let failures = vectors.failures();
+            let prediction = predict(&ready.model, failures, &readable, |model, inputs| {
+                size.invoke(model, inputs)
+            })?;
+            vectors.made_bytes = size.made();
             Ok(ReleaseAnswer {
                 inputs,
                 vectors,
@@ -52,29 +51,25 @@ impl Serving {
     }
 }
 
-/// Calls a model on the columns of its view. Runs guest code.
+/// Asks a model with the columns of its view; `call` calls it. Runs guest code.
 ///
 /// `failures` are the rows that an on-demand function failed on, with the name of the function
 /// and the reason. They have no prediction, like the rows that the model fails on.
 ///
 /// # Errors
-/// Returns [`Kind::Function`](wafer_store::Kind::Function) when the call fails as a whole. In a
-/// batch, [`failed_row`](wafer_runtime::failed_row) says which row is to blame.
+/// Returns the errors of `call`.
 pub fn predict<'a>(
     model: &Function,
     failures: impl Iterator<Item = (u32, &'a str, &'a str)>,
     readable: &Readable,
-    deadline: Deadline,
+    call: impl FnOnce(&Function, &[ArrayRef]) -> Result<Output>,
 ) -> Result<Prediction> {
     let signature = model.signature();
     let fields = signature.inputs.fields().iter();
     let inputs: Vec<ArrayRef> = fields
         .map(|field| widen(&readable[&field.name], &field.data_type))
         .collect();
-    let output = match deadline {
-        Deadline::Request => model.invoke(&inputs, deadline)?,
-        Deadline::Batch => model.invoke_rows(&inputs)?,
-    };
+    let output = call(model, &inputs)?;
     let mut errors: HashMap<u32, String> = output.row_errors.into_iter().collect();
     // The model may have answered for a row whose features could not be computed. The row has
     // failed nevertheless.

@@ -72,10 +72,10 @@ impl Serving {
             request,
         });
         let mut parts = Vec::new();
-        let mut found = 0;
+        let mut memory = memory.clone();
         for (ready, rows) in route_rows(serving, release, &call)? {
-            let answer = self.ask(&ready, &call, &rows, memory.after(found)).await?;
-            found += answer.vectors.found_bytes;
+            let answer = self.ask(&ready, &call, &rows, memory.clone()).await?;
+            memory = memory.after(answer.vectors.found_bytes, answer.vectors.made_bytes);
             parts.push(Part {
                 ready,
                 rows,

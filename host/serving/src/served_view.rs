@@ -16,7 +16,7 @@ use wafer_core::{
     ColumnBuilder, DamagedError, DataType, Duration, EntityKey, Field, Timestamp, decode_leading,
     entity_key, packed_columns, widen,
 };
-use wafer_runtime::{Deadline, Function};
+use wafer_runtime::Function;
 use wafer_store::{Error, Kind, OnlineKey, OnlineRow, Result};
 
 use crate::found::{FoundMemory, FoundSize};
@@ -225,17 +225,17 @@ pub(crate) fn add_entity_keys(
     (0..request.rows).map(&mut index_of).collect()
 }
 
-/// Unpacks the stored rows and calls the on-demand functions. Returns the feature vectors, and all
-/// columns that a model can read. Runs guest code.
+/// Unpacks the stored rows and calls the on-demand functions. Returns the feature vectors, all
+/// columns that a model can read, and the size of all these. Runs guest code.
 ///
 /// # Errors
 /// Returns [`Kind::Invalid`] when the looked-up values take more than a request may look up, and
-/// the error of `memory`, before there is a value for each row.
+/// the error of `memory`, before there is a value for each row. Returns the errors of the calls.
 pub(crate) fn assemble(
     served: &ServedView,
     read: LookedUpRequest,
     memory: FoundMemory,
-) -> Result<(Vectors, Readable)> {
+) -> Result<(Vectors, Readable, FoundSize)> {
     let stored = read.stored_bytes();
     let LookedUpRequest {
         request,
@@ -249,6 +249,7 @@ pub(crate) fn assemble(
         lookups: Vec::new(),
         errors: Vec::new(),
         found_bytes: 0,
+        made_bytes: 0,
     };
     let mut size = FoundSize::new(memory, stored, request.rows);
     for ((lookup, entity_indices), rows) in served.lookups.iter().zip(entity_indices).zip(found) {
@@ -270,9 +271,10 @@ pub(crate) fn assemble(
             .or_insert_with(|| Arc::clone(&feature.values));
     }
     for function in &served.functions {
-        add_function(&mut vectors, &mut columns, function)?;
+        add_function(&mut vectors, &mut columns, function, &mut size)?;
     }
-    Ok((vectors, columns))
+    vectors.made_bytes = size.made();
+    Ok((vectors, columns, size))
 }
 
 impl Lookup {
@@ -457,7 +459,12 @@ fn with_null(status: Status, values: &ArrayRef, row: usize) -> Status {
 }
 
 /// Calls an on-demand function for all rows, and adds its outputs to the vectors and columns.
-fn add_function(vectors: &mut Vectors, columns: &mut Readable, function: &Function) -> Result<()> {
+fn add_function(
+    vectors: &mut Vectors,
+    columns: &mut Readable,
+    function: &Function,
+    size: &mut FoundSize,
+) -> Result<()> {
     let signature = function.signature();
     let inputs: Vec<ArrayRef> = signature
         .inputs
@@ -465,7 +472,7 @@ fn add_function(vectors: &mut Vectors, columns: &mut Readable, function: &Functi
         .iter()
         .map(|f| widen(&columns[&f.name], &f.data_type))
         .collect();
-    let output = function.invoke(&inputs, Deadline::Request)?;
+    let output = size.invoke(function, &inputs)?;
     let fields = signature.outputs.fields().iter();
     for (field, values) in fields.zip(of_good_rows(&output)) {
         let status = (0..values.len())

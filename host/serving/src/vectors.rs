@@ -47,6 +47,8 @@ pub struct Vectors {
     pub(crate) errors: Vec<(String, Vec<(u32, String)>)>,
     /// What the looked-up values take of [`MAX_FOUND_BYTES`](crate::MAX_FOUND_BYTES).
     pub(crate) found_bytes: u64,
+    /// What the outputs of functions take in memory, with those of a model that was asked.
+    pub(crate) made_bytes: u64,
 }
 
 /// The rows that a lookup found.
@@ -195,6 +197,11 @@ impl Vectors {
     /// Returns how much of [`MAX_FOUND_BYTES`](crate::MAX_FOUND_BYTES) the looked-up values take.
     pub fn found_bytes(&self) -> u64 {
         self.found_bytes
+    }
+
+    /// Returns the bytes that the outputs of functions take in memory.
+    pub fn made_bytes(&self) -> u64 {
+        self.made_bytes
     }
 
     /// Returns the result of each lookup.
@@ -392,6 +399,7 @@ mod tests {
             }],
             errors: vec![("f".to_owned(), vec![(1, "as asked".to_owned())])],
             found_bytes: 0,
+            made_bytes: 0,
         };
         let rows: Vec<_> = vectors
             .rows()

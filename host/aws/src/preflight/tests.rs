@@ -42,22 +42,53 @@ fn account_needs_concurrency_beside_what_events_take() {
     let of = |all: u64, unreserved: u64| {
         limit(json!({"ConcurrentExecutions": all, "UnreservedConcurrentExecutions": unreserved}))
     };
-    for (limit, taken, wanted) in [
-        (of(10, 10), 5, Ok("take 8 at most: 2 are left")),
-        (of(10, 10), 7, Err("has 10 invocations at a time in r, and")),
-        (of(10, 10), 1_000, Err("may take 1003: a backlog")),
+    for (limit, events, run, wanted) in [
+        (of(10, 10), 5, None, Ok("take 8 at most: 2 are left")),
+        (
+            of(10, 10),
+            7,
+            None,
+            Err("has 10 invocations at a time in r"),
+        ),
+        (of(10, 10), 1_000, None, Err("may take 1003: a backlog")),
         // What other functions have reserved is not there for these.
         (
             of(1_000, 10),
             10,
+            None,
             Err("--region r --service-code lambda --quota-code L-B99A9384"),
         ),
         (
             limit(json!({"ConcurrentExecutions": 50})),
             10,
-            Ok("37 are left"),
+            None,
+            Ok("37 are left to requests and divided runs"),
         ),
+        (
+            of(10, 10),
+            4,
+            Some(2),
+            Ok("3 are left to requests, of which a divided run takes 2"),
+        ),
+        (
+            of(10, 10),
+            4,
+            Some(3),
+            Err("a divided run, which takes 3 of them, leaves none"),
+        ),
+        (
+            of(10, 10),
+            4,
+            Some(u64::MAX),
+            Err("set `concurrency` of the module `batch` below 3"),
+        ),
+        (of(10, 10), 7, Some(1), Err("a backlog leaves none")),
     ] {
+        let taken = OtherInvocations {
+            events,
+            run,
+            ..OtherInvocations::default()
+        };
         match (check_concurrency(&limit, taken, "r"), wanted) {
             (Ok(found), Ok(wanted)) | (Err(found), Err(wanted)) => {
                 assert!(found.contains(wanted), "{found}");
@@ -82,8 +113,8 @@ fn deployed(mappings: Vec<Json>, is_cut: bool) -> Deployed {
 fn largest_answers_are_compared_without_overflow() {
     let mut large = of_queue();
     large["ScalingConfig"] = json!({"MaximumConcurrency": u64::MAX});
-    let taken = deployed(vec![large, of_queue(), of_stream()], false).concurrency();
-    assert_eq!(taken, u64::MAX);
+    let taken = deployed(vec![large, of_queue(), of_stream()], false).taken();
+    assert_eq!(taken.events, u64::MAX);
     let limit = json!({"ConcurrentExecutions": u64::MAX});
     let limit: AccountLimit = serde_json::from_value(limit).unwrap();
     let said = check_concurrency(&limit, taken, "r").unwrap_err();
@@ -120,6 +151,7 @@ fn sources_without_a_mapping_are_a_fault() {
             project: "p",
             streams: &[],
             event_sources: event_sources.as_ref(),
+            state_machine: None,
             objects: &objects,
             limit: Duration::ZERO,
         };
@@ -168,6 +200,22 @@ fn mappings_take_as_much_as_they_are_limited_to() {
         UNLIMITED
     );
     assert_eq!(concurrency(&mapping(of_stream())), 2);
+}
+
+#[test]
+fn only_streams_take_more_with_each_shard() {
+    let limit: AccountLimit = serde_json::from_value(json!({"ConcurrentExecutions": 50})).unwrap();
+    for (mappings, wanted) in [
+        (vec![of_queue()], "take 10 at most: 40 are left"),
+        (
+            vec![of_queue(), of_stream()],
+            "take 12 at most, with one shard of each stream: 38 are left",
+        ),
+    ] {
+        let taken = deployed(mappings, false).taken();
+        let said = check_concurrency(&limit, taken, "r").unwrap();
+        assert!(said.contains(wanted), "{said}");
+    }
 }
 
 #[test]
@@ -258,17 +306,17 @@ fn things_are_named_by_the_last_part_of_their_arn() {
 /// These numbers are in Terraform's modules as well.
 #[test]
 fn numbers_are_those_of_the_modules() {
-    let main = include_str!("../../../infra/modules/functions/main.tf");
-    let variables = include_str!("../../../infra/modules/functions/variables.tf");
+    let main = include_str!("../../../../infra/modules/functions/main.tf");
+    let variables = include_str!("../../../../infra/modules/functions/variables.tf");
+    let example = include_str!("../../../../infra/flights/variables.tf");
     let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let default = "\"maximum_concurrency\" { type = number default =";
     for (text, wanted) in [
         (main, format!("visibility_timeout = {VISIBILITY_FACTOR} * ")),
         (main, format!("max_receive_count = {LEAST_RECEIVE_COUNT}")),
         (main, format!("maximum_concurrency = {FLUSHES} }}")),
-        (
-            variables,
-            format!("\"maximum_concurrency\" {{ type = number default = {CONCURRENCY} "),
-        ),
+        (variables, format!("{default} {CONCURRENCY} ")),
+        (example, format!("{default} {CONCURRENCY} ")),
     ] {
         assert!(words(text).contains(&wanted), "{wanted}");
     }

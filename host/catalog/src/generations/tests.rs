@@ -620,8 +620,7 @@ async fn a_pointer_that_names_nothing_after_an_apply_is_damaged() {
 async fn a_pointer_that_is_not_a_json_object_is_damaged_and_an_apply_writes_another() {
     let project = Project::new();
     project.make_live(1, &view("a")).await;
-    let parts = || project.components();
-    let running = Context::open("p", parts()).await.unwrap();
+    let running = project.open().await.unwrap();
     for (stored, number) in ["", "x", r#"{"live":"#, "[]", "3", "null"]
         .into_iter()
         .zip(2..)
@@ -629,7 +628,7 @@ async fn a_pointer_that_is_not_a_json_object_is_damaged_and_an_apply_writes_anot
         let metadata = &project.stores.metadata;
         let put = metadata.put("p/applied", Bytes::from(stored), Expect::Anything);
         put.await.unwrap();
-        let opened = Context::open("p", parts()).await.unwrap_err();
+        let opened = project.open().await.unwrap_err();
         let polled = running.poll().await.unwrap_err();
         for error in [opened, polled] {
             assert_eq!(error.kind(), Kind::Corrupt);
@@ -643,7 +642,7 @@ async fn a_pointer_that_is_not_a_json_object_is_damaged_and_an_apply_writes_anot
         }
         assert_eq!(*running.definitions(), view("a"));
 
-        let context = Context::open_to_apply("p", parts()).await.unwrap();
+        let context = project.open_to_apply().await;
         let applied = context.applied();
         assert_eq!(applied.damaged.len(), 1, "{stored}");
         assert_eq!(applied.damaged[0].generation, Generation::default());

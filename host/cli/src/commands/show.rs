@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use wafer_core::{Condition, cut_to};
-use wafer_platform::{HiddenColumn, HiddenReason, ShowRequest, ShowTarget, ShownRows, show_files};
+use wafer_platform::{
+    HiddenColumn, HiddenReason, ShowBounds, ShowRequest, ShowTarget, ShownRows, show_files,
+};
 
 use super::CommandContext;
 use crate::app;
@@ -64,6 +66,7 @@ impl Show {
             conditions: self.conditions,
             columns: self.columns,
             limit: self.limit,
+            bounds: ShowBounds::default(),
         };
         let shown = match ShowTarget::parse(&self.what) {
             Some(ShowTarget::Files(path)) => {

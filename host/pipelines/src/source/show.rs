@@ -2,16 +2,20 @@
 //! or not.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::ArrayRef;
 use arrow_schema::{DataType as ArrowType, Schema as ArrowSchema};
+use async_trait::async_trait;
 use futures::stream::{BoxStream, StreamExt as _};
+use url::Url;
 use wafer_catalog::{Location, Reject, SourceDef, SourceKind, blocking, get};
 use wafer_core::{DataType, Field, Reading};
 use wafer_files::file_format;
-use wafer_store::{Error, RemoteFiles, Result};
+use wafer_runtime::CHUNK_ROWS;
+use wafer_store::{Error, RemoteFile, RemoteFiles, RemoteListing, Result};
 
 use crate::input::delta::DeltaTable;
 use crate::source::files::SourceFile;
@@ -48,6 +52,78 @@ pub struct ReadRows {
     pub rejects: Vec<Reject>,
 }
 
+/// The bounds of the work for rows that are shown. By default there are none.
+#[derive(Clone, Debug, Default)]
+pub struct ShowBounds {
+    /// The number of rows that are read, after which no more are.
+    pub rows: Option<u64>,
+    /// The room for copies of remote files. All work that reads files holds it, also what goes on
+    /// for a while after nobody waits for the rows any more.
+    pub copies: Option<Arc<dyn CopyRoom>>,
+}
+
+/// The room on the disk for copies of remote files, which are there one at a time.
+pub trait CopyRoom: Debug + Send + Sync + 'static {
+    /// Makes room for a copy of so many bytes, before it is made. The copy before it is gone then.
+    ///
+    /// # Errors
+    /// Returns an error when there is no room.
+    fn copy(&self, bytes: u64) -> Result<()>;
+}
+
+impl ShowBounds {
+    /// Returns the remote files, whose copies take their room.
+    fn bounded(&self, remote: Arc<dyn RemoteFiles>) -> Arc<dyn RemoteFiles> {
+        match &self.copies {
+            None => remote,
+            Some(room) => Arc::new(BoundedCopies {
+                remote,
+                room: Arc::clone(room),
+            }),
+        }
+    }
+
+    /// Returns a source whose types are guessed from no more rows than are read. Those of a chunk
+    /// are read together.
+    fn guessing(&self, mut source: SourceDef) -> SourceDef {
+        let rows = self.rows;
+        source.options.guessed_from = rows.map(|rows| rows.saturating_add(CHUNK_ROWS as u64));
+        source
+    }
+}
+
+/// Remote files whose copies take room.
+#[derive(Debug)]
+struct BoundedCopies {
+    remote: Arc<dyn RemoteFiles>,
+    room: Arc<dyn CopyRoom>,
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl RemoteFiles for BoundedCopies {
+    fn form(&self) -> &'static str {
+        self.remote.form()
+    }
+
+    async fn list(&self, url: &Url) -> Result<RemoteListing> {
+        self.remote.list(url).await
+    }
+
+    async fn fetch(&self, file: &RemoteFile, to: &Path) -> Result<()> {
+        self.room.copy(file.bytes)?;
+        self.remote.fetch(file, to).await
+    }
+
+    async fn put(&self, from: &Path, to: &Url) -> Result<()> {
+        self.remote.put(from, to).await
+    }
+
+    async fn remove(&self, url: &Url) -> Result<()> {
+        self.remote.remove(url).await
+    }
+}
+
 /// The types that the pipelines over a source read its columns as.
 type Types = BTreeMap<String, DataType>;
 
@@ -59,7 +135,7 @@ impl Sources {
     /// Returns [`Kind::NotFound`](wafer_store::Kind::NotFound) for an unknown source and for absent
     /// files, and [`Kind::Invalid`](wafer_store::Kind::Invalid) when the source has no files or the
     /// first of them cannot be read.
-    pub async fn source_rows(&self, name: &str) -> Result<FileRows> {
+    pub async fn source_rows(&self, name: &str, bounds: &ShowBounds) -> Result<FileRows> {
         let definitions = self.context.definitions();
         let source = get(&definitions.sources, name, "source")?.clone();
         let pipelines = definitions.pipelines.values();
@@ -82,7 +158,8 @@ impl Sources {
                  events, `{name}_events`"
             ))
         })?;
-        let remote = Arc::clone(&self.context.components().remote);
+        let remote = bounds.bounded(Arc::clone(&self.context.components().remote));
+        let source = bounds.guessing(source);
         blocking(move || FileRows::open(&location, source, &types, remote)).await?
     }
 }
@@ -93,9 +170,14 @@ impl FileRows {
     ///
     /// # Errors
     /// Returns the errors of [`Sources::source_rows`].
-    pub async fn of_path(path: &Path, remote: Arc<dyn RemoteFiles>) -> Result<Self> {
+    pub async fn of_path(
+        path: &Path,
+        remote: Arc<dyn RemoteFiles>,
+        bounds: &ShowBounds,
+    ) -> Result<Self> {
         let location = Location::of(Path::new(""), path);
-        let source = SourceDef::of_files(location.clone());
+        let source = bounds.guessing(SourceDef::of_files(location.clone()));
+        let remote = bounds.bounded(remote);
         blocking(move || Self::open(&location, source, &Types::new(), remote)).await?
     }
 
@@ -200,5 +282,102 @@ fn type_of(name: &str, found: &ArrowType, reading: &Reading) -> Option<DataType>
     match found {
         ArrowType::Null => Some(DataType::Utf8),
         _ => readable_as(name, found, reading).ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use futures::TryStreamExt as _;
+    use wafer_catalog::keep_temporary_files_in;
+    use wafer_store::Kind;
+
+    use super::*;
+
+    const CONTENT: &str = "a\n1\nx\n";
+
+    /// One remote file.
+    #[derive(Debug)]
+    struct OneFile;
+
+    #[async_trait]
+    impl RemoteFiles for OneFile {
+        fn form(&self) -> &'static str {
+            "s3://BUCKET/FOLDER"
+        }
+
+        async fn list(&self, url: &Url) -> Result<RemoteListing> {
+            let file = RemoteFile {
+                url: url.clone(),
+                bytes: CONTENT.len() as u64,
+                version: String::new(),
+            };
+            Ok(RemoteListing {
+                files: vec![file],
+                odd: Vec::new(),
+            })
+        }
+
+        async fn fetch(&self, _file: &RemoteFile, to: &Path) -> Result<()> {
+            std::fs::write(to, CONTENT).unwrap();
+            Ok(())
+        }
+
+        async fn put(&self, _from: &Path, _to: &Url) -> Result<()> {
+            Err(Error::invalid("it is only read"))
+        }
+
+        async fn remove(&self, _url: &Url) -> Result<()> {
+            Err(Error::invalid("it is only read"))
+        }
+    }
+
+    /// Room for copies of so many bytes, and the sizes of those that were to be made.
+    #[derive(Debug)]
+    struct Room(u64, Mutex<Vec<u64>>);
+
+    impl CopyRoom for Room {
+        fn copy(&self, bytes: u64) -> Result<()> {
+            self.1.lock().unwrap().push(bytes);
+            match bytes > self.0 {
+                true => Err(Error::new(Kind::Unavailable, "no room")),
+                false => Ok(()),
+            }
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn copies_of_remote_files_take_room_before_they_are_made() {
+        keep_temporary_files_in(std::env::temp_dir(), "TMPDIR");
+        let size = CONTENT.len() as u64;
+        for (most, wanted) in [(size, vec![size, size]), (size - 1, vec![size])] {
+            let room = Arc::new(Room(most, Mutex::default()));
+            let bounds = ShowBounds {
+                copies: Some(Arc::clone(&room) as Arc<dyn CopyRoom>),
+                ..ShowBounds::default()
+            };
+            let path = Path::new("s3://b/in.csv");
+            match FileRows::of_path(path, Arc::new(OneFile), &bounds).await {
+                Ok(rows) => {
+                    let pieces = rows.read(&["a".to_owned()]);
+                    let pieces: Vec<ReadRows> = pieces.try_collect().await.unwrap();
+                    assert_eq!((pieces.len(), pieces[0].rows), (1, 2));
+                }
+                Err(error) => assert_eq!(error.kind(), Kind::Unavailable),
+            }
+            assert_eq!(*room.1.lock().unwrap(), wanted);
+        }
+    }
+
+    #[test]
+    fn types_are_guessed_from_the_rows_that_are_read_and_those_of_a_chunk() {
+        let source = || SourceDef::of_files(Location::Here("in.csv".into()));
+        let guessed_from = |rows: Option<u64>| {
+            let bounds = ShowBounds { rows, copies: None };
+            bounds.guessing(source()).options.guessed_from
+        };
+        assert_eq!(guessed_from(None), None);
+        assert_eq!(guessed_from(Some(10)), Some(10 + CHUNK_ROWS as u64));
     }
 }

@@ -8,7 +8,7 @@ use futures::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 use wafer_catalog::{SourceKind, TableDef, get};
 use wafer_core::Field;
 use wafer_core::rules::Interval;
-use wafer_pipelines::{FileRows, ReadRows};
+use wafer_pipelines::{FileRows, ReadRows, ShowBounds};
 use wafer_store::{AsOf, Error, Kind, RemoteFiles, Result, TableSnapshot};
 use wafer_tables::stored_column;
 
@@ -31,10 +31,14 @@ pub(super) struct TableRows {
 }
 
 impl Platform {
-    pub(super) async fn rows_to_show(&self, at: &ShowTarget) -> Result<RowsToShow> {
+    pub(super) async fn rows_to_show(
+        &self,
+        at: &ShowTarget,
+        bounds: &ShowBounds,
+    ) -> Result<RowsToShow> {
         Ok(match at {
             ShowTarget::Files(path) => {
-                RowsToShow::Files(FileRows::of_path(path, self.remote()).await?)
+                RowsToShow::Files(FileRows::of_path(path, self.remote(), bounds).await?)
             }
             ShowTarget::Source(name) => {
                 let definitions = self.context.definitions();
@@ -49,7 +53,8 @@ impl Platform {
                         RowsToShow::Table(self.table_rows(&archive).await?)
                     }
                     SourceKind::Files | SourceKind::Delta { .. } | SourceKind::Stream { .. } => {
-                        RowsToShow::Files(self.pipelines.sources().source_rows(name).await?)
+                        let sources = self.pipelines.sources();
+                        RowsToShow::Files(sources.source_rows(name, bounds).await?)
                     }
                 }
             }
@@ -59,7 +64,7 @@ impl Platform {
                 RowsToShow::Table(self.table_rows(&group.table()).await?)
             }
             ShowTarget::Table(name) => RowsToShow::Table(self.table_rows(name).await?),
-            ShowTarget::View(name) => RowsToShow::View(self.view_rows(name).await?),
+            ShowTarget::View(name) => RowsToShow::View(self.view_rows(name, bounds).await?),
         })
     }
 

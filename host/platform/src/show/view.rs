@@ -15,11 +15,12 @@ use futures::stream::{self, BoxStream, StreamExt as _};
 use serde_json::{Map, Value as Json};
 use wafer_catalog::{LookupDef, Recipe, ViewDef};
 use wafer_core::{ColumnBuilder, Field, cell_to_json};
-use wafer_pipelines::ReadRows;
+use wafer_pipelines::{ReadRows, ShowBounds};
 use wafer_serving::Serving;
 use wafer_store::{Error, Kind, Result};
 
 use crate::Platform;
+use crate::show::Searched;
 use crate::show::shown::{HiddenColumn, HiddenReason};
 
 /// The number of entities that are asked for at once.
@@ -40,10 +41,12 @@ pub(super) struct ViewRows {
     /// The inputs of this part, and for each the column of the table that holds it.
     inputs: Vec<(Field, String)>,
     left_out: Vec<HiddenColumn>,
+    /// The rows of the table that were searched for entities: none yet.
+    searched: Searched,
 }
 
 impl Platform {
-    pub(super) async fn view_rows(&self, name: &str) -> Result<ViewRows> {
+    pub(super) async fn view_rows(&self, name: &str, bounds: &ShowBounds) -> Result<ViewRows> {
         let recipe = Recipe::new(&self.context.definitions(), name)?;
         let lookup = lookup_of_entities(&recipe.view).cloned().ok_or_else(|| {
             Error::invalid(format!(
@@ -79,6 +82,7 @@ impl Platform {
             inputs: inputs.map(|input| (input.clone(), column(input))).collect(),
             recipe: Arc::new(recipe),
             left_out,
+            searched: Searched::within(bounds),
         })
     }
 }
@@ -130,6 +134,7 @@ impl ViewRows {
             inputs: inputs.collect(),
             rows: self.entities.read(&columns),
             seen: HashSet::new(),
+            searched: self.searched,
             pending: Vec::new(),
             wanted,
         };
@@ -150,6 +155,7 @@ struct Reading {
     rows: BoxStream<'static, Result<ReadRows>>,
     /// The entities that were asked for, as the JSON of their rows.
     seen: HashSet<String>,
+    searched: Searched,
     /// Rows of entities that were found and not asked for yet.
     pending: Vec<Json>,
     wanted: Vec<Field>,
@@ -161,6 +167,7 @@ impl Reading {
         while self.pending.len() < AT_ONCE
             && let Some(rows) = self.rows.try_next().await?
         {
+            self.searched.add(&rows, self.seen.len())?;
             self.find_entities(&rows)?;
         }
         if self.pending.is_empty() {

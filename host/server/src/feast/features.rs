@@ -163,7 +163,7 @@ pub(crate) async fn online_features(
     let wanted = wanted(&platform, &request)?;
     check_names(&wanted, request.full_feature_names)?;
     let (charge, memory) = payload.found();
-    let sets = look_up(&platform, &wanted, &request.entities, (count, &memory)).await?;
+    let sets = look_up(&platform, &wanted, &request.entities, (count, memory)).await?;
     let read: BTreeSet<&String> = sets.values().flat_map(|set| &set.inputs).collect();
     request.entities.retain(|name, _| read.contains(name));
     let mut answer = FeastVectors::new(request.entities, sets);
@@ -184,15 +184,15 @@ async fn look_up(
     platform: &Platform,
     wanted: &[RequestedFeature],
     entities: &Map<String, Json>,
-    (count, memory): (usize, &FoundMemory),
+    (count, mut memory): (usize, FoundMemory),
 ) -> Result<BTreeMap<SetName, Set>, Failure> {
     let mut sets: BTreeMap<SetName, Set> = BTreeMap::new();
-    let mut found = 0;
     for RequestedFeature { set, .. } in wanted {
         if !sets.contains_key(set) {
-            let memory = memory.after(found);
-            let looked_up = Set::look_up(platform, set, entities, (count, memory)).await?;
-            found += looked_up.vectors.found_bytes();
+            let held = memory.clone();
+            let looked_up = Set::look_up(platform, set, entities, (count, held)).await?;
+            let vectors = &looked_up.vectors;
+            memory = memory.after(vectors.found_bytes(), vectors.made_bytes());
             sets.insert(set.clone(), looked_up);
         }
     }

@@ -59,6 +59,24 @@ async fn an_answer_is_charged_until_it_was_sent_however_small_its_request_is() {
 }
 
 #[tokio::test]
+async fn byte_order_mark_before_a_body_is_skipped() {
+    let intake = intake(8 << 20, Duration::ZERO);
+    let echo = |payload: Payload| async move { payload.bytes };
+    let router = working(&intake, post(echo));
+    for (body, wanted) in [
+        ("\u{feff}{}", "{}"),
+        ("\u{feff}", ""),
+        ("{}\u{feff}", "{}\u{feff}"),
+        ("", ""),
+    ] {
+        let request = axum::http::Request::post("/").body(Body::from(body));
+        let answer = router.clone().call(request.unwrap()).await.unwrap();
+        let found = axum::body::to_bytes(answer.into_body(), usize::MAX).await;
+        assert_eq!(found.unwrap(), wanted.as_bytes());
+    }
+}
+
+#[tokio::test]
 async fn small_answers_need_no_budget_and_charged_ones_are_charged_once() {
     const MEMORY: u64 = 8 << 20;
     let intake = intake(MEMORY, Duration::ZERO);

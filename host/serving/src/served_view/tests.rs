@@ -196,6 +196,7 @@ fn added(
         lookups: Vec::new(),
         errors: Vec::new(),
         found_bytes: 0,
+        made_bytes: 0,
     };
     let stored_bytes = (stored.values.len() * lookups.len()) as u64;
     let mut size = FoundSize::new(FoundMemory::default(), stored_bytes, lookups[0].len());
