@@ -9,7 +9,7 @@ use arrow_array::RecordBatch;
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
 use wafer_catalog::{BoundedFile, DiskRoom, temporary_file};
-use wafer_store::{Error, Kind, Result};
+use wafer_store::{Error, Result};
 
 /// The number of bytes that several spools together may still keep in memory, and the room that
 /// there is for their files.
@@ -113,6 +113,8 @@ mod tests {
     use arrow_array::cast::AsArray as _;
     use arrow_array::types::Int64Type;
     use arrow_array::{ArrayRef, Int64Array};
+
+    use wafer_store::Kind;
 
     use super::*;
 

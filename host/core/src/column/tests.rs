@@ -168,9 +168,9 @@ fn invalid_json_values_are_rejected() {
 
 #[test]
 fn csv_texts_become_columns() {
-    let check = |data_type: &str, text: &str, quoted: bool, wanted: Result<Json, &str>| {
+    let check = |data_type: &str, text: &str, quoting: Quoting, wanted: Result<Json, &str>| {
         let mut builder = ColumnBuilder::new(&data_type.parse().unwrap(), 1);
-        match (builder.append_text(text, quoted), wanted) {
+        match (builder.append_text(text, quoting), wanted) {
             (Ok(()), Ok(wanted)) => assert_eq!(cell_to_json(&builder.finish(), 0), wanted),
             (Err(message), Err(part)) => assert!(message.contains(part), "{message}"),
             (got, wanted) => panic!("{data_type} from {text}: {got:?}, wanted {wanted:?}"),
@@ -179,42 +179,57 @@ fn csv_texts_become_columns() {
     check(
         "int64",
         "9007199254740993",
-        false,
+        Quoting::Unquoted,
         Ok(json!(9_007_199_254_740_993_i64)),
     );
-    check("int64", "", false, Ok(Json::Null));
-    check("utf8", "", false, Ok(Json::Null));
-    check("utf8", "", true, Ok(json!("")));
-    check("float64", "1e-3", false, Ok(json!(0.001)));
-    check("boolean", "TRUE", false, Ok(json!(true)));
+    check("int64", "", Quoting::Unquoted, Ok(Json::Null));
+    check("utf8", "", Quoting::Unquoted, Ok(Json::Null));
+    check("utf8", "", Quoting::Quoted, Ok(json!("")));
+    check("float64", "1e-3", Quoting::Unquoted, Ok(json!(0.001)));
+    check("boolean", "TRUE", Quoting::Unquoted, Ok(json!(true)));
     check(
         "timestamp",
         "2013-01-01T00:00:00Z",
-        false,
+        Quoting::Unquoted,
         Ok(json!("2013-01-01T00:00:00Z")),
     );
-    check("date", "2013-01-01", false, Ok(json!("2013-01-01")));
-    check("list<int64>", "[1, 2]", false, Ok(json!([1, 2])));
-    check("int64", "x", false, Err("`x` is not int64"));
-    check("date", "2013-02-30", false, Err("is not date"));
-    check("timestamp", "noon", false, Err("is not a time"));
+    check(
+        "date",
+        "2013-01-01",
+        Quoting::Unquoted,
+        Ok(json!("2013-01-01")),
+    );
+    check(
+        "list<int64>",
+        "[1, 2]",
+        Quoting::Unquoted,
+        Ok(json!([1, 2])),
+    );
+    check("int64", "x", Quoting::Unquoted, Err("`x` is not int64"));
+    check("date", "2013-02-30", Quoting::Unquoted, Err("is not date"));
+    check("timestamp", "noon", Quoting::Unquoted, Err("is not a time"));
     check(
         "timestamp",
         "1704067200000",
-        false,
+        Quoting::Unquoted,
         Err("is a number, and nothing says"),
     );
-    check("date", "19723", false, Err("is a number, and nothing says"));
+    check(
+        "date",
+        "19723",
+        Quoting::Unquoted,
+        Err("is a number, and nothing says"),
+    );
     check(
         "timestamp",
         "0000-12-31T00:00:00Z",
-        false,
+        Quoting::Unquoted,
         Err("outside of the years 1 to 9999"),
     );
     check(
         "timestamp",
         "2024-01-01",
-        false,
+        Quoting::Unquoted,
         Err("`2024-01-01` names no time zone; write a time with an offset, such as"),
     );
 }
