@@ -4,6 +4,7 @@ pub(crate) mod accounts;
 mod cloud;
 mod flights;
 mod guests;
+pub(crate) mod interpreter;
 pub(crate) mod lambda;
 pub(crate) mod ledger;
 pub(crate) mod misbehaving;
@@ -24,7 +25,7 @@ pub(crate) mod values;
 
 pub(crate) use cloud::{are_embedded, are_on_aws, endpoint, terraform};
 pub(crate) use guests::{flights_components, guest};
-pub(crate) use project::{BINARY, Project, repository, text, wafer};
+pub(crate) use project::{BINARY, Project, repository, run_in, text, wafer};
 pub(crate) use python::{client_program, witness_python};
 pub(crate) use random::Random;
 pub(crate) use rows::{objects, rows_of, write_arrow, write_batch, write_parquet};

@@ -6,17 +6,13 @@ use std::process::Command;
 use serde_json::{Value as Json, json};
 
 use crate::harness::python_functions::{copy_folder, package_index, python_project, wheel};
-use crate::harness::{Project, Server, are_embedded, repository, text, wafer};
+use crate::harness::{Project, Server, are_embedded, repository, run_in, text};
 
 /// Makes a project with the files that `wafer new --lang python` makes.
 fn new_project() -> Project {
     let folder = tempfile::tempdir().unwrap();
-    let output = wafer()
-        .current_dir(folder.path())
-        .args(["new", "python", "--lang", "python"])
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", text(&output));
+    let (done, said) = run_in(folder.path(), &["new", "python", "--lang", "python"]);
+    assert!(done, "{said}");
     let made = folder.path().join("python");
     let toml = std::fs::read_to_string(made.join("wafer.toml")).unwrap();
     let project = python_project(&toml);
@@ -596,14 +592,7 @@ fn the_guide_to_python_leads_to_an_endpoint() {
     );
     let set = project.training_set("driver", "labels.csv", "training.parquet");
     assert_eq!(set["rows"], 3, "{set}");
-    project.write("model.json", of_the_guide("\"intercept\""));
-    project.ok(&[
-        "models",
-        "push",
-        "long_ride",
-        "--artifact",
-        &project.at("model.json"),
-    ]);
+    project.push_model("long_ride", "model.json", of_the_guide("\"intercept\""));
     project.ok(&["release", "create", "--model", "long_ride@1"]);
     project.ok(&["endpoints", "set", "long", "r1"]);
     let server = project.serve(&[]);

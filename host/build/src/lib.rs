@@ -5,9 +5,12 @@
 //! loads with modules. [`Toolchains`] has all of them, and picks the one for a source. [`fetch()`]
 //! downloads what a new project depends on, and [`package`] builds the program for AWS Lambda.
 //! [`tls()`] is how servers are trusted.
-#![allow(
-    clippy::disallowed_methods,
-    reason = "it runs cargo and asks the index of pip, whose settings are in the environment"
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "tests make temporary files of their own"
+    )
 )]
 
 mod component;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
@@ -60,6 +60,13 @@ pub trait Toolchain: fmt::Debug + Send + Sync {
     /// Returns a [`BuildError`] when the toolchain is missing, and when no component can be made of
     /// the source.
     fn build(&self, options: &BuildOptions) -> Result<Bytes, BuildError>;
+
+    /// Returns what the author of a source should know of code in it that builds and does not work
+    /// in the sandbox: one line for each place, which begins with the place. It is asked about
+    /// sources of users that were built, and not about stock functions, whose authors know.
+    fn hints(&self, _source: &Path) -> Vec<String> {
+        Vec::new()
+    }
 
     /// Returns the code that a component is loaded with. There is none unless the component is an
     /// interpreter, which is the same for all functions. This is called whenever the function is

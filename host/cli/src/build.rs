@@ -1,6 +1,6 @@
 //! `wafer build`: makes the components of functions, each by the toolchain for its source.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, anyhow};
 use bytes::Bytes;
@@ -130,16 +130,10 @@ pub(crate) fn build_project(project: &Project) -> Result<Vec<Built>> {
     functions
         .into_iter()
         .map(|(name, source, toolchain)| {
-            let Source { options, stock, .. } = &source;
-            let from = options.source.display();
-            let announce = || say(format!("building function `{name}` from {from}"));
-            let component = match stock {
-                Some(folder) => folder.component(toolchain, options, announce)?,
-                None => {
-                    announce();
-                    toolchain.build(options)?
-                }
-            };
+            let (component, hints) = component_of(name, &source, toolchain)?;
+            for hint in hints {
+                say(format!("hint: function `{name}`, {hint}"));
+            }
             let path = built_file(project, name);
             write_file(&path, &component[..])?;
             Ok(Built {
@@ -149,6 +143,28 @@ pub(crate) fn build_project(project: &Project) -> Result<Vec<Built>> {
             })
         })
         .collect()
+}
+
+/// Makes the component of a function, and returns it with what the author should know. Users of a
+/// stock function are not its authors.
+fn component_of(
+    name: &str,
+    source: &Source,
+    toolchain: &dyn Toolchain,
+) -> Result<(Bytes, Vec<String>)> {
+    let Source { options, stock, .. } = source;
+    if let Some(folder) = stock {
+        let component = folder.component(toolchain, options, || {
+            say(format!(
+                "building function `{name}`, which comes with Wafer, once for all projects"
+            ));
+        })?;
+        return Ok((component, Vec::new()));
+    }
+    let from = options.source.display();
+    say(format!("building function `{name}` from {from}"));
+    let component = toolchain.build(options)?;
+    Ok((component, toolchain.hints(&options.source)))
 }
 
 /// Returns the path of the file that the component of a function is built to.
@@ -212,15 +228,76 @@ fn not_made(name: &str, error: BuildError) -> anyhow::Error {
 /// from that of other builds, because cargo would compile everything again whenever the flags
 /// change.
 fn shared_target_dir() -> Option<PathBuf> {
-    let shared = std::env::var_os("CARGO_TARGET_DIR")?;
-    Some(Path::new(&shared).join("functions"))
+    let shared = wafer_config::path_variable("CARGO_TARGET_DIR")?;
+    Some(shared.join("functions"))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use wafer_build::ToolchainError;
     use wafer_config::Overrides;
 
     use super::*;
+
+    /// A toolchain that has a hint about every source.
+    #[derive(Debug)]
+    struct Hinting;
+
+    impl Toolchain for Hinting {
+        fn name(&self) -> &'static str {
+            "hinting"
+        }
+
+        fn find(&self) -> Result<Option<String>, ToolchainError> {
+            Ok(None)
+        }
+
+        fn find_or_install(
+            &self,
+            _say: &mut dyn FnMut(&str),
+        ) -> Result<Option<String>, ToolchainError> {
+            Ok(None)
+        }
+
+        fn version(&self) -> Result<String, ToolchainError> {
+            Ok("1".to_owned())
+        }
+
+        fn needs_build(&self) -> bool {
+            true
+        }
+
+        fn build(&self, _options: &BuildOptions) -> Result<Bytes, BuildError> {
+            Ok(Bytes::from_static(b"component"))
+        }
+
+        fn hints(&self, source: &Path) -> Vec<String> {
+            vec![format!("{}:1: there is no clock", source.display())]
+        }
+    }
+
+    #[test]
+    fn authors_get_hints_and_users_of_stock_functions_do_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let hints = |functions: &str| {
+            let project = project(Path::new("p"), functions);
+            let mut source = Source::of(&project, "f", &project.functions["f"]);
+            if source.stock.is_some() {
+                source.stock = Some(StockFolder::at(folder.path()));
+            }
+            let (component, hints) = component_of("f", &source, &Hinting).unwrap();
+            assert_eq!(component, "component");
+            hints
+        };
+        assert_eq!(
+            hints("[functions.f]\ncrate = \"f\"\n"),
+            ["p/f:1: there is no clock"]
+        );
+        let of_stock = hints("[functions.f]\nstock = \"train_trees\"\n");
+        assert!(of_stock.is_empty(), "{of_stock:?}");
+    }
 
     fn project(folder: &Path, functions: &str) -> Project {
         let text = format!("[project]\nname = \"p\"\n{functions}");

@@ -28,6 +28,12 @@ impl StockFolder {
         Self(kept_folder(project, "stock"))
     }
 
+    /// Returns a folder for a test.
+    #[cfg(test)]
+    pub(crate) fn at(folder: &Path) -> Self {
+        Self(folder.to_owned())
+    }
+
     /// Returns the folder that the sources are unpacked to. Programs with other sources have
     /// another one.
     pub(crate) fn sources(&self) -> PathBuf {
@@ -86,12 +92,12 @@ impl StockFolder {
 /// Returns a folder of this user, in which something is kept for all projects, or, on a machine
 /// without one, a folder of the project.
 pub(crate) fn kept_folder(project: &Path, name: &str) -> PathBuf {
-    let kept = user_cache(|name| std::env::var_os(name).map(PathBuf::from));
+    let kept = user_cache(wafer_config::path_variable);
     kept.unwrap_or_else(|| project.join(".wafer")).join(name)
 }
 
 /// Returns the folder of a user for what is kept for all projects, if it can be told.
-fn user_cache(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
+fn user_cache(variable: impl Fn(&'static str) -> Option<PathBuf>) -> Option<PathBuf> {
     let set = |name| variable(name).filter(|path| !path.as_os_str().is_empty());
     let own = set(CACHE);
     let caches = || set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")));
@@ -189,7 +195,7 @@ mod tests {
     #[test]
     fn component_is_built_once_for_its_name_options_and_compiler() {
         let folder = tempfile::tempdir().unwrap();
-        let stock = StockFolder(folder.path().join("stock"));
+        let stock = StockFolder::at(&folder.path().join("stock"));
         let toolchain = |version| Counting {
             builds: 0.into(),
             version,

@@ -1,5 +1,5 @@
-//! Host bindings generated from `wit/`. Both worlds are generated together, because they share
-//! their types.
+//! Host bindings generated from `wit/`. The worlds are generated together, because they share their
+//! types.
 
 use wasmtime::component::{Instance, InstancePre};
 use wasmtime::{AsContextMut, Result};
@@ -7,6 +7,7 @@ use wasmtime::{AsContextMut, Result};
 use crate::state::State;
 
 pub(crate) use generated::exports::wafer::function::{training, transform};
+pub(crate) use generated::exports::wafer::interpreter::memory;
 pub(crate) use generated::wafer::function::{log, types};
 
 mod generated {
@@ -29,19 +30,20 @@ mod generated {
     wasmtime::component::bindgen!({
         inline: "
             package wafer:host;
-            world both {
+            world all {
                 include wafer:function/function@0.1.0;
                 include wafer:function/trainer@0.1.0;
+                include wafer:interpreter/interpreter@0.1.0;
             }
         ",
-        path: "../../wit",
+        path: ["../../wit", "../../wit/interpreter"],
         ownership: Borrowing { duplicate_if_necessary: true },
     });
 }
 
 /// Adds the log, which is all that components may import, to a linker.
 pub(crate) fn add_to_linker(linker: &mut wasmtime::component::Linker<State>) -> Result<()> {
-    generated::Both::add_to_linker::<_, wasmtime::component::HasSelf<_>>(linker, |state| state)
+    generated::All::add_to_linker::<_, wasmtime::component::HasSelf<_>>(linker, |state| state)
 }
 
 /// A linked component of one of the worlds, whose exports have been looked up.

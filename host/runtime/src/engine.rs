@@ -11,6 +11,7 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAlloc
 
 use crate::Compiler;
 use crate::bindings;
+use crate::interpreter::Interpreters;
 use crate::state::{MAX_INSTANCES, MAX_MEMORIES, MAX_TABLE_ELEMENTS, MAX_TABLES, State};
 
 /// Major version of wasmtime. Native code can be loaded by every release of the major version that
@@ -20,8 +21,12 @@ const WASMTIME: u32 = 48;
 const CONFIGURATION: u32 = 1;
 /// Length of an epoch: how often time limits are checked.
 const TICK: time::Duration = time::Duration::from_millis(2);
-/// Size of a function's call stack in bytes.
-pub(crate) const STACK_BYTES: usize = 512 << 10;
+/// Size of a function's call stack in bytes, which is a part of the stack of the thread that calls
+/// it. The recursion of an interpreter takes much of it.
+pub(crate) const STACK_BYTES: usize = 1 << 20;
+/// Size of the stack of a thread that calls functions, in bytes: with room for what calls them.
+/// Pages of a stack take memory once they were used.
+pub const THREAD_STACK_BYTES: usize = STACK_BYTES + (2 << 20);
 /// Bytes of linear memory that stay resident in a slot of the pool where the kernel reports which
 /// pages were written, since only those are reset: enough for a chunk of rows and its results.
 const KEEP_RESIDENT: usize = 8 << 20;
@@ -65,6 +70,7 @@ pub(crate) struct Shared {
     default: EngineSet,
     /// The engine for functions with `strict_nan`, created when it is first needed.
     strict: OnceLock<EngineSet>,
+    pub(crate) interpreters: Interpreters,
     stopped: Arc<AtomicBool>,
 }
 
@@ -89,6 +95,7 @@ impl Runtime {
             config,
             default,
             strict: OnceLock::new(),
+            interpreters: Interpreters::default(),
             stopped,
         });
         let (watched, stopped) = (Arc::downgrade(&shared), Arc::clone(&shared.stopped));
@@ -149,20 +156,14 @@ pub(crate) fn ticks(time: Duration) -> u64 {
 }
 
 fn engine_set(config: &RuntimeConfig, strict_nan: bool) -> wasmtime::Result<EngineSet> {
-    let (engine, pooled) = match Engine::new(&pooled(
-        engine_config(strict_nan, Target::Here)?,
-        config.instances,
-    )) {
+    let (engine, pooled) = match Engine::new(&pooled(here(strict_nan)?, config.instances)) {
         Ok(engine) => (engine, true),
         Err(error) => {
             tracing::warn!(
                 "no address space for a pool of {} instances, allocating one by one: {error:#}",
                 config.instances
             );
-            (
-                Engine::new(&engine_config(strict_nan, Target::Here)?)?,
-                false,
-            )
+            (Engine::new(&here(strict_nan)?)?, false)
         }
     };
     let mut linker = Linker::new(&engine);
@@ -174,15 +175,20 @@ fn engine_set(config: &RuntimeConfig, strict_nan: bool) -> wasmtime::Result<Engi
     })
 }
 
-/// Returns the settings that compiled code depends on, without those of allocation. Raise
-/// [`CONFIGURATION`] with every change.
+/// Returns the settings for running code on this machine, without those of allocation.
+fn here(strict_nan: bool) -> wasmtime::Result<Config> {
+    let mut config = engine_config(strict_nan, Target::Here)?;
+    config.max_wasm_stack(STACK_BYTES);
+    Ok(config)
+}
+
+/// Returns the settings that compiled code depends on. Raise [`CONFIGURATION`] with every change.
 pub(crate) fn engine_config(strict_nan: bool, target: Target) -> wasmtime::Result<Config> {
     let mut config = Config::new();
     compiler(&mut config, strict_nan, target)?;
     config
         .epoch_interruption(true)
         .concurrency_support(false)
-        .max_wasm_stack(STACK_BYTES)
         .memory_reservation(MEMORY_BYTES)
         .memory_may_move(false)
         .memory_init_cow(true)

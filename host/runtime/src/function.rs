@@ -1,8 +1,9 @@
 //! Loaded functions, and calling them.
 //!
 //! [`Function::invoke`] cuts rows into chunks. For each chunk it takes an instance from the pool,
-//! whose memory is a copy-on-write image of the snapshot, passes the columns (`lower.rs`), and
-//! calls the function once. A call is bounded by a time limit (`deadline.rs`), by limits on
+//! whose memory is a copy-on-write image of the snapshot, or of an interpreter, with what the
+//! function has different from it (`interpreter.rs`). It passes the columns (`lower.rs`), and calls
+//! the function once. A call is bounded by a time limit (`deadline.rs`), by limits on
 //! memories and output, and by a fixed call stack. Whatever comes back is checked before it becomes
 //! Arrow columns (`lift.rs`). Then the instance is discarded.
 
@@ -19,6 +20,7 @@ use crate::bindings::types as wit;
 use crate::deadline::start_time;
 use crate::engine::STACK_BYTES;
 use crate::error::{InvokeError, LimitKind, advice, said};
+use crate::interpreter::InitialMemory;
 use crate::lift::{self, Lifted};
 use crate::limits::Limits;
 use crate::lower::with_batch;
@@ -50,6 +52,8 @@ struct Inner {
     input_types: Vec<DataType>,
     limits: Limits,
     pre: FunctionPre,
+    /// What instances are given of a function in an interpreter, which has no snapshot.
+    memory: Option<InitialMemory>,
     /// Keeps the epoch thread running, which enforces time limits.
     _runtime: Runtime,
 }
@@ -128,6 +132,7 @@ impl Function {
         signature: Signature,
         limits: Limits,
         pre: FunctionPre,
+        memory: Option<InitialMemory>,
         runtime: Runtime,
     ) -> Self {
         let input_types = signature
@@ -142,6 +147,7 @@ impl Function {
             input_types,
             limits,
             pre,
+            memory,
             _runtime: runtime,
         };
         Self {
@@ -171,6 +177,23 @@ impl Function {
     /// Returns [`InvokeError`], whose [`blame`](InvokeError::blame) says whose fault it is. Single
     /// rows that fail are not an error of the call; see [`Output::row_errors`].
     pub fn invoke(&self, columns: &[ArrayRef], deadline: Deadline) -> Result<Output, InvokeError> {
+        self.invoke_counted(columns, deadline, |_| Ok(()))
+    }
+
+    /// Calls the function on some rows like [`invoke`](Self::invoke). `count` is told how many
+    /// bytes of memory the output takes, after each call and while the outputs of several calls are
+    /// put together. The calls end with the first error of it.
+    ///
+    /// In a request, [`Limits::output`] is a limit of all calls together.
+    ///
+    /// # Errors
+    /// Returns [`InvokeError`], and the errors of `count`.
+    pub fn invoke_counted<E: From<InvokeError>>(
+        &self,
+        columns: &[ArrayRef],
+        deadline: Deadline,
+        mut count: impl FnMut(u64) -> Result<(), E>,
+    ) -> Result<Output, E> {
         let rows = self.check_input(columns)?;
         let signature = &self.inner.signature;
         if rows == 0 {
@@ -178,12 +201,14 @@ impl Function {
         }
         let chunk = chunk_rows(columns, rows);
         if rows <= chunk {
+            let lifted = self.call_fresh(columns, rows, deadline)?;
+            count(lifted.bytes())?;
             let Lifted {
                 columns,
                 rows,
                 source_rows,
                 row_errors,
-            } = self.call_fresh(columns, rows, deadline)?;
+            } = lifted;
             return Ok(Output {
                 columns,
                 rows,
@@ -192,12 +217,34 @@ impl Function {
             });
         }
         let mut parts = Vec::with_capacity(rows.div_ceil(chunk));
+        let mut bytes = 0;
         for start in (0..rows).step_by(chunk) {
             let length = chunk.min(rows - start);
             let slices: Vec<_> = columns.iter().map(|c| c.slice(start, length)).collect();
-            parts.push((start, self.call_fresh(&slices, length, deadline)?));
+            let part = self.call_fresh(&slices, length, deadline)?;
+            bytes += part.bytes();
+            self.check_output(bytes, deadline)?;
+            count(bytes)?;
+            parts.push((start, part));
         }
-        Ok(Output::concat(parts, signature))
+        // All values are there twice until they have been put together.
+        count(2 * bytes)?;
+        let output = Output::concat(parts, signature);
+        count(bytes)?;
+        Ok(output)
+    }
+
+    /// Checks what several calls have returned together. In a batch, whose memory is that of
+    /// whoever runs it, the limit is that of each call.
+    fn check_output(&self, bytes: u64, deadline: Deadline) -> Result<(), InvokeError> {
+        let Inner { name, limits, .. } = &*self.inner;
+        match deadline == Deadline::Request && bytes > limits.output {
+            true => Err(InvokeError::OverLimit {
+                function: name.clone(),
+                limit: LimitKind::Output(limits.output),
+            }),
+            false => Ok(()),
+        }
     }
 
     /// Creates one instance for many calls. A call can see state that earlier calls left in it, so
@@ -273,7 +320,7 @@ impl Function {
         deadline: Deadline,
     ) -> Result<Guest, InvokeError> {
         let instantiated = self.inner.pre.instantiate(&mut *store);
-        instantiated.map(|(_, guest)| guest).map_err(|error| {
+        let (instance, guest) = instantiated.map_err(|error| {
             if error.is::<Trap>() || store.data().out_of_memory {
                 return self.failure(&error, store, deadline);
             }
@@ -283,7 +330,12 @@ impl Function {
                 function,
                 message: format!("{error:#}"),
             }
-        })
+        })?;
+        if let Some(memory) = &self.inner.memory {
+            let restored = memory.restore(&mut *store, &instance);
+            restored.map_err(|error| self.failure(&error, store, deadline))?;
+        }
+        Ok(guest)
     }
 
     fn call_fresh(

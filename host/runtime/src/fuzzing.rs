@@ -1,11 +1,14 @@
-//! Entry points of the fuzz targets in `fuzz/`: lifting what a guest returned, without a guest.
+//! Entry points of the fuzz targets in `fuzz/`: lifting what a guest returned, without a guest, and
+//! reading a memory delta.
 //!
 //! The bytes of a fuzzer stand for what a guest returns. A short input stands for zeros at its end.
 
 use arrow_schema::{DataType as ArrowType, Field as ArrowField};
+use bytes::Bytes;
 use wafer_core::{DataType, Field, Mapping, Schema, Signature};
 
 use crate::bindings::types as wit;
+use crate::delta::{Delta, PAGE};
 use crate::lift;
 
 /// Lifts the output of a call, for a signature and a number of rows that the bytes choose.
@@ -78,6 +81,26 @@ pub fn signature(bytes: &[u8]) -> Result<Signature, String> {
         },
         doc: input.text(),
     })
+}
+
+/// Reads a memory delta that is not compressed.
+///
+/// # Errors
+/// Returns the message of one that is not valid.
+///
+/// # Panics
+/// Panics when a run was read that is not in the memory, or not after the one before.
+pub fn delta(bytes: &[u8]) -> Result<(), String> {
+    let delta = Delta::parse(&Bytes::copy_from_slice(bytes))?;
+    let memory = delta.pages() as usize * PAGE;
+    let mut end = 0;
+    for (address, run) in delta.addresses().iter().zip(delta.runs()) {
+        let start = *address as usize;
+        assert!(start >= end && !run.is_empty());
+        end = start + run.len();
+    }
+    assert!(end <= memory);
+    Ok(())
 }
 
 /// A type of each kind that a signature may have.

@@ -2,9 +2,10 @@
 //!
 //! A function is a WebAssembly component of the world `wafer:function/function`.
 //! [`Runtime::register`] loads its assets, initialises it, asks for its signature and snapshots
-//! its memory. [`Runtime::load`] loads the native code of that snapshot, which is cached.
+//! its memory. [`Runtime::load`] loads the native code of that snapshot, which is cached. Functions
+//! in an interpreter share its native code, and have no snapshot of their own.
 //! [`Function::invoke`] calls it; batch runs, events and requests all use this one entry point.
-//! Every call runs in an instance of its own that starts from the snapshot.
+//! Every call runs in an instance of its own that starts from the initialised memory.
 //!
 //! Guest code must not run on threads that do I/O; [`Guests`] provides separate threads.
 #![cfg_attr(
@@ -19,12 +20,16 @@ mod asset;
 mod bindings;
 mod compile;
 mod deadline;
+mod delta;
+#[cfg(feature = "compiler")]
+mod difference;
 mod engine;
 mod error;
 mod function;
 #[doc(hidden)]
 pub mod fuzzing;
 mod guests;
+mod interpreter;
 mod lift;
 mod limits;
 mod load;
@@ -38,7 +43,7 @@ mod train;
 
 pub use asset::{Asset, AssetContent};
 pub use compile::{CompileError, Compiler, compile_worker};
-pub use engine::{Runtime, RuntimeConfig, Target};
+pub use engine::{Runtime, RuntimeConfig, THREAD_STACK_BYTES, Target};
 pub use error::{Blame, InvokeError, LimitKind};
 pub use function::{Deadline, Function, Output, Warm};
 pub use guests::{Busy, Guests};

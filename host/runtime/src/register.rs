@@ -6,16 +6,21 @@
 //! This snapshot and its native code are artifacts, named by everything that they depend on.
 //! [`Runtime::load`] maps the native code, or compiles the snapshot again if the code is missing or
 //! damaged.
+//!
+//! A function in an interpreter (`interpreter.rs`) has a memory delta in the place of a snapshot
+//! (`difference.rs`), and its native code is that of the component itself, which all functions of
+//! the interpreter share.
 
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use wafer_core::{Digest, Hasher, Signature};
-use wafer_store::{ArtifactStore, COMPILED};
+use wafer_store::{ArtifactStore, ArtifactStoreExt as _, COMPILED, Error, Kind, blob_name};
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::{Engine, Store};
@@ -25,9 +30,11 @@ use crate::bindings::types::Parameter;
 use crate::bindings::{Exports, FunctionPre, Linked};
 use crate::compile::CompileError;
 use crate::deadline::start_time;
+use crate::delta::Delta;
 use crate::engine::{EngineSet, Target};
 use crate::error::{InvokeError, said};
 use crate::function::Function;
+use crate::interpreter::{InitialMemory, Interpreter};
 use crate::limits::Limits;
 use crate::state::State;
 use crate::{CONTRACT, Runtime, load};
@@ -104,13 +111,34 @@ pub struct Registered {
     pub digest: Digest,
     /// Digest of the component's bytes.
     pub component: Digest,
-    /// Digest of the snapshot, which is an artifact.
+    /// Digest of the snapshot, which is an artifact. Of a function with a delta it is the digest
+    /// of that: versions of Wafer that know no deltas refuse it, because it is not a component.
     pub snapshot: Digest,
+    /// Digest of the memory delta of a function in an interpreter, which is an artifact, as its
+    /// component is. `None` for functions with a snapshot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delta: Option<Digest>,
     /// Input and output columns of the function.
     pub signature: Signature,
     /// Whether the function is compiled with canonical NaNs; see [`FunctionSpec::strict_nan`].
     #[serde(default)]
     pub strict_nan: bool,
+}
+
+impl Registered {
+    /// Returns the digests of the artifacts that the function is made from when it is loaded. What
+    /// is compiled can be made again from them.
+    pub fn artifacts(&self) -> impl Iterator<Item = Digest> {
+        [Some(self.compiled()), self.delta].into_iter().flatten()
+    }
+
+    /// Digest of the component whose native code is that of the function.
+    fn compiled(&self) -> Digest {
+        match self.delta {
+            Some(_) => self.component,
+            None => self.snapshot,
+        }
+    }
 }
 
 /// Why a function was not registered.
@@ -204,7 +232,9 @@ pub(crate) fn limited(engine: &Engine, spec: &FunctionSpec) -> Store<State> {
 
 impl Runtime {
     /// Registers a function: checks its world, loads its assets, initialises it, asks for its
-    /// signature, snapshots it, and stores the snapshot and its native code in `artifacts`.
+    /// signature, snapshots it, and stores the snapshot and its native code in `artifacts`. Of a
+    /// function in an interpreter it stores the memory delta and the component in their place, and
+    /// compiles the component unless its native code is there.
     ///
     /// Runs guest code, under the limits of the function. Blocks; call it on a thread that may
     /// block.
@@ -216,15 +246,32 @@ impl Runtime {
         spec: &FunctionSpec,
         artifacts: &dyn ArtifactStore,
     ) -> Result<Registered, RegisterError> {
+        if spec.component.get(4..8) == Some(&[1, 0, 0, 0]) {
+            return Err(RegisterError::Component {
+                function: spec.name.clone(),
+                message: "it is a core module; make it with `wafer build`".to_owned(),
+            });
+        }
+        let component = Digest::of(&spec.component);
+        if let Some((signature, delta)) = self.delta(spec, artifacts)? {
+            let delta = block_on(artifacts.put_blob(delta))?;
+            block_on(artifacts.put_new(&blob_name(component), spec.component.clone()))?;
+            return Ok(Registered {
+                digest: spec.digest(),
+                component,
+                snapshot: delta,
+                delta: Some(delta),
+                signature,
+                strict_nan: spec.strict_nan,
+            });
+        }
         let (signature, snapshot) = self.snapshot(spec)?;
         let snapshot = Bytes::from(snapshot);
         let registered = Registered {
             digest: spec.digest(),
-            component: Digest::of(&spec.component),
-            snapshot: block_on(wafer_store::ArtifactStoreExt::put_blob(
-                artifacts,
-                snapshot.clone(),
-            ))?,
+            component,
+            snapshot: block_on(artifacts.put_blob(snapshot.clone()))?,
+            delta: None,
             signature,
             strict_nan: spec.strict_nan,
         };
@@ -235,6 +282,15 @@ impl Runtime {
     }
 
     #[cfg(not(feature = "compiler"))]
+    fn delta(
+        &self,
+        _: &FunctionSpec,
+        _: &dyn ArtifactStore,
+    ) -> Result<Option<(Signature, Bytes)>, RegisterError> {
+        Ok(None)
+    }
+
+    #[cfg(not(feature = "compiler"))]
     fn snapshot(&self, spec: &FunctionSpec) -> Result<(Signature, Vec<u8>), RegisterError> {
         Err(RegisterError::Compile {
             function: spec.name.clone(),
@@ -242,9 +298,9 @@ impl Runtime {
         })
     }
 
-    /// Loads a registered function: maps its native code into memory, and first compiles the
-    /// snapshot again if the code is missing, damaged or from another version of the compiler.
-    /// Blocks.
+    /// Loads a registered function: maps its native code into memory, and first compiles it again
+    /// if the code is missing, damaged or from another version of the compiler. The code of an
+    /// interpreter is mapped once for all of its functions that are loaded. Blocks.
     ///
     /// # Errors
     /// Returns [`RegisterError`].
@@ -255,26 +311,60 @@ impl Runtime {
         limits: &Limits,
         artifacts: &dyn ArtifactStore,
     ) -> Result<Function, RegisterError> {
-        let set = self
-            .engine(registered.strict_nan)
-            .map_err(|e| host(name, &e))?;
-        let code = Code::of(registered);
-        let component = self.component(name, &code, &set, artifacts, || {
-            let snapshot = wafer_store::ArtifactStoreExt::get_blob(artifacts, registered.snapshot);
-            Ok(block_on(snapshot)?)
-        })?;
-        let refuse = |message: String| RegisterError::Component {
-            function: name.to_owned(),
-            message,
+        let (pre, memory) = match registered.delta {
+            None => (self.registered(name, registered, artifacts)?, None),
+            Some(delta) => {
+                let interpreter = self.interpreter(name, registered, artifacts)?;
+                let delta = stored_delta(name, delta, artifacts)?;
+                let pre = interpreter.function.clone();
+                (pre, Some(InitialMemory::new(interpreter, delta)))
+            }
         };
-        let pre = link(&set, &component).map_err(refuse)?;
         Ok(Function::new(
             name,
             registered.signature.clone(),
             limits.clone(),
             pre,
+            memory,
             self.clone(),
         ))
+    }
+
+    /// Returns the interpreter of a registered function, which its other functions use as well.
+    fn interpreter(
+        &self,
+        name: &str,
+        registered: &Registered,
+        artifacts: &dyn ArtifactStore,
+    ) -> Result<Arc<Interpreter>, RegisterError> {
+        let interpreters = &self.shared.interpreters;
+        interpreters.get_or_load(Code::of(registered), || {
+            let function = self.registered(name, registered, artifacts)?;
+            Interpreter::new(function).map_err(|e| RegisterError::Component {
+                function: name.to_owned(),
+                message: format!("it is not an interpreter: {e:#}"),
+            })
+        })
+    }
+
+    /// Loads the native code of a registered function, or compiles it, and links it.
+    fn registered(
+        &self,
+        name: &str,
+        registered: &Registered,
+        artifacts: &dyn ArtifactStore,
+    ) -> Result<FunctionPre, RegisterError> {
+        let set = self
+            .engine(registered.strict_nan)
+            .map_err(|e| host(name, &e))?;
+        let code = Code::of(registered);
+        let component = self.component(name, &code, &set, artifacts, || {
+            Ok(block_on(artifacts.get_blob(registered.compiled()))?)
+        })?;
+        link(&set, &component).map_err(|message| RegisterError::Component {
+            function: name.to_owned(),
+            message,
+        })
     }
 
     /// Checks that a component exports the world of a function, and compiles it unless its native
@@ -300,7 +390,7 @@ impl Runtime {
         let set = self
             .engine(spec.strict_nan)
             .map_err(|e| host(&spec.name, &e))?;
-        let code = Code::of_component(spec);
+        let code = Code::of_component(Digest::of(&spec.component), spec.strict_nan);
         let component = self.component(&spec.name, &code, &set, artifacts, || {
             Ok(spec.component.clone())
         })?;
@@ -329,8 +419,8 @@ impl Runtime {
         Ok(component)
     }
 
-    /// Compiles a registered function for a kind of machine, unless the native code is in
-    /// `artifacts`. Returns whether it was compiled.
+    /// Compiles a registered function for a kind of machine, unless the native code, which may be
+    /// that of its interpreter, is in `artifacts`. Returns whether it was compiled.
     ///
     /// # Errors
     /// Returns [`RegisterError`].
@@ -345,11 +435,8 @@ impl Runtime {
         if block_on(artifacts.contains(&code_name))? {
             return Ok(false);
         }
-        let snapshot = block_on(wafer_store::ArtifactStoreExt::get_blob(
-            artifacts,
-            registered.snapshot,
-        ))?;
-        let code = self.compile(name, &snapshot, registered.strict_nan, target)?;
+        let component = block_on(artifacts.get_blob(registered.compiled()))?;
+        let code = self.compile(name, &component, registered.strict_nan, target)?;
         block_on(artifacts.put(&code_name, code.into()))?;
         Ok(true)
     }
@@ -380,6 +467,7 @@ impl Runtime {
 }
 
 /// Identifies the native code of a component.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Code {
     /// Digest of the input of the compiler.
     digest: Digest,
@@ -388,20 +476,22 @@ pub(crate) struct Code {
 
 impl Code {
     fn of(registered: &Registered) -> Self {
-        Self {
-            digest: registered.digest,
-            strict_nan: registered.strict_nan,
+        match registered.delta {
+            Some(_) => Self::of_component(registered.component, registered.strict_nan),
+            None => Self {
+                digest: registered.digest,
+                strict_nan: registered.strict_nan,
+            },
         }
     }
 
     /// The code of a component itself, as opposed to its snapshot.
-    fn of_component(spec: &FunctionSpec) -> Self {
+    fn of_component(component: Digest, strict_nan: bool) -> Self {
         let mut hasher = Hasher::new();
-        let component = Digest::of(&spec.component);
         hasher.part(b"wafer component 1").part(component.as_bytes());
         Self {
             digest: hasher.finish(),
-            strict_nan: spec.strict_nan,
+            strict_nan,
         }
     }
 
@@ -410,6 +500,23 @@ impl Code {
         let machine = target.compatibility(self.strict_nan);
         format!("{COMPILED}{machine}/{}.cwasm", self.digest.hex())
     }
+}
+
+/// Reads the memory delta with this digest.
+fn stored_delta(
+    function: &str,
+    digest: Digest,
+    artifacts: &dyn ArtifactStore,
+) -> Result<Delta, RegisterError> {
+    let packed = block_on(artifacts.get_blob_at_most(digest, Delta::max_packed_bytes()))?;
+    Delta::unpack(&packed).map_err(|reason| {
+        let message = format!(
+            "the memory of function `{function}`, artifact {} in {artifacts}, cannot be read: {reason}. \
+             Change the function and apply it again",
+            blob_name(digest)
+        );
+        RegisterError::Store(Error::new(Kind::Corrupt, message))
+    })
 }
 
 fn load_code(set: &EngineSet, code: &Code, artifacts: &dyn ArtifactStore) -> Option<Component> {
@@ -507,5 +614,72 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
                 .expect("a runtime of one thread can be made")
                 .block_on(future),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wafer_core::{DataType, Field, Mapping, Schema};
+
+    use super::*;
+
+    fn registered(function: &str, delta: Option<Digest>) -> Registered {
+        let columns = Schema::new(vec![Field::new("x", DataType::Int64, false)]).unwrap();
+        Registered {
+            digest: Digest::of(function.as_bytes()),
+            component: Digest::of(b"component"),
+            snapshot: delta.unwrap_or(Digest::of(b"snapshot")),
+            delta,
+            signature: Signature {
+                inputs: columns.clone(),
+                outputs: columns,
+                mapping: Mapping::OneToOne,
+                doc: String::new(),
+            },
+            strict_nan: false,
+        }
+    }
+
+    #[test]
+    fn functions_without_a_delta_are_written_and_read_as_before_there_were_deltas() {
+        let before = registered("f", None);
+        let mut json = serde_json::to_value(&before).unwrap();
+        let fields = json.as_object_mut().unwrap();
+        assert!(!fields.contains_key("delta"));
+        fields.remove("strict_nan");
+        let read: Registered = serde_json::from_value(json).unwrap();
+        assert_eq!(read, before);
+        let artifacts: Vec<_> = read.artifacts().collect();
+        assert_eq!(artifacts, [Digest::of(b"snapshot")]);
+    }
+
+    #[test]
+    fn functions_with_a_delta_are_made_from_it_and_their_interpreter() {
+        let delta = Digest::of(b"delta");
+        let function = registered("f", Some(delta));
+        let json = serde_json::to_vec(&function).unwrap();
+        let read: Registered = serde_json::from_slice(&json).unwrap();
+        assert_eq!(read, function);
+        let artifacts: Vec<_> = read.artifacts().collect();
+        assert_eq!(artifacts, [Digest::of(b"component"), delta]);
+    }
+
+    #[test]
+    fn functions_of_one_interpreter_have_the_same_code() {
+        let delta = |name: &str| Some(Digest::of(name.as_bytes()));
+        let name = |function: &Registered| Code::of(function).name(Target::X86_64);
+        let shared = name(&registered("f", delta("f")));
+        assert_eq!(name(&registered("g", delta("g"))), shared);
+        assert_ne!(name(&registered("f", None)), shared);
+        assert_ne!(
+            name(&registered("f", None)),
+            name(&registered("g", None)),
+            "snapshots are compiled each by itself"
+        );
+        let strict = Registered {
+            strict_nan: true,
+            ..registered("f", delta("f"))
+        };
+        assert_ne!(name(&strict), shared);
     }
 }

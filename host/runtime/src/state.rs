@@ -41,6 +41,12 @@ impl State {
             log: Log::default(),
         }
     }
+
+    /// Total size of all linear memories in bytes.
+    #[cfg(feature = "compiler")]
+    pub(crate) fn memory(&self) -> u64 {
+        self.memory
+    }
 }
 
 /// The log messages of one call.

@@ -752,6 +752,10 @@ pub async fn artifacts(store: &dyn ArtifactStore) {
         "{said}"
     );
     assert_eq!(store.get_at_most("a/c", 3).await.unwrap(), None);
+    let whole = store.get_blob_at_most(digest, 4).await.unwrap();
+    assert_eq!(&whole[..], b"blob");
+    let large = store.get_blob_at_most(digest, 3).await.unwrap_err();
+    assert_eq!(large.kind(), Kind::Corrupt);
 
     let missing = wafer_core::Digest::of(b"missing");
     assert_eq!(

@@ -117,7 +117,17 @@ pub trait ArtifactStoreExt: ArtifactStore {
     /// Returns [`Kind::NotFound`] when the bytes are not stored, and [`Kind::Corrupt`] when
     /// the stored bytes do not have this digest.
     async fn get_blob(&self, digest: Digest) -> Result<Bytes> {
-        let bytes = self.get(&blob_name(digest)).await?.ok_or_else(|| {
+        self.get_blob_at_most(digest, u64::MAX).await
+    }
+
+    /// Returns the bytes with this digest like [`get_blob`](Self::get_blob), if they are at most
+    /// so many.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Corrupt`] when there are more, before memory is taken for them.
+    async fn get_blob_at_most(&self, digest: Digest, most: u64) -> Result<Bytes> {
+        let stored = self.get_at_most(&blob_name(digest), most).await?;
+        let bytes = stored.ok_or_else(|| {
             Error::new(Kind::NotFound, format!("{self} has no artifact {digest}"))
         })?;
         let found = Digest::of(&bytes);

@@ -79,6 +79,10 @@ impl Index {
     ///
     /// # Errors
     /// Returns the variable that names none.
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "settings of pip and uv, whose index is asked"
+    )]
     pub(super) fn of_environment() -> Result<Self, String> {
         let set = |name: &'static str| {
             let url = std::env::var(name).ok().filter(|url| !url.is_empty());

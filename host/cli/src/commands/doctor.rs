@@ -9,7 +9,7 @@ use wafer_build::{ToolchainKind, Toolchains};
 use wafer_config::Project;
 use wafer_core::escaped;
 
-use super::Context;
+use super::CommandContext;
 use crate::output::{indented, say};
 use crate::{app, build};
 
@@ -40,7 +40,7 @@ struct Finding {
 }
 
 impl Doctor {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let needed = needed(context);
         let mut findings = vec![cargo(needed.contains(&ToolchainKind::Crate))];
         findings.extend(self.toolchains(&needed));
@@ -107,7 +107,7 @@ const NOT_NEEDED: &str = "not found, and no function of this project needs it";
 
 /// Returns the kinds of toolchains that the project of this folder needs, or all where there is
 /// none that can be read.
-fn needed(context: &Context) -> Vec<ToolchainKind> {
+fn needed(context: &CommandContext) -> Vec<ToolchainKind> {
     match context.project() {
         Ok(project) => build::kinds(&project),
         Err(_) => ToolchainKind::ALL.to_vec(),
@@ -160,7 +160,7 @@ fn sandbox() -> Finding {
 }
 
 /// Checks what the project of this folder has on AWS.
-async fn deployment(context: &Context) -> Vec<Finding> {
+async fn deployment(context: &CommandContext) -> Vec<Finding> {
     let checks = match context.project() {
         Ok(project) => app::check_deployment(&project).await,
         Err(error) => Err(error),
@@ -191,7 +191,7 @@ fn finding(what: &'static str, result: Result<String>) -> Finding {
 }
 
 /// Checks the project of this folder, its stores and the clock. A folder without a project is fine.
-async fn project(context: &Context, accept_clock: bool) -> Vec<Finding> {
+async fn project(context: &CommandContext, accept_clock: bool) -> Vec<Finding> {
     let project = match context.project() {
         Ok(project) => project,
         Err(error) => {

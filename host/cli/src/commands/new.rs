@@ -7,8 +7,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, ensure};
 
-use self::from_file::FileOptions;
-use super::Context;
+use self::from_file::FromFileOptions;
+use super::CommandContext;
 use crate::output::{line, path_text, say};
 use crate::sdk;
 
@@ -37,7 +37,7 @@ pub(crate) struct New {
     lang: Language,
 
     #[command(flatten)]
-    file: FileOptions,
+    file: FromFileOptions,
 }
 
 /// A language that functions are written in.
@@ -65,7 +65,7 @@ const PYTHON_README: &str = include_str!("../../templates/python/README.md.in");
 const PYTHON_IGNORE: &str = "__pycache__/\n.pytest_cache/\n.venv/\n.wafer/\n";
 
 impl New {
-    pub(crate) fn run(self, _context: &Context) -> Result<ExitCode> {
+    pub(crate) fn run(self, _context: &CommandContext) -> Result<ExitCode> {
         let named = match (&self.folder, &self.file.from) {
             (Some(folder), _) => folder.clone(),
             (None, from) => PathBuf::from(name_of_file(from.as_deref().unwrap_or(Path::new("")))),

@@ -58,6 +58,7 @@ fn function(inputs: &str, outputs: &str, mapping: Mapping) -> FunctionDef {
             digest,
             component: digest,
             snapshot: digest,
+            delta: None,
             signature,
             strict_nan: false,
         },
