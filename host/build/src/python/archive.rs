@@ -137,10 +137,11 @@ impl<'a> Archive<'a> {
     /// Reads the directory of an archive.
     ///
     /// # Errors
-    /// Returns a message that says why the bytes are no archive, or have an entry that is refused:
-    /// a path that leads out of it, one that is there twice, a link, or one that is encrypted.
+    /// Returns a message that says why the bytes are not an archive, or have an entry that is
+    /// refused: a path that leads out of it, one that is there twice, a link, or one that is
+    /// encrypted.
     pub(super) fn open(bytes: &'a [u8]) -> Result<Self, String> {
-        let end = end_of(bytes).ok_or("it is no ZIP archive, or is cut off")?;
+        let end = end_of(bytes).ok_or("it is not a ZIP archive, or is cut off")?;
         let disks = [u16_at(bytes, end + 4)?, u16_at(bytes, end + 6)?];
         let counts = [u16_at(bytes, end + 8)?, u16_at(bytes, end + 10)?];
         let length = size_at(bytes, end + 12)?;
@@ -356,8 +357,8 @@ mod tests {
             let message = read(bytes).unwrap_err();
             assert!(message.contains(wanted), "{message}");
         };
-        check(b"", "it is no ZIP archive, or is cut off");
-        check(&archive[..archive.len() - 1], "it is no ZIP archive");
+        check(b"", "it is not a ZIP archive, or is cut off");
+        check(&archive[..archive.len() - 1], "it is not a ZIP archive");
         check(&archive[10..], "its directory is damaged");
         let field = |offset, value: &[u8]| with_field(archive.clone(), offset, value);
         check(&field(8, &[1, 8]), "\"a.py\" is encrypted");

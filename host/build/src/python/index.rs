@@ -97,8 +97,8 @@ impl Index {
     /// Returns the index at an address.
     ///
     /// # Errors
-    /// Returns a message when it is no address of one. It does not repeat the address, which may
-    /// have a password.
+    /// Returns a message when it is not the address of one. It does not repeat the address, which
+    /// may have a password.
     pub(super) fn at(url: &str) -> Result<Self, String> {
         let mut url = Url::parse(url).map_err(|e| format!("is not the URL of an index: {e}"))?;
         if !matches!(url.scheme(), "http" | "https") {

@@ -41,7 +41,8 @@ pub(super) fn read(path: &Path, function: &str) -> Result<Modules, String> {
     let name = name_of(path)?;
     if !kind.is_file() || taken(name) != Taken::Content {
         return Err(
-            "it is no Python module; name a file that ends in .py, or a folder of them".to_owned(),
+            "it is not a Python module; name a file that ends in .py, or a folder of them"
+                .to_owned(),
         );
     }
     let content = folder::read(path, LIMITS.bytes).map_err(unreadable)?;
@@ -154,7 +155,11 @@ mod tests {
             assert!(message.starts_with(wanted), "{message}");
         };
         check(&[], "f/a.py", "it cannot be read: ");
-        check(&["a.txt"], "f/a.txt", "it is no Python module; name a file");
+        check(
+            &["a.txt"],
+            "f/a.txt",
+            "it is not a Python module; name a file",
+        );
         check(&["a.txt"], "f", "it has no Python modules; name a file");
         check(
             &["a.py", "b.py"],

@@ -573,7 +573,7 @@ mod tests {
         );
         assert_eq!(
             unpacked.add("d", b"no archive").unwrap_err(),
-            "the wheel of `d`: it is no ZIP archive, or is cut off"
+            "the wheel of `d`: it is not a ZIP archive, or is cut off"
         );
     }
 
