@@ -43,7 +43,7 @@ class RuntimeApi(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request, client):
-        """A program that was killed is no error."""
+        """Prints nothing: a program that is killed breaks its connections."""
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)

@@ -43,9 +43,10 @@ pub fn component(folder: &str) -> Vec<u8> {
         source: root.join(folder),
         target_dir: target_dir.join("functions"),
         stack: 64 << 10,
+        ..BuildOptions::default()
     };
     let toolchain = RustCrates::default();
-    toolchain.build(&options).expect("it compiles")
+    toolchain.build(&options).expect("it compiles").into()
 }
 
 /// Registers a function in an artifact store of its own.

@@ -1,10 +1,11 @@
-"""Tests of cost.py, and of the tables of costs in the documentation.
+"""Tests of cost.py, and of the costs in the documentation and in the script for the first hour.
 
-The tables are compared with those that follow from the plan that WAFER_PLAN names, which `cargo xtask infra` makes.
-Without it, that test is skipped.
+These are compared with those that follow from the plan that WAFER_PLAN names, which `cargo xtask infra` makes. Without it,
+these tests are skipped.
 """
 
 import csv
+import json
 import os
 import pathlib
 import re
@@ -17,6 +18,7 @@ import cost
 
 ROOT = pathlib.Path(__file__).parent.parent
 DOCUMENTS = ["docs/aws.md", "docs/scale.md"]
+SMOKE = (ROOT / "infra/flights/smoke.sh").read_text()
 
 
 def resource(kind, name="this", index=None, **values):
@@ -142,6 +144,15 @@ class Tables(unittest.TestCase):
         said = re.search(r"DOLLARS_A_MILLION_COMMITS: f64 = ([0-9.]+);", program)[1]
         self.assertAlmostEqual(total, Decimal(said), delta=Decimal("0.05"))
 
+    def test_first_hour_has_these_prices(self):
+        for what, name in [
+            ("functions, GB-seconds", "lambda_time"),
+            ("reads of the table, units", "dynamodb_read"),
+            ("writes of the table, units", "dynamodb_write"),
+        ]:
+            said = re.search(rf'\["{what}", .*, ([0-9.]+)\]', SMOKE)[1]
+            self.assertEqual(Decimal(said), cost.read_prices()[name].of(1), what)
+
     def test_calculator_adds_up(self):
         *lines, last = self.costs().blocks()["calculator"].splitlines()
         self.assertIn("    requests   R × (0.53 + 0.13 + 0.125 × G)", lines)
@@ -159,6 +170,9 @@ class Tables(unittest.TestCase):
                 self.assertLess(date(2026, 1, 1), date.fromisoformat(row["looked_up"]), row)
 
 
+with_plan = unittest.skipUnless("WAFER_PLAN" in os.environ, "WAFER_PLAN is not set; `cargo xtask infra` sets it")
+
+
 class Documents(unittest.TestCase):
     def test_only_tables_are_replaced(self):
         text = "a\n<!-- cost: idle -->\nold\n<!-- /cost -->\nb\n"
@@ -168,7 +182,16 @@ class Documents(unittest.TestCase):
         with self.assertRaisesRegex(SystemExit, "no table of costs `idle`: there are events"):
             cost.replaced(text, {"events": ""})
 
-    @unittest.skipUnless("WAFER_PLAN" in os.environ, "WAFER_PLAN is not set; `cargo xtask infra` sets it")
+    @with_plan
+    def test_first_hour_costs_what_the_plan_does(self):
+        made = cost.read_plan(json.loads(pathlib.Path(os.environ["WAFER_PLAN"]).read_text()))
+        idle = cost.Costs(made, usage(), cost.read_prices()).idle
+        sums = " + ".join(str(idle[name].cost) for name in ("key", "alarms", "dashboards", "metrics"))
+        self.assertIn(f"({sums}) / 730]", SMOKE)
+        for memory in made.memory.values():
+            self.assertIn(f"* {memory * 1024:.0f} / 1024,", SMOKE)
+
+    @with_plan
     def test_documentation_has_the_tables_of_the_plan(self):
         path = os.environ["WAFER_PLAN"]
         tables, found = cost.blocks(cost.arguments([path])), []

@@ -14,10 +14,10 @@ mod harness;
 mod catalog {
     mod builds;
     mod functions;
-    mod looking;
     mod new_project;
     mod plan;
     mod project_file;
+    mod show;
 }
 
 /// Feature pipelines, from sources to feature groups.
@@ -88,6 +88,7 @@ mod sandbox {
     mod deceptive_text;
     mod failing_rows;
     mod interpreters;
+    mod python;
     mod registration;
     mod same_bytes;
     mod trainers;

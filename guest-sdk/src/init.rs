@@ -72,7 +72,7 @@ impl Init {
     }
 
     /// The columns of a training set by which its rows look up features. They name entities, and
-    /// are no features themselves unless somebody says so.
+    /// are features only if somebody says so.
     pub fn keys(&self) -> Vec<String> {
         let keys = self.told.get("keys").map(String::as_str);
         separated(keys.unwrap_or_default())

@@ -117,7 +117,7 @@ impl Labels {
             Task::Regression => ("regression", "finite numbers"),
         };
         format!(
-            "label `{}`: {label} is none of the task `{task}`, whose labels are {wanted}",
+            "label `{}`: {label} is not a label of the task `{task}`, whose labels are {wanted}",
             self.name
         )
     }
@@ -167,11 +167,14 @@ mod tests {
         let message = take(Task::Binary, vec![0.0, 1.0, 2.0]).unwrap_err();
         assert_eq!(
             message,
-            "label `y`: 2 is none of the task `binary`, whose labels are 0 or 1, or false or true"
+            "label `y`: 2 is not a label of the task `binary`, whose labels are 0 or 1, or false or true"
         );
         assert_eq!(take(Task::Regression, vec![2.0]), Ok(vec![2.0]));
         let message = take(Task::Regression, vec![f64::NAN]).unwrap_err();
-        assert!(message.starts_with("label `y`: NaN is none"), "{message}");
+        assert!(
+            message.starts_with("label `y`: NaN is not a label"),
+            "{message}"
+        );
     }
 
     #[test]
@@ -185,7 +188,7 @@ mod tests {
         assert_eq!(found, Ok(vec![1.0, 0.0, 1.0, 0.0]));
         let message = take(&["true", "yes"]).unwrap_err();
         assert!(
-            message.starts_with("label `y`: \"yes\" is none"),
+            message.starts_with("label `y`: \"yes\" is not a label"),
             "{message}"
         );
     }

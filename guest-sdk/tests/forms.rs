@@ -79,7 +79,7 @@ fn call<T: wafer::IntoRows>(function: impl Fn(In) -> T, numbers: &[Option<i64>])
 const NULL: &str = "column `n` is null, and the function needs a value";
 
 #[test]
-fn one_row_for_each() {
+fn functions_of_one_row_return_one_row_for_each_input() {
     let made = call(one_to_one, &[Some(1), None, Some(3)]);
     assert_eq!(made, (vec![2, 0, 6], None, vec![(1, NULL.to_owned())]));
 }

@@ -71,6 +71,7 @@ module "batch" {
   dead_letters_arn = module.functions.dead_letters["runs"].arn
   schedules        = var.schedules
   distributed      = var.distributed
+  concurrency      = var.concurrency
   tags             = local.tags
 }
 
@@ -99,6 +100,8 @@ module "access" {
   folder            = var.folder
   streams           = var.streams
   requests_arn      = module.functions.functions["requests"].arn
+  events_arn        = module.functions.functions["events"].arn
+  event_queues_arns = [for source in var.event_sources : source.arn if source.kind == "sqs"]
   dead_letters_arns = [for queue in module.functions.dead_letters : queue.arn]
   state_machine_arn = module.batch.state_machine.arn
 }

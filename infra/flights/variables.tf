@@ -65,8 +65,14 @@ variable "event_sources" {
 
 variable "maximum_concurrency" {
   type        = number
-  default     = 5
-  description = "Invocations that the messages of one queue may take at the same time."
+  default     = 2
+  description = "Invocations that the messages of one queue may take at the same time. Raise it with the account's concurrency."
+}
+
+variable "concurrency" {
+  type        = number
+  default     = 2
+  description = "Partitions of a divided run that are worked on at the same time, at most. Raise it with the account's concurrency: of the 10 invocations of a new account both queues, flushes and schedules take 7."
 }
 
 variable "source_buckets" {

@@ -33,6 +33,7 @@ OTHERWISE = {
     "a label is missing": (11, "lines of the training set"),
     "the URL is open": (12, "a request that is not signed"),
     "an alarm": (13, "alarms"),
+    "an alarm is not told": (13, "an alarm that is raised by hand is told to its topic"),
     "a queue is left": (15, "what is left with the project's tags"),
 }
 
@@ -108,6 +109,17 @@ class Stub:
 
     def aws_cloudwatch_describe_alarms(self, given):
         return {"MetricAlarms": [{"AlarmName": "wafer-flights-late"}] if self.is_otherwise("an alarm") else []}
+
+    def aws_cloudwatch_set_alarm_state(self, given):
+        assert given["--state-value"] == "ALARM", given
+        self.remember("raised", given["--alarm-name"])
+        return ""
+
+    def aws_cloudwatch_describe_alarm_history(self, given):
+        assert given["--alarm-name"] == self.memory.get("raised") and given["--history-item-type"] == "Action", given
+        done = "Failed to execute action" if self.is_otherwise("an alarm is not told") else "Successfully executed action"
+        summary = f"{done} arn:aws:sns:us-east-1:{ACCOUNT}:wafer-flights-alarms"
+        return {"AlarmHistoryItems": [{"HistoryItemType": "Action", "HistorySummary": summary}]}
 
     def aws_cloudwatch_get_metric_statistics(self, given):
         return {"Datapoints": [{"Sum": 60000.0}, {"Sum": 1.0}]}

@@ -64,6 +64,23 @@ fn deploy_writes_the_variables_of_terraform_without_aws() {
     ];
     let (is_ok, said) = deploy(&[], &[&nowhere[..], &[("AWS_DEFAULT_REGION", "")]].concat());
     assert!(!is_ok && said.contains("no AWS region"), "{said}");
+    for (setting, value, wanted) in [
+        (0, "dynamodb://t", "no table on DynamoDB can be called `t`"),
+        (
+            1,
+            "s3://MY-BUCKET/flights",
+            "no bucket on S3 can be called `MY-BUCKET`: it has `M`",
+        ),
+        (1, "s3://bucket/some/folder?x", "has more than a bucket"),
+    ] {
+        let mut stores = STORES;
+        stores[setting].1 = value;
+        stores[2].1 = "eu-west-1";
+        let file = project.at("refused.json");
+        let (is_ok, said) = deploy(&["--tfvars", &file], &stores);
+        assert!(!is_ok && said.contains(wanted), "{value}: {said}");
+        assert!(!std::fs::exists(&file).unwrap(), "{value}");
+    }
     let long = "ledger".repeat(8);
     project.replace("name = \"ledger\"", &format!("name = \"{long}\""));
     let (is_ok, said) = deploy(&[], &STORES);
@@ -178,10 +195,8 @@ fn releases_are_compiled_for_the_processors_of_the_deployment() {
     assert_eq!(deploy(), json!(["ledger", "offset"]));
     project.ok(&["endpoints", "set", "line", "r1"]);
     assert_eq!(deploy(), json!([]));
-    let file = project.at("line.json");
     let model = json!({"intercept": 2, "coefficients": {"offset": 1}});
-    project.write("line.json", model.to_string());
-    project.ok(&["models", "push", "line", "--artifact", &file]);
+    project.push_model("line", "line.json", model.to_string());
     project.ok(&["release", "create", "--model", "line@2"]);
     project.ok(&["endpoints", "set", "line", "r2"]);
     assert_eq!(deploy(), json!([]));

@@ -138,6 +138,13 @@ fn iam_policies_allow_what_functions_do_and_nothing_else() {
     }
 
     std::thread::sleep(Duration::from_millis(200));
+    // Whoever opens a table looks for its checkpoint, and a young one has none.
+    let is_listed = |request: &Request| {
+        let shown = format!("{request:?}");
+        request.action == "s3:ListBucket" && shown.contains("_delta_log/_last_checkpoint")
+    };
+    let seen_by_flush = seen["flush"].0.lock().unwrap().clone();
+    assert!(seen_by_flush.iter().any(is_listed), "{seen_by_flush:#?}");
     let problems: Vec<String> = seen
         .iter()
         .flat_map(|(function, seen)| {

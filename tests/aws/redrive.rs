@@ -167,7 +167,7 @@ fn batches_that_lambda_gave_up_are_taken_in_once_and_what_cannot_be_read_stays()
     );
     for (number, reason) in [
         "is not Base64",
-        "is no failed batch: ",
+        "is not a failed batch: ",
         "needs a bucket as its destination",
         "remembers identities for 7d",
         "whose events no source takes",
@@ -264,7 +264,7 @@ fn objects_that_stay_keep_no_batch_from_being_taken_in() {
         let name = format!("s3://{bucket}/aws/lambda/00line\nbreak");
         assert_eq!(odd["file"], json!(name));
         let said = reasons(&report)[0];
-        assert!(said.contains("has a name that is no path"), "{said}");
+        assert!(said.contains("has a name that is not a path"), "{said}");
     }
     // People see the name escaped, in one line.
     let mut command = project.command(&["redrive"]);
@@ -285,7 +285,7 @@ fn sources_that_take_no_events_are_refused_by_name() {
         (
             format!("{right};{QUEUE}=entriez"),
             None,
-            "names the source `entriez`, which takes no events here; known are entries",
+            "names the source `entriez`, which takes no events here; the known ones are entries",
         ),
         (
             right.clone(),

@@ -189,7 +189,7 @@ fn a_run_on_aws_names_missing_settings() {
     };
     if cfg!(feature = "aws") {
         assert!(fails("").contains("WAFER_STATE_MACHINE is not set"));
-        assert!(fails("flights").contains("`flights` is no state machine"));
+        assert!(fails("flights").contains("`flights` is not a state machine"));
     } else {
         assert!(fails("").contains("built without AWS"));
     }

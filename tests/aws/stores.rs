@@ -159,7 +159,10 @@ fn errors_of_wrong_store_settings_say_what_to_do() {
     let both = [(online, "dynamodb://t?reads=never"), (objects, "s3://b/f")];
     let said = apply(&both);
     if cfg!(feature = "aws") {
-        assert!(said.contains("known are region=REGION"), "{said}");
+        assert!(
+            said.contains("write region=REGION, reads=consistent"),
+            "{said}"
+        );
         let said = apply(&[(online, "dynamodb://t"), (objects, "s3://b/f?x=1")]);
         let wanted = "`s3://b/f?x=1` has more than a bucket and a folder";
         assert!(said.contains(wanted), "{said}");

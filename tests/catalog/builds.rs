@@ -1,7 +1,7 @@
 //! Messages of `wafer build` about functions that cannot be built, or that use what is not in a
 //! sandbox.
 
-use crate::harness::{repository, text, wafer};
+use crate::harness::run_in;
 
 /// A crate's source, what is said of it, and whether it builds.
 const SOURCES: [(&str, &[&str], bool); 4] = [
@@ -36,8 +36,8 @@ pub fn one(row: In) -> Out { Out { y: row.x } }
 }
 ",
         &[
-            "hint: src/lib.rs:5: `println!`: nothing is printed from inside a function",
-            "hint: src/lib.rs:6: `SystemTime::now`: a function has no clock",
+            "hint: function `ride_features`, src/lib.rs:5: `println!`: nothing is printed from inside a function",
+            "hint: function `ride_features`, src/lib.rs:6: `SystemTime::now`: a function has no clock",
         ],
         true,
     ),
@@ -46,15 +46,7 @@ pub fn one(row: In) -> Out { Out { y: row.x } }
 #[test]
 fn a_build_says_what_does_not_work_in_a_sandbox_and_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
-    let run = |arguments: &[&str]| {
-        let mut command = wafer();
-        command.current_dir(folder.path()).args(arguments);
-        if std::env::var_os("CARGO_TARGET_DIR").is_none() {
-            command.env("CARGO_TARGET_DIR", repository().join("target"));
-        }
-        let output = command.output().unwrap();
-        (output.status.success(), text(&output))
-    };
+    let run = |arguments: &[&str]| run_in(folder.path(), arguments);
     let (made, said) = run(&["new", "sandboxed"]);
     assert!(made, "{said}");
     let source = folder.path().join("sandboxed/ride-features/src/lib.rs");

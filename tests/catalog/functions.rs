@@ -8,6 +8,12 @@ fn functions_are_listed_with_their_documentation() {
     let functions = project.ok(&["functions"]);
     assert!(functions.contains("Distance, course, local time and scheduled speed of a departure."));
     assert!(functions.contains("Great-circle distance from origin to destination, km."));
+    for wanted in [
+        "  one row out for each row in\n",
+        "  any number of rows out for each row in, or none\n",
+    ] {
+        assert!(functions.contains(wanted), "{wanted}: {functions}");
+    }
     let json = project.json(&["functions", "flight_outcome"]);
     assert_eq!(
         json["flight_outcome"]["registered"]["signature"]["mapping"],

@@ -2,21 +2,12 @@
 
 use serde_json::json;
 
-use crate::harness::{repository, text, wafer};
+use crate::harness::run_in;
 
 #[test]
 fn a_new_project_serves_a_feature() {
     let folder = tempfile::tempdir().unwrap();
-    let run = |arguments: &[&str]| {
-        let mut command = wafer();
-        command.current_dir(folder.path()).args(arguments);
-        if std::env::var_os("CARGO_TARGET_DIR").is_none() {
-            // The target folder is shared, so that dependencies are compiled once for all tests.
-            command.env("CARGO_TARGET_DIR", repository().join("target"));
-        }
-        let output = command.output().unwrap();
-        (output.status.success(), text(&output))
-    };
+    let run = |arguments: &[&str]| run_in(folder.path(), arguments);
     let (made, said) = run(&["new", "my-rides"]);
     assert!(made, "{said}");
     let lock = || std::fs::read_to_string(folder.path().join("my-rides/Cargo.lock")).unwrap();
@@ -60,24 +51,21 @@ fn a_new_project_serves_a_feature() {
 #[test]
 fn doctor_reports_what_is_installed() {
     let folder = tempfile::tempdir().unwrap();
-    let output = wafer()
-        .current_dir(folder.path())
-        .arg("doctor")
-        .output()
-        .unwrap();
-    let said = text(&output);
-    assert!(output.status.success(), "{said}");
-    for wanted in ["WebAssembly", "sandbox", "make one with `wafer new NAME`"] {
+    let (is_well, said) = run_in(folder.path(), &["doctor"]);
+    assert!(is_well, "{said}");
+    for wanted in [
+        "WebAssembly",
+        "Python             CPython 3.14 in this program (component ",
+        "sandbox",
+        "make one with `wafer new NAME`",
+    ] {
         assert!(said.contains(wanted), "{said}");
     }
 }
 
 /// Runs `wafer new` in a folder, and returns whether it succeeded, and what it said.
 fn new_in(folder: &std::path::Path, arguments: &[&str]) -> (bool, String) {
-    let mut command = wafer();
-    command.current_dir(folder).arg("new").args(arguments);
-    let output = command.output().unwrap();
-    (output.status.success(), text(&output))
+    run_in(folder, &[&["new"][..], arguments].concat())
 }
 
 #[test]
@@ -98,21 +86,16 @@ fn a_project_is_made_from_a_file_without_code() {
         said.contains("the join key is `Customer_Id`, the event time `ordered_at`"),
         "{said}"
     );
+    let orders = folder.path().join("orders");
     for arguments in [&["apply"][..], &["run", "orders"]] {
-        let output = wafer()
-            .current_dir(folder.path().join("orders"))
-            .args(arguments)
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", text(&output));
+        let (done, said) = run_in(&orders, arguments);
+        assert!(done, "{said}");
     }
-    let output = wafer()
-        .current_dir(folder.path().join("orders"))
-        .args(["get", "orders", "Customer_Id=1", "--output", "json"])
-        .output()
-        .unwrap();
-    let said = text(&output);
-    assert!(output.status.success(), "{said}");
+    let (found, said) = run_in(
+        &orders,
+        &["get", "orders", "Customer_Id=1", "--output", "json"],
+    );
+    assert!(found, "{said}");
     assert!(said.contains("02134") && said.contains("1.5"), "{said}");
     let (made, said) = new_in(folder.path(), &arguments);
     assert!(!made && said.contains("orders is there already"), "{said}");

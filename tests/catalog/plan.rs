@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::harness::ledger::{ledger, three_entries};
-use crate::harness::{Project, text};
+use crate::harness::{Project, guest, text};
 
 #[test]
 fn plan_says_what_apply_would_change() {
@@ -66,7 +66,7 @@ fn plan_warns_of_sources_without_files_and_check_of_rows_that_it_cannot_read() {
     );
     let said = project.ok(&["check"]);
     assert!(
-        said.contains("1 of the first rows of its source cannot be read")
+        said.contains("1 of the first rows of source `entries` cannot be read")
             && said.contains("entries.ndjson:1: ")
             && !said.contains("everything fits"),
         "{said}"
@@ -75,7 +75,8 @@ fn plan_warns_of_sources_without_files_and_check_of_rows_that_it_cannot_read() {
     project.write("entries.ndjson", "{\"small\": \"x\"}\n");
     let said = project.fails(&["check"]);
     assert!(
-        said.contains("no row of its source can be read") && !said.contains("everything fits"),
+        said.contains("no row of source `entries` can be read")
+            && !said.contains("everything fits"),
         "{said}"
     );
 }
@@ -107,7 +108,9 @@ group = "g"
     let said = text(&project.command(&["check"]).output().unwrap());
     assert!(
         said.contains("warning: sources.things.path: there are no files")
-            && said.contains("everything fits"),
+            && said
+                .contains("pipeline `g`: no row of source `things` was read: there are no files")
+            && !said.contains("everything fits"),
         "{said}"
     );
     project.write("in/a.csv", "id,at,x\n1,2024-01-01T00:00:00Z,0.5\n");
@@ -139,4 +142,72 @@ group = "g"
     std::os::unix::fs::symlink(at("out"), at("in/more")).unwrap();
     assert!(project.ok(&["check"]).contains("everything fits"));
     assert_eq!(project.json(&["run", "g"])["rows_written"], 2);
+}
+
+#[test]
+fn check_reads_the_rows_of_every_pipeline_whatever_makes_them() {
+    let pipeline = |name: &str, more: &str| {
+        format!(
+            "[groups.{name}]\nentity = \"thing\"\nevent_time = \"at\"\n\
+             [pipelines.{name}]\ngroup = \"{name}\"\n{more}\n"
+        )
+    };
+    let declared = "columns = { id = \"int64\", at = \"timestamp\", v = \"float64?\" }";
+    let project = Project::new(&format!(
+        r#"
+[project]
+name = "several"
+[entities.thing]
+keys = {{ id = "int64" }}
+[sources.good]
+type = "files"
+path = "good.csv"
+[sources.bad]
+type = "files"
+path = "bad.csv"
+{declared}
+[sources.rows]
+type = "table"
+group = "a"
+[functions.f]
+component = "{}"
+parameters = {{ columns = "id:int64, at:timestamp, v:float64?" }}
+{}{}{}{}
+"#,
+        guest("pass").display(),
+        pipeline("a", "source = \"good\"\nfunction = \"f\""),
+        pipeline("b", "source = \"bad\"\nfunction = \"f\""),
+        pipeline("c", "source = \"bad\""),
+        pipeline("d", "source = \"rows\"\nfunction = \"f\""),
+    ));
+    let good = "id,at,v\n1,2024-01-01T00:00:00Z,0.5\n";
+    project.write("good.csv", good);
+    project.write("bad.csv", format!("{good}2,2024-01-01T00:00:00Z,x\n"));
+    let said = project.ok(&["check"]);
+    for wanted in [
+        "the columns fit, but not all rows:",
+        "function `f`: 1 of the first rows of source `bad` cannot be read; the first: ",
+        "pipeline `c`: 1 of the first rows of source `bad` cannot be read; the first: ",
+        "bad.csv:3: field `v`: `x` is not float64",
+        "function `f`: no row of source `rows` was read: it is the table of a group",
+    ] {
+        assert!(said.contains(wanted), "{wanted}: {said}");
+    }
+    assert!(!said.contains("source `good`"), "{said}");
+    project.write("bad.csv", "id,at,v\n2,2024-01-01T00:00:00Z,x\n");
+    let said = project.fails(&["check"]);
+    for wanted in [
+        "function `f`: no row of source `bad` can be read; the first: ",
+        "pipeline `c`: no row of source `bad` can be read; the first: ",
+    ] {
+        assert!(said.contains(wanted), "{wanted}: {said}");
+    }
+    project.write("bad.csv", good);
+    project.write("good.csv", "id,at,v\n");
+    let said = project.ok(&["check"]);
+    assert!(
+        said.contains("function `f`: no row of source `good` was read: it has no rows")
+            && !said.contains("source `bad`"),
+        "{said}"
+    );
 }

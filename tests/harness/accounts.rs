@@ -111,8 +111,7 @@ group = "scores"
 /// pipeline that predicts with it.
 pub(crate) fn trapping_model() -> Project {
     let project = accounts(&format!("{SCORES}{}", offset_model("regression")));
-    let file = project.write("model", "no weights").display().to_string();
-    project.ok(&["models", "push", "line", "--artifact", &file]);
+    project.push_model("line", "model", "no weights");
     project
 }
 
@@ -142,14 +141,7 @@ pub(crate) fn line(intercept: f64) -> String {
 /// Pushes versions of the model `line` that predict 1, 2, … for every row, and releases each.
 pub(crate) fn push_and_release(project: &Project, count: u32) {
     for n in 1..=count {
-        let file = project.write("line.json", line(f64::from(n)));
-        project.ok(&[
-            "models",
-            "push",
-            "line",
-            "--artifact",
-            &file.display().to_string(),
-        ]);
+        project.push_model("line", "line.json", line(f64::from(n)));
         project.ok(&["release", "create", "--model", &format!("line@{n}")]);
     }
 }
@@ -176,8 +168,7 @@ pub(crate) fn release_with_views(project: &Project, versions: RangeInclusive<u32
         before = now;
         project.ok(&["apply"]);
         let model = json!({"intercept": n, "coefficients": {"offset": 1}}).to_string();
-        let file = project.write("line.json", model).display().to_string();
-        project.ok(&["models", "push", "line", "--artifact", &file]);
+        project.push_model("line", "line.json", model);
         project.ok(&["release", "create", "--model", &format!("line@{n}")]);
     }
 }
@@ -194,8 +185,7 @@ function = "trees"
     let project = accounts(&format!("{PUSHED}{other}"));
     push_and_release(&project, 1);
     let text = std::fs::read_to_string(repository().join("tests/models/classes.txt")).unwrap();
-    let file = project.write("classes.txt", text).display().to_string();
-    project.ok(&["models", "push", "high", "--artifact", &file]);
+    project.push_model("high", "classes.txt", text);
     project.ok(&["release", "create", "--model", "high"]);
     project
 }

@@ -11,6 +11,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value as Json, json};
 
@@ -278,6 +280,14 @@ pub(crate) fn request_v1(method: &str, path: &str, body: &str) -> Json {
         },
         "body": body, "isBase64Encoded": false,
     })
+}
+
+/// Returns a request with its body in Base64, in which bodies come that are not known to be text.
+pub(crate) fn encoded(mut request: Json) -> Json {
+    let body = STANDARD.encode(request["body"].as_str().unwrap());
+    request["body"] = body.into();
+    request["isBase64Encoded"] = true.into();
+    request
 }
 
 /// The ARN of the queue that messages of [`message`] come from.

@@ -15,6 +15,7 @@ mod project;
 #[path = "../../host/aws/tests/proxy.rs"]
 pub(crate) mod proxy;
 mod python;
+pub(crate) mod python_functions;
 mod random;
 #[path = "../../host/aws/tests/relay.rs"]
 pub(crate) mod relay;
@@ -26,7 +27,7 @@ pub(crate) mod wasi;
 
 pub(crate) use cloud::{are_embedded, are_on_aws, endpoint, terraform};
 pub(crate) use guests::{flights_components, guest};
-pub(crate) use project::{BINARY, Project, repository, text, wafer};
+pub(crate) use project::{BINARY, Project, repository, run_in, text, wafer};
 pub(crate) use python::{client_program, witness_python};
 pub(crate) use random::Random;
 pub(crate) use rows::{objects, rows_of, write_arrow, write_batch, write_parquet};

@@ -24,6 +24,19 @@ pub(crate) fn wafer() -> Command {
     command
 }
 
+/// Runs `wafer` in a folder that need not be a project, and returns whether it succeeded, and
+/// what it said. Projects that it builds share their target folder with all tests, so that their
+/// dependencies are compiled once.
+pub(crate) fn run_in(folder: &Path, arguments: &[&str]) -> (bool, String) {
+    let mut command = wafer();
+    command.current_dir(folder).args(arguments);
+    if std::env::var_os("CARGO_TARGET_DIR").is_none() {
+        command.env("CARGO_TARGET_DIR", repository().join("target"));
+    }
+    let output = command.output().unwrap();
+    (output.status.success(), text(&output))
+}
+
 pub(crate) fn repository() -> PathBuf {
     // It is found at run time, because checkouts may share a target folder.
     Path::new(&std::env::var_os("CARGO_MANIFEST_DIR").expect("run by `cargo test`"))
@@ -131,6 +144,12 @@ impl Project {
             "--out",
             &self.at(out),
         ])
+    }
+
+    /// Writes a file, and pushes it as a version of a model.
+    pub(crate) fn push_model(&self, model: &str, file: &str, content: impl AsRef<[u8]>) {
+        let file = self.write(file, content).display().to_string();
+        self.ok(&["models", "push", model, "--artifact", &file]);
     }
 }
 

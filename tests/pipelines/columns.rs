@@ -7,6 +7,7 @@ use arrow_array::{
 };
 use serde_json::{Value as Json, json};
 
+use crate::harness::pass::case;
 use crate::harness::{Project, text, write_batch};
 
 /// Makes a project whose source and pipeline have these settings.
@@ -211,5 +212,31 @@ fn pipelines_whose_columns_are_not_known_say_what_to_declare() {
         project.write("in.csv", "id,at,price\n1,2024-01-01T00:00:00Z,1\n");
         let said = project.fails(&["plan"]);
         assert!(said.contains(wanted), "{pipeline}: {said}");
+    }
+}
+
+#[test]
+fn names_with_commas_and_texts_with_line_breaks_are_read_from_quotes() {
+    let source = r#"
+type = "files"
+path = "in.csv"
+columns = { id = "int64", at = "timestamp", "note, long" = "utf8?", v = "float64?" }
+"#;
+    let columns = r#"columns = { id = "id", at = "at", note = "note, long", v = "v" }"#;
+    let project = project(source, columns).applied();
+    project.write("in.csv", case("08-csv-bom-quotes/in.csv"));
+    project.ok(&["run", "g"]);
+    let wanted = [
+        json!([1, "two\r\nlines, \"quoted\"", 1.5]),
+        // The empty text in quotes is no null, and the empty line is no row.
+        json!([2, "", null]),
+        json!([3, "x", 2.0]),
+    ];
+    assert_eq!(rows(&project, ["note", "v"]), wanted);
+    let mut rows = project.offline_rows("g_v1");
+    rows.sort_by_key(|row| row["id"].as_i64());
+    for (row, line) in rows.iter().zip([":2", ":4", ":6"]) {
+        let id = row["event_id"].as_str().unwrap();
+        assert!(id.ends_with(line), "{row}");
     }
 }

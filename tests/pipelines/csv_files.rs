@@ -1,8 +1,8 @@
-//! CSV files whose quotes are not closed, and line ends of every kind.
+//! CSV files whose quotes are not closed, line ends of every kind, and lines before the header.
 
 use serde_json::Value as Json;
 
-use crate::harness::pass::{Pass, case, pass};
+use crate::harness::pass::{COLUMNS, Pass, case, pass};
 use crate::harness::{Project, text};
 
 const NOTES: &str = "id:int64, at:timestamp, note:utf8?";
@@ -104,6 +104,43 @@ fn rows_have_the_line_that_they_begin_in_whatever_ends_the_lines() {
             "{end:?}: {said}"
         );
         assert_eq!(lines(&project, "g_v1"), ["2", "4"], "{end:?}");
+    }
+}
+
+#[test]
+fn line_ends_of_old_macs_and_of_windows_are_read() {
+    let project = pass(NOTES, "in.csv");
+    project.write("in.csv", case("34-csv-broken/cr.csv"));
+    project.ok(&["run", "g"]);
+    let mut rows = project.offline_rows("g_v1");
+    rows.sort_by_key(|row| row["id"].as_i64());
+    let notes: Vec<&Json> = rows.iter().map(|row| &row["note"]).collect();
+    assert_eq!(notes, ["x", "y"]);
+    assert_eq!(lines(&project, "g_v1"), ["2", "3"]);
+
+    let project = pass(COLUMNS, "in.csv");
+    project.write("in.csv", case("34-csv-broken/crlf.csv"));
+    let said = text(&project.command(&["run", "g"]).output().unwrap());
+    let wanted = "in.csv:3: field `v`: `warm` is not float64";
+    assert!(said.contains(wanted), "{said}");
+    assert_eq!(lines(&project, "g_v1"), ["2", "4"]);
+}
+
+#[test]
+fn lines_before_the_header_refuse_the_file_with_what_it_begins_with() {
+    for (file, wanted) in [
+        ("sep", "it has sep="),
+        ("comment", "it has # exported by x"),
+    ] {
+        let project = pass(NOTES, "in.csv");
+        project.write("in.csv", case(&format!("34-csv-broken/{file}.csv")));
+        let said = project.fails(&["run", "g"]);
+        let lacks = "in.csv has no column `id` (int64)";
+        assert!(
+            said.contains(lacks) && said.contains(wanted),
+            "{file}: {said}"
+        );
+        assert!(project.offline("g_v1").is_empty(), "{file}");
     }
 }
 

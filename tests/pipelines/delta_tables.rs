@@ -106,6 +106,27 @@ fn a_delta_table_is_read_as_its_log_says_and_its_folder_is_not_read_as_files() {
 }
 
 #[test]
+fn check_reads_the_rows_of_a_delta_table() {
+    let folder = tempfile::tempdir().unwrap();
+    append(folder.path(), 1, &[(1, 1.0), (2, 2.0)], None);
+    let table = folder.path().join("t");
+    let checked = |project: &Project| project.json(&["check"])[0].clone();
+    let found = checked(&delta(&table, ""));
+    assert_eq!(
+        (&found["rows"], &found["of"], &found["source"]),
+        (&json!(2), &json!("its source"), &json!("s"))
+    );
+    std::fs::remove_dir_all(&table).unwrap();
+    let project = delta(&table, "");
+    let said = project.ok(&["check"]);
+    assert!(
+        said.contains("no row of source `s` was read: ") && !said.contains("everything fits"),
+        "{said}"
+    );
+    assert_eq!(checked(&project)["of"], "made-up data");
+}
+
+#[test]
 fn a_delta_table_that_is_not_there_is_a_warning_wherever_its_files_are() {
     let folder = tempfile::tempdir().unwrap();
     let table = folder.path().join("t");
@@ -279,6 +300,62 @@ fn partition_columns_have_the_values_of_the_log() {
             Ok(id) => {
                 project.ok(&["run", "g"]);
                 assert_eq!(values(&project), [(id, 0.25), (id, 0.5)]);
+            }
+            Err(wanted) => {
+                let said = project.fails(&["run", "g"]);
+                assert!(said.contains(wanted), "{said}");
+            }
+        }
+    }
+}
+
+#[test]
+fn partition_columns_of_floats_are_read_as_their_type_or_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = json!({"minReaderVersion": 1, "minWriterVersion": 2});
+    let batch = rows(&[(1, 0.5)]).project(&[0, 1]).unwrap();
+    let field = |name: &str, kind: &str| json!({"name": name, "type": kind, "nullable": true, "metadata": {}});
+    for (kind, read_as, value, wanted) in [
+        ("float", "float32", "0.1", Ok(json!(0.1))),
+        ("float", "float64", "0.5", Ok(json!(0.5))),
+        ("double", "float64", "-Infinity", Ok(json!("-Infinity"))),
+        ("double", "float64", "1.0E-3", Ok(json!(0.001))),
+        (
+            "double",
+            "float64",
+            "1e400",
+            Err("partition column `v` has a value that cannot be read: `1e400` is not float64"),
+        ),
+        ("float", "float32", "1e39", Err("`1e39` is not float32")),
+    ] {
+        let fields = [
+            field("id", "long"),
+            field("at", "timestamp"),
+            field("v", kind),
+        ];
+        let schema = json!({"type": "struct", "fields": fields}).to_string();
+        let table = folder.path().join(format!("{kind}{value}"));
+        write_table(
+            &table,
+            &plain,
+            &json!({"partitionColumns": ["v"], "schemaString": schema}),
+            &json!({"partitionValues": {"v": value}}),
+            &batch,
+        );
+        let project = Pass {
+            columns: &format!("id:int64, at:timestamp, v:{read_as}?"),
+            source: &format!("type = \"delta\"\npath = \"{}\"", table.display()),
+            ..Pass::default()
+        };
+        let project = project.project().applied();
+        match wanted {
+            Ok(wanted) => {
+                project.ok(&["run", "g"]);
+                assert_eq!(
+                    project.offline_rows("g_v1")[0]["v"],
+                    wanted,
+                    "{kind} {value}"
+                );
             }
             Err(wanted) => {
                 let said = project.fails(&["run", "g"]);

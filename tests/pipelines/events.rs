@@ -1,9 +1,14 @@
 //! Events that are pushed to a server.
 
-use serde_json::json;
+use std::fs::File;
+use std::io::Write as _;
+
+use flate2::write::GzEncoder;
+use serde_json::{Value as Json, json};
 use wafer_core::{Clock as _, Duration, SystemClock};
 
 use crate::harness::ledger::{event, ledger};
+use crate::harness::pass::{Pass, case};
 use crate::harness::{Project, are_embedded, misbehaving, text, wait_for};
 
 const CLOUD_EVENT: &str = r#"{"specversion":"1.0","id":"1","source":"/EWR","type":"report","data":{"origin":"EWR","time_hour":"2013-01-01T06:00:00Z","temp":50}}"#;
@@ -256,4 +261,87 @@ fn metrics_have_the_age_of_an_outbox_that_cannot_be_flushed() {
     assert_eq!(age(), "3600");
     project.write(log, whole);
     wait_for("a flush", || age() == "0");
+}
+
+#[test]
+fn files_that_are_pushed_are_decompressed_and_their_marks_skipped() {
+    let bom = case("09-ndjson-shapes/bom.ndjson");
+    let plain = bom.strip_prefix("\u{feff}".as_bytes()).unwrap().to_vec();
+    let mut gzip = GzEncoder::new(Vec::new(), flate2::Compression::default());
+    gzip.write_all(&bom).unwrap();
+    let zstd = zstd::stream::encode_all(&bom[..], 1).unwrap();
+    let project = Pass {
+        source: "type = \"stream\"",
+        ..Pass::default()
+    };
+    let project = project.project().applied();
+    let server = project.serve(&[]);
+    let (status, answer) = server.post("/v1/sources/s/events", "application/x-ndjson", &bom);
+    assert_eq!((status, &answer["accepted"]), (200, &json!(2)), "{answer}");
+    // They are the same events, with or without the mark, however they come.
+    for (name, content) in [
+        ("plain.ndjson", plain),
+        ("bom.ndjson", bom.clone()),
+        ("bom.ndjson.gz", gzip.finish().unwrap()),
+        ("bom.jsonl.zst", zstd),
+    ] {
+        project.write(name, content);
+        for to in [&[][..], &["--server", &server.url]] {
+            let file = project.at(name);
+            let report = project.json(&[&["push", "s", &file], to].concat());
+            assert_eq!(report["duplicate"], 2, "{name} {to:?}: {report}");
+            assert_eq!(report["rejected"], 0, "{name} {to:?}: {report}");
+        }
+    }
+    let mut piped = project.command(&["push", "s", "-", "--output", "json"]);
+    let input = File::open(project.path().join("bom.ndjson")).unwrap();
+    let piped = piped.stdin(input).output().unwrap();
+    let report: Json = serde_json::from_slice(&piped.stdout).unwrap();
+    assert_eq!(report["duplicate"], 2, "{report}");
+
+    let body = "\u{feff}{\"rows\":[{\"id\":1}]}";
+    let (status, answer) = server.post("/v1/views/v/features", "application/json", body);
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(answer["rows"][0]["features"]["g_v"], 1.5);
+}
+
+#[test]
+fn files_that_hold_no_lines_of_events_are_refused_by_what_they_are() {
+    let project = Pass {
+        source: "type = \"stream\"",
+        ..Pass::default()
+    };
+    let project = project.project().applied();
+    let event = "{\"id\":1,\"at\":\"2024-01-01T00:00:00Z\"}";
+    let utf16: Vec<u8> = format!("\u{feff}{event}")
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    let long = format!("{event}\n{}\n", "x".repeat(17 << 20));
+    for (name, content, wanted) in [
+        (
+            "rows.csv.gz",
+            b"id,at\n".to_vec(),
+            "events are JSON objects",
+        ),
+        (
+            "utf16.ndjson",
+            utf16,
+            "is UTF-16 by its byte-order mark; convert the file to UTF-8",
+        ),
+        (
+            "events",
+            zstd::stream::encode_all(event.as_bytes(), 1).unwrap(),
+            "is compressed; give the file a name that says so (.gz, .zst)",
+        ),
+        (
+            "long.ndjson",
+            long.into_bytes(),
+            "line 2: the line has more than 16 MiB",
+        ),
+    ] {
+        project.write(name, content);
+        let said = project.fails(&["push", "s", &project.at(name)]);
+        assert!(said.contains(wanted), "{name}: {said}");
+    }
 }

@@ -56,7 +56,7 @@ fn text_files_are_decompressed_and_decoded_as_declared() {
         assert_eq!(values(&project, "note")[0], wanted, "{file}");
     }
     for (file, wanted) in [
-        ("utf16.csv", "set `encoding = \"utf-16\"` in the source"),
+        ("utf16.csv", "set `encoding = \"utf-16\"` in its source"),
         ("latin1.csv", "latin1.csv:2: is not valid UTF-8"),
     ] {
         let project = project(COLUMNS, &format!("path = \"{file}\""));
@@ -330,6 +330,65 @@ fn odd_columns_of_parquet_files_are_read_by_their_names_or_reported() {
         said.contains("dup.parquet has two columns `v`; rename one"),
         "{said}"
     );
+}
+
+#[test]
+fn parquet_files_of_several_programs_hold_their_rows() {
+    const YEAR: &str = "2024-01-01T00:00:00Z";
+    const JUNE: &str = "2024-06-01T00:00:00Z";
+    const FAR: &str = "us since 1970 is outside of the years 1 to 9999";
+    let both = || json!([[1, YEAR, 1.5], [2, YEAR, 2.5]]);
+    let one = || json!([[1, YEAR, 1.5]]);
+    for (file, kept, rejected) in [
+        ("polars", both(), None),
+        ("duck", one(), None),
+        ("textat", both(), None),
+        (
+            "dateat",
+            json!([[1, YEAR, 1.5], [2, "2024-01-02T00:00:00Z", 2.5]]),
+            None,
+        ),
+        ("intv", json!([[1, YEAR, 1.0], [2, YEAR, 2.0]]), None),
+        // The index of the data frame is a column.
+        ("index", one(), Some("1: field `at`: is null".to_owned())),
+        // pandas writes integers beside nulls as floats.
+        ("floatid", one(), Some("1: field `id`: is null".to_owned())),
+        ("nan", one(), Some("1: field `id`: is null".to_owned())),
+        (
+            "r_farat",
+            json!([[1, JUNE, 1.5], [3, JUNE, null]]),
+            Some(format!("1: field `at`: 253402300800000000 {FAR}")),
+        ),
+    ] {
+        let file = format!("{file}.parquet");
+        let settings = format!("path = \"{file}\"\nzone = \"UTC\"");
+        let project = project(Pass::default().columns, &settings);
+        copy(&project, "35-parquet-names", &[&file]);
+        let said = text(&project.command(&["run", "g"]).output().unwrap());
+        let mut rows = project.offline_rows("g_v1");
+        rows.sort_by_key(|row| row["id"].as_i64());
+        let rows = rows.iter();
+        let rows = rows.map(|row| json!([row["id"], row["event_timestamp"], row["v"]]));
+        assert_eq!(rows.collect::<Json>(), kept, "{file}: {said}");
+        let count = format!(" {} rejected", u8::from(rejected.is_some()));
+        let place = rejected.map_or_else(String::new, |rejected| format!("{file}:{rejected}"));
+        assert!(said.contains(&count) && said.contains(&place), "{said}");
+    }
+    // A time that no row is ordered by.
+    let columns = "id:int64, at:timestamp, valid_until:timestamp?";
+    let far = project(columns, "path = \"r_far.parquet\"\nzone = \"UTC\"");
+    copy(&far, "35-parquet-names", &["r_far.parquet"]);
+    let said = text(&far.command(&["run", "g"]).output().unwrap());
+    let wanted = format!("r_far.parquet:1: field `valid_until`: 9223372036854775807 {FAR}");
+    assert!(said.contains(&wanted), "{said}");
+    assert_eq!(values(&far, "valid_until"), [json!(JUNE), Json::Null]);
+
+    let settings = "path = \"bool.parquet\"\nzone = \"UTC\"";
+    let other = project(Pass::default().columns, settings);
+    copy(&other, "35-parquet-names", &["bool.parquet"]);
+    let said = other.fails(&["run", "g"]);
+    let wanted = "bool.parquet: column `v` is Boolean, and the function reads float64";
+    assert!(said.contains(wanted), "{said}");
 }
 
 /// The start of 2024, in nanoseconds after 1970.

@@ -1,10 +1,13 @@
 //! Runs that reject too many rows, or would leave none where there were some, fail and change
 //! nothing; dry runs report what runs would do.
 
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use serde_json::{Value as Json, json};
 
 use crate::harness::pass::{COLUMNS, Pass, pass};
-use crate::harness::{Project, text};
+use crate::harness::{Project, are_embedded, text, write_batch};
 
 /// Rows of ids from 1 on, at midnight of the days of January 2024. The times of those in `bad`
 /// have no zone.
@@ -84,7 +87,7 @@ fn a_run_that_rejects_most_rows_fails_and_what_is_served_stays() {
         for wanted in [
             "3 of 3 rows were rejected, more than the fraction 0.5",
             "(setting `max_rejects`)",
-            "in.csv:2: field `at`: `2024-01-01T00:00:00` is not a time",
+            "in.csv:2: field `at`: `2024-01-01T00:00:00` names no time zone",
         ] {
             assert!(said.contains(wanted), "{arguments:?}: {said}");
         }
@@ -254,6 +257,82 @@ fn a_dry_run_over_an_interval_that_overlaps_another_one_fails_as_the_run_does() 
         let said = project.fails(arguments);
         assert!(said.contains("which overlaps"), "{arguments:?}: {said}");
     }
+}
+
+/// A project that passes on a file with two notes of entity 1, the newer one of so many bytes, and
+/// one of entity 2.
+fn notes(bytes: usize) -> Project {
+    let project = Project::new(
+        r#"
+[project]
+name = "notes"
+[entities.e]
+keys = { id = "int64" }
+[sources.s]
+type = "files"
+path = "in.parquet"
+[groups.g]
+entity = "e"
+event_time = "at"
+[pipelines.g]
+source = "s"
+group = "g"
+[views.v]
+lookups = [{ group = "g" }]
+"#,
+    );
+    let newer = "x".repeat(bytes);
+    let ids: ArrayRef = Arc::new(Int64Array::from(vec![1, 1, 2]));
+    let times = [0, 1, 0].map(|micros| 1_704_067_200_000_000 + micros);
+    let times = TimestampMicrosecondArray::from_iter_values(times).with_timezone("UTC");
+    let notes: ArrayRef = Arc::new(StringArray::from(vec!["a", newer.as_str(), "b"]));
+    let columns = [
+        ("id", ids),
+        ("at", Arc::new(times) as ArrayRef),
+        ("note", notes),
+    ];
+    let rows = RecordBatch::try_from_iter(columns).unwrap();
+    write_batch(&project.path().join("in.parquet"), &rows);
+    project.applied()
+}
+
+/// The note of entity 1.
+fn note(project: &Project) -> String {
+    let features = project.json(&["get", "v", "id=1"]);
+    features["features"]["g_note"].as_str().unwrap().to_owned()
+}
+
+/// If it were stored, every later request for its entity would be refused.
+#[test]
+fn a_row_that_no_request_could_look_up_is_rejected_by_runs() {
+    let project = notes(33 << 20);
+    for arguments in [&["run", "g", "--dry-run"][..], &["run", "g"]] {
+        let output = project.command(arguments).output().unwrap();
+        let said = text(&output);
+        assert!(output.status.success(), "{said}");
+        let wanted = "in.parquet:1: its row of group `g` takes 34603016 bytes, and";
+        assert!(said.contains(wanted), "{arguments:?}: {said}");
+    }
+    assert_eq!(note(&project), "a");
+    assert_eq!(project.offline("g_v1").len(), 2);
+    assert_eq!(project.offline_rows("g_v1_quarantine").len(), 1);
+}
+
+/// DynamoDB has room for less of a row than a request may look up.
+#[test]
+fn a_row_that_the_online_store_has_no_room_for_is_rejected_by_runs() {
+    let project = notes(5 << 20);
+    let output = project.command(&["run", "g"]).output().unwrap();
+    let said = text(&output);
+    assert!(output.status.success(), "{said}");
+    if are_embedded() {
+        assert_eq!(note(&project).len(), 5 << 20);
+        return;
+    }
+    let wanted = "in.parquet:1: its row of group `g` takes 5242888 bytes, and the online store keeps \
+                  at most 4 MiB of a row";
+    assert!(said.contains(wanted), "{said}");
+    assert_eq!(note(&project), "a");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::harness::Project;
-use crate::harness::pass::{COLUMNS, pass};
+use crate::harness::pass::{COLUMNS, Pass, pass};
 
 #[test]
 fn all_pipelines_run_on_the_flights_data() {
@@ -121,6 +121,54 @@ fn a_run_is_repeated_when_the_format_or_the_skew_of_its_source_changed() {
         );
         project.replace(&format!("{setting}\n"), "");
     }
+}
+
+/// What a group stores of the rows decides what a run writes, although the function is the same.
+#[test]
+fn a_run_is_repeated_when_the_columns_or_the_event_time_of_its_group_changed() {
+    let project = Pass {
+        columns: "id:int64, at:timestamp, later:timestamp?, v:float64?, w:float64?",
+        group: "columns = [\"v\"]",
+        ..Pass::default()
+    };
+    let rows = "id,at,later,v,w\n\
+                1,2024-01-01T00:00:00Z,2024-01-02T00:00:00Z,1.5,2.5\n\
+                2,2024-01-01T00:00:00Z,,3.5,4.5\n\
+                3,2024-01-01T00:00:00Z,2024-01-03T00:00:00Z,5.5,\n";
+    let project = project.project().applied_with("in.csv", rows);
+    let generation = || project.json(&["run", "g"])["generation"].clone();
+    assert_eq!((generation(), generation()), (json!(1), json!(1)));
+    let changed = |from: &str, to: &str| {
+        project.replace(from, to);
+        project.ok(&["apply"]);
+    };
+    changed("columns = [\"v\"]", "columns = [\"v\", \"w\"]");
+    assert_eq!((generation(), generation()), (json!(2), json!(2)));
+    let mut values: Vec<_> = project
+        .offline_rows("g_v1")
+        .iter()
+        .map(|row| json!([row["id"], row["v"], row["w"]]))
+        .collect();
+    values.sort_by_key(|row| row[0].as_i64());
+    let wanted = [
+        json!([1, 1.5, 2.5]),
+        json!([2, 3.5, 4.5]),
+        json!([3, 5.5, null]),
+    ];
+    assert_eq!(values, wanted);
+
+    changed("event_time = \"at\"", "event_time = \"later\"");
+    assert_eq!((generation(), generation()), (json!(3), json!(3)));
+    let rows = project.offline_rows("g_v1");
+    let times = rows.iter().map(|row| row["event_timestamp"].as_str());
+    let mut times: Vec<&str> = times.map(Option::unwrap).collect();
+    times.sort_unstable();
+    assert_eq!(times, ["2024-01-02T00:00:00Z", "2024-01-03T00:00:00Z"]);
+    // The other row has no time now, and is set aside.
+    let rejected = project.offline_rows("g_v1_quarantine");
+    assert_eq!(rejected.len(), 1);
+    let reason = rejected[0]["reason"].as_str().unwrap();
+    assert!(reason.contains("event time `later` is null"), "{reason}");
 }
 
 #[test]

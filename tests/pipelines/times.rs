@@ -179,23 +179,115 @@ fn typed_times_that_overflow_are_rejected_by_row() {
     }
 }
 
+/// The message for a time that a label or a row of a file cannot have, without its place.
+fn outside_of_years(value: &str) -> String {
+    format!("{value} since 1970 is outside of the years 1 to 9999")
+}
+
 #[test]
-fn files_with_the_sentinel_of_no_end_do_not_stop_the_command() {
-    for file in ["in", "at", "atmax", "us", "d64"] {
-        let columns = "id:int64, at:timestamp, valid_until:timestamp?";
-        let project = pass(columns, "in.parquet");
-        project.write(
-            "in.parquet",
-            case(&format!("02-ms-sentinel/{file}.parquet")),
-        );
+fn rows_with_the_sentinel_of_no_end_are_rejected_with_row_and_value_and_others_kept() {
+    const JUNE: &str = "2024-06-01T00:00:00Z";
+    let until = "valid_until:timestamp?";
+    for (file, column, rejected, kept) in [
+        (
+            "in",
+            until,
+            &[(1, "valid_until", "9223372036854775807 ms")][..],
+            Some((NEW_YEAR, JUNE)),
+        ),
+        (
+            "at",
+            until,
+            &[
+                (1, "at", "253402300800000 ms"),
+                (2, "at", "-62135596800001 ms"),
+            ],
+            Some((JUNE, NEW_YEAR)),
+        ),
+        (
+            "atmax",
+            until,
+            &[(1, "at", "9223372036854775807 ms")],
+            Some((JUNE, NEW_YEAR)),
+        ),
+        (
+            "us",
+            until,
+            &[
+                (1, "valid_until", "9223372036854775807 us"),
+                (2, "valid_until", "300000000000000000 us"),
+            ],
+            Some((NEW_YEAR, JUNE)),
+        ),
+        (
+            "d64",
+            "day:date?",
+            &[(0, "day", "-53757322531200000 ms")],
+            None,
+        ),
+    ] {
+        let project = Pass {
+            columns: &format!("id:int64, at:timestamp, {column}"),
+            source: "type = \"files\"\npath = \"in.parquet\"\nzone = \"UTC\"",
+            pipeline: "max_rejects = 1",
+            ..Pass::default()
+        };
+        let project = project.project().applied();
+        let content = case(&format!("02-ms-sentinel/{file}.parquet"));
+        project.write("in.parquet", content);
         let output = project.command(&["run", "g"]).output().unwrap();
         let said = text(&output);
-        assert!(!said.contains("panicked"), "{file}: {said}");
-        assert!(
-            !said.contains("function `f`"),
-            "{file} is not the function's fault: {said}"
-        );
-        assert!(output.status.code().is_some(), "{file}: {said}");
+        assert!(output.status.success(), "{file}: {said}");
+        for (row, field, value) in rejected {
+            let wanted = outside_of_years(value);
+            let wanted = format!("in.parquet:{row}: field `{field}`: {wanted}");
+            assert!(said.contains(&wanted), "{file}: {wanted}: {said}");
+        }
+        let count = format!(" {} rejected", rejected.len());
+        assert!(said.contains(&count), "{file}: {said}");
+        let rows = project.offline_rows("g_v1");
+        let rows = rows.iter().map(|row| {
+            assert_eq!(row["id"], 1, "{file}");
+            (&row["event_timestamp"], &row["valid_until"])
+        });
+        let kept = kept.map(|(event, until)| (json!(event), json!(until)));
+        let kept = kept.iter().map(|(event, until)| (event, until));
+        assert!(rows.eq(kept), "{file}: {:?}", project.offline_rows("g_v1"));
+    }
+}
+
+#[test]
+fn labels_with_the_sentinel_of_no_end_are_refused_by_row_on_all_ways_in() {
+    let rows = "id,at,v\n1,2024-01-01T00:00:00Z,0.5\n";
+    let project = pass(COLUMNS, "in.csv").applied_with("in.csv", rows);
+    project.ok(&["run", "g"]);
+    let server = project.serve(&[]);
+    for (name, media_type, value) in [
+        (
+            "labels.parquet",
+            "application/vnd.apache.parquet",
+            "9223372036854775807 ms",
+        ),
+        (
+            "labels.arrow",
+            "application/vnd.apache.arrow.file",
+            "9223372036854 s",
+        ),
+    ] {
+        let content = case(&format!("02-ms-sentinel/{name}"));
+        project.write(name, &content);
+        let (labels, out) = (project.at(name), project.at("out.csv"));
+        let command = ["training-set", "v", "--labels", &labels, "--out", &out];
+        let said = project.fails(&command);
+        assert!(said.contains("its times name no time zone"), "{said}");
+        let wanted = outside_of_years(value);
+        let wanted = format!("column `event_timestamp`, row 1: {wanted}");
+        let said = project.fails(&[&command[..], &["--zone", "UTC"]].concat());
+        assert!(said.contains(&wanted), "{said}");
+        let path = "/v1/views/v/training-set?zone=UTC";
+        let (status, answer) = server.post(path, media_type, &content);
+        assert_eq!(status, 400, "{answer}");
+        assert!(answer.to_string().contains(&wanted), "{answer}");
     }
 }
 
@@ -224,6 +316,44 @@ fn a_typed_column_of_integers_needs_a_unit() {
         "{said}"
     );
     assert_eq!(times(&project), [NEW_YEAR, "1970-01-01T00:00:00Z"]);
+}
+
+#[test]
+fn integers_that_are_written_as_floats_are_times_of_a_format_in_every_format_of_files() {
+    for (file, line, content) in [
+        ("in.csv", 3, "id,at,v\n1,20240101.0,0.5\n2,20240101.5,0.5\n"),
+        (
+            "in.ndjson",
+            2,
+            "{\"id\":1,\"at\":20240101.0}\n{\"id\":2,\"at\":20240101.5}\n",
+        ),
+        ("in.parquet", 1, ""),
+    ] {
+        let project = Pass {
+            source: &format!(
+                "type = \"files\"\npath = \"{file}\"\n\
+                 times = {{ at = {{ format = \"%Y%m%d\", zone = \"UTC\" }} }}"
+            ),
+            ..Pass::default()
+        };
+        let project = project.project().applied();
+        match content.is_empty() {
+            true => write_times(
+                &project.path().join(file),
+                Arc::new(Float64Array::from(vec![20_240_101.0, 20_240_101.5])),
+            ),
+            false => drop(project.write(file, content)),
+        }
+        let output = project.command(&["run", "g"]).output().unwrap();
+        let said = text(&output);
+        assert!(output.status.success(), "{said}");
+        let place = format!("{file}:{line}: field `at`: ");
+        assert!(
+            said.contains(&place) && said.contains("20240101.5"),
+            "{said}"
+        );
+        assert_eq!(times(&project), [NEW_YEAR], "{file}");
+    }
 }
 
 #[test]
@@ -368,7 +498,7 @@ fn times_that_feast_pushes_are_read_as_the_source_declares() {
         (
             "times = { at = { unit = \"d\" } }",
             vec![(json!(19_723), NEW_YEAR)],
-            vec![(noon, "is not a time without a time zone")],
+            vec![(noon, "names no time zone")],
         ),
         (
             "times = { at = { format = \"%d/%m/%Y %H:%M\", zone = \"UTC\" } }",

@@ -24,9 +24,9 @@ fn a_model_that_was_trained_elsewhere_is_pushed_and_checked() {
     };
     refused(
         b"",
-        "model `line` was not registered: function `linear` could not be initialised: asset `model` is no linear model",
+        "model `line` was not registered: function `linear` could not be initialised: asset `model` is not a linear model",
     );
-    refused(b"\xff\xfe", "asset `model` is no linear model");
+    refused(b"\xff\xfe", "asset `model` is not a linear model");
     refused(
         br#"{"intercept": 1, "coefficients": {"last_amuont": 1, "key_a": 1, "last_small": 1}}"#,
         "model `line` does not fit view `account`: `key_a` is utf8 in the view, and the model reads float64; the view has no \

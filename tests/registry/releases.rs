@@ -129,8 +129,7 @@ fn a_release_still_serves_when_its_group_gets_a_column() {
     );
     project.ok(&["apply", "--now"]);
     let model = json!({"intercept": 0, "coefficients": {"last_small": 1}}).to_string();
-    let file = project.write("small.json", model).display().to_string();
-    project.ok(&["models", "push", "line", "--artifact", &file]);
+    project.push_model("line", "small.json", model);
     project.ok(&["release", "create", "--model", "line"]);
     route_and_log(&project, &["r1"]);
     let server = project.serve(&["--clock", "2020-02-01T00:00:00Z,0"]);

@@ -92,6 +92,37 @@ fn runs_of_a_function_that_misbehaves_fail_with_the_reason_and_leave_nothing() {
 }
 
 #[test]
+fn limit_of_output_holds_for_all_calls_of_a_request_together() {
+    let project = project(
+        "texts-as-asked",
+        "output = \"2 MiB\"\nrequest_time = \"10s\"",
+    );
+    // A call has at most 8,192 rows. Those of 8,192 rows return less than 2 MiB.
+    let csv: String = (0..10_000)
+        .map(|id| format!("{id},2013-01-01T00:00:00Z,200\n"))
+        .collect();
+    project.write("things.csv", format!("id,at,x\n{csv}"));
+    project.ok(&["apply"]);
+    let server = project.serve(&[]);
+    let ask = |rows: usize| {
+        let rows: Vec<_> = (0..rows)
+            .map(|id| json!({"id": id, "at": "2013-01-01T00:00:00Z", "x": 200}))
+            .collect();
+        let body = json!({ "rows": rows }).to_string();
+        server.post("/v1/views/thing/features", "application/json", body)
+    };
+    assert_eq!(ask(8_000).0, 200);
+    let (status, answer) = ask(10_000);
+    assert_eq!(status, 500, "{answer}");
+    let message = answer["error"]["message"].as_str().unwrap();
+    let wanted = "returned more than 2 MiB (setting `output`)";
+    assert!(message.contains(wanted), "{message}");
+    server.stop();
+    // In a run, it is the limit of each call.
+    assert_eq!(project.json(&["run", "thing"])["rows_written"], 10_000);
+}
+
+#[test]
 fn wrong_source_rows_of_a_function_are_refused() {
     let bad = project("bad-sources", "");
     bad.replace("[views.thing]\nrequest = { id = \"int64\", at = \"timestamp\", x = \"float64\" }\nfunctions = [\"bad\"]\n", "");

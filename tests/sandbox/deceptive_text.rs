@@ -1,9 +1,12 @@
 //! Text that came from outside cannot control a terminal, nor pose as a line of Wafer's own: not in
 //! results, errors and logs. JSON has it as it is.
 
+use std::process::{Command, Stdio};
+
 use serde_json::json;
 
 use crate::harness::misbehaving::{ROWS, project};
+use crate::harness::pass::pass;
 use crate::harness::{Project, text};
 
 /// What the function of mode `deceptive-text` says everywhere.
@@ -106,4 +109,74 @@ fn values_and_names_of_files_are_escaped_in_messages() {
     );
     let shown = said(&project, &["push", "things", &project.at("events.ndjson")]);
     assert!(shown.contains("2 rejected"), "{shown}");
+}
+
+/// Runs a command on a terminal of its own. Returns whether it succeeded, and what the terminal
+/// got; `None` if there is no program that makes terminals.
+fn on_terminal(project: &Project, arguments: &[&str]) -> Option<(bool, String)> {
+    let command = project.command(arguments);
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let words = words.map(|word| wafer_core::shell_word(word.to_str().unwrap()).into_owned());
+    let line = words.collect::<Vec<_>>().join(" ");
+    let mut terminal = Command::new("script");
+    terminal.args(["-qec", &line, "/dev/null"]);
+    terminal.stdin(Stdio::null()).env("SHELL", "/bin/sh");
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => terminal.env(name, value),
+            None => terminal.env_remove(name),
+        };
+    }
+    match terminal.output() {
+        Ok(output) => Some((output.status.success(), text(&output))),
+        Err(e) => {
+            println!("skipped: `script` of util-linux cannot be run: {e}");
+            None
+        }
+    }
+}
+
+#[test]
+fn rows_in_a_format_of_files_are_not_written_to_a_terminal() {
+    const CLEAR: &str = "\u{1b}[2J";
+    let project = pass("id:int64, at:timestamp, v:utf8?", "in.csv");
+    let rows = format!("id,at,v\n1,2024-01-01T00:00:00Z,a{CLEAR}b\n");
+    project.write("in.csv", rows);
+    project.ok(&["run", "g"]);
+    // A pipe gets the values as they are.
+    for format in ["csv", "ndjson"] {
+        let formatted = ["--format", format];
+        for command in [&["export", "g_v1", "-"][..], &["show", "g_v1"]] {
+            let said = project.ok(&[command, &formatted[..]].concat());
+            let value = match format {
+                "csv" => format!("a{CLEAR}b"),
+                _ => serde_json::to_string(&format!("a{CLEAR}b")).unwrap(),
+            };
+            assert!(said.contains(&value), "{command:?}: {said:?}");
+        }
+    }
+    let file = project.at("in.csv");
+    for (arguments, succeeds, wanted) in [
+        (&["show", "g_v1"][..], true, r"a\u{1b}[2Jb"),
+        (&["show", file.as_str()], true, r"a\u{1b}[2Jb"),
+        (&["show", "g_v1", "--format", "csv"], false, "is a terminal"),
+        (
+            &["show", "g_v1", "--format", "arrow"],
+            false,
+            "is a terminal",
+        ),
+        (&["export", "g_v1", "-"], false, "is a terminal"),
+        (
+            &["export", "g_v1", "-", "--format", "ndjson"],
+            false,
+            "or look at rows with `wafer show`",
+        ),
+    ] {
+        let Some((succeeded, shown)) = on_terminal(&project, arguments) else {
+            return;
+        };
+        assert_eq!(succeeded, succeeds, "{arguments:?}: {shown:?}");
+        assert!(shown.contains(wanted), "{arguments:?}: {shown:?}");
+        assert!(!shown.contains(CLEAR), "{arguments:?}: {shown:?}");
+    }
 }

@@ -194,8 +194,8 @@ fn a_function_with_large_assets_is_compiled_by_itself_with_the_same_results() {
     }
 }
 
-/// What an interpreter promises is tried out: a function of one that breaks a promise does not share
-/// its code, and gives the same results.
+/// What an interpreter promises is tried out: a function of one that breaks a promise does not
+/// share its code, and gives the same results.
 #[test]
 fn a_function_of_an_interpreter_that_breaks_its_promises_gets_a_snapshot() {
     for (promise, broken) in [

@@ -15,14 +15,7 @@ lookups = [{ group = "scores" }]
 /// Pushes a version of the model `line`, which multiplies the last amount by `factor`.
 fn push(project: &Project, factor: f64) {
     let model = json!({"intercept": 0.5, "coefficients": {"last_amount": factor}, "missing": {"last_amount": -1}});
-    let file = project.write("line.json", model.to_string());
-    project.ok(&[
-        "models",
-        "push",
-        "line",
-        "--artifact",
-        &file.display().to_string(),
-    ]);
+    project.push_model("line", "line.json", model.to_string());
 }
 
 /// Makes a project with accounts, a pipeline that predicts for the rows of `due.csv`, and a view of

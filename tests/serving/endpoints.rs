@@ -169,9 +169,7 @@ fn keys_past_2_53_are_keys_of_their_own_on_the_inference_protocol() {
     project.ok(&["run", "last_entry", "--clock", "2020-01-03T00:00:00Z,0"]);
     let model =
         json!({"intercept": 0, "coefficients": {"last_amount": 1}, "missing": {"last_amount": -1}});
-    let file = project.write("line.json", model.to_string());
-    let file = file.display().to_string();
-    project.ok(&["models", "push", "line", "--artifact", &file]);
+    project.push_model("line", "line.json", model.to_string());
     project.ok(&["release", "create", "--model", "line@1"]);
     project.ok(&["endpoints", "set", "line", "r1"]);
     let server = project.serve(&["--clock", "2020-01-03T00:00:00Z,0"]);

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::harness::Project;
+use crate::harness::pass::Pass;
 
 #[test]
 fn feature_vectors_keep_the_order_of_the_request() {
@@ -71,6 +72,50 @@ fn large_integers_survive_events_and_feature_requests() {
         server.features("arrival_delay", &request)[0]["features"]["plane_flight"].as_i64(),
         Some(large)
     );
+}
+
+#[test]
+fn values_of_get_that_are_not_kept_exactly_are_refused() {
+    let project = Pass {
+        pipeline: r#"
+[views.w]
+request = { x = "float64" }
+lookups = [{ group = "g", as = "g" }]
+"#,
+        ..Pass::default()
+    };
+    let rows = "id,at,v\n1,2024-01-01T00:00:00Z,1.5\n";
+    let project = project.project().applied_with("in.csv", rows);
+    project.ok(&["run", "g"]);
+    for id in ["id=1", "id=1.0", "id=10e-1"] {
+        assert_eq!(
+            project.json(&["get", "v", id])["features"]["g_v"],
+            1.5,
+            "{id}"
+        );
+    }
+    for (arguments, wanted) in [
+        (
+            &["v", "id=1.0000000000000000001"][..],
+            "`id` has the number 1.0000000000000000001, which is not kept exactly",
+        ),
+        (
+            &["v", "id=0.99999999999999999999"],
+            "`id` has the number 0.99999999999999999999, which is not kept exactly",
+        ),
+        (
+            &["w", "id=1", "x=9007199254740993.0"],
+            "`x` has the number 9007199254740993.0, which is not kept exactly",
+        ),
+        (
+            &["w", "id=1", "x=1e-400"],
+            "`x` has the number 1e-400, which is not kept exactly",
+        ),
+        (&["v", "id=2", "id=1"], "`id` is given twice"),
+    ] {
+        let said = project.fails(&[&["get"][..], arguments].concat());
+        assert!(said.contains(wanted), "{arguments:?}: {said}");
+    }
 }
 
 #[test]

@@ -43,6 +43,21 @@ fn every_http_error_has_the_same_shape() {
             400,
             "invalid",
         ),
+        // A parameter that would do nothing is refused, before the view is looked for.
+        (
+            server.post("/v1/views/none/training-set?seed=1", "text/csv", "a\n1\n"),
+            400,
+            "invalid",
+        ),
+        (
+            server.post(
+                "/v1/views/none/training-set?split_by=time",
+                "text/csv",
+                "a\n1\n",
+            ),
+            400,
+            "invalid",
+        ),
         (
             server.post("/v1/views/none/training-set", "image/png", "a\n1\n"),
             415,

@@ -19,7 +19,7 @@ use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 
 use crate::harness::ledger::{ledger, three_entries};
-use crate::harness::{Project, Server, are_embedded, misbehaving, wait_for};
+use crate::harness::{Project, Server, are_embedded, guest, misbehaving, wait_for};
 
 const MIB: usize = 1 << 20;
 const NDJSON: &str = "application/x-ndjson";
@@ -666,7 +666,10 @@ fn an_event_that_could_never_be_looked_up_is_refused_by_name() {
     let project = notes("");
     let server = project.serve(&[]);
     let ask = || server.post("/v1/views/newest/features", JSON, asking(1));
-    let wanted = "takes 33554440 bytes, and a request may look up at most 32 MiB";
+    let wanted = match are_embedded() {
+        true => "takes 33554440 bytes, and a request may look up at most 32 MiB",
+        false => "takes 33554440 bytes, and the online store keeps at most 4 MiB of a row",
+    };
     let note = "x".repeat(32 * MIB);
     let frame = json!({"id": [1], "at": ["2020-01-02T00:00:00Z"], "note": [note]});
     let event = |bytes: usize| {
@@ -875,6 +878,54 @@ fn answers_share_the_budget_until_they_were_read() {
     assert_eq!(server.post(path, JSON, asking(1)).0, 200);
     drop(unread);
     wait_for("a free budget", || server.post(path, JSON, &body).0 == 200);
+}
+
+/// The answer has none of what the function returns but what the model makes of it.
+#[test]
+fn what_functions_return_takes_the_memory_of_all_requests() {
+    let model = format!(
+        r#"
+request_time = "10s"
+[functions.linear]
+component = "{}"
+[models.line]
+view = "thing"
+label = "label"
+task = "regression"
+function = "linear"
+"#,
+        guest("linear").display()
+    );
+    let project = misbehaving::project("texts-as-asked", &model);
+    project.replace(
+        "[entities.thing]",
+        "[server]\nmemory = \"16 MiB\"\n[entities.thing]",
+    );
+    let project = project.applied();
+    let line = json!({"intercept": 1, "coefficients": {"y": 0}});
+    project.push_model("line", "line.json", line.to_string());
+    project.ok(&["release", "create", "--model", "line@1"]);
+    project.ok(&["endpoints", "set", "line", "r1"]);
+    let server = project.serve(&[]);
+    let ask = |rows: usize| {
+        let tensor = |name: &str, datatype: &str, value: Json| {
+            let data = vec![value; rows];
+            json!({"name": name, "datatype": datatype, "shape": [rows], "data": data})
+        };
+        let inputs = [
+            tensor("id", "INT64", json!(1)),
+            tensor("at", "BYTES", json!("2013-01-01T00:00:00Z")),
+            tensor("x", "FP64", json!(1_000_000.0)),
+        ];
+        let body = json!({ "inputs": inputs }).to_string();
+        server.post("/v2/models/line/infer", JSON, body)
+    };
+    let (status, answer) = ask(10);
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(answer["outputs"][0]["data"], json!(vec![1.0; 10]));
+    let (status, answer) = ask(20);
+    assert_eq!(status, 400, "{answer}");
+    assert!(answer.to_string().contains("server.memory"), "{answer}");
 }
 
 fn gzip(text: &[u8]) -> Vec<u8> {

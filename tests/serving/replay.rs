@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use crate::harness::Project;
+use crate::harness::pass::Pass;
+use crate::harness::{Project, text};
 
 #[test]
 fn a_replay_of_two_days_serves_what_a_run_writes() {
@@ -30,9 +31,7 @@ fn a_replay_of_two_days_serves_what_a_run_writes() {
         })
     };
     for (name, model) in [("r1", of(0.7, 0.5)), ("r2", of(1.0 / 3.0, 0.1))] {
-        let file = project.write("line.json", model.to_string());
-        let file = file.display().to_string();
-        project.ok(&["models", "push", "baseline", "--artifact", &file]);
+        project.push_model("baseline", "line.json", model.to_string());
         project.ok(&["release", "create", name, "--model", "baseline"]);
     }
     project.ok(&[
@@ -102,4 +101,55 @@ fn a_replay_of_two_days_serves_what_a_run_writes() {
         project.offline_digest("plane_outcome_v1"),
         batch.offline_digest("plane_outcome_v1")
     );
+}
+
+#[test]
+fn replay_names_rows_that_cannot_be_replayed_and_refuses_requests_without_a_time() {
+    let project = Pass {
+        source: "type = \"stream\"\npath = \"in.csv\"",
+        pipeline: r#"
+[views.w]
+request = { asked_at = "timestamp" }
+lookups = [{ group = "g", as = "g" }]
+"#,
+        ..Pass::default()
+    };
+    let events = "id,at,v\n1,2024-01-01T00:00:00Z,0.5\n2,2024-01-01T00:00:00Z,x\n";
+    let project = project.project().applied_with("in.csv", events);
+    let server = project.serve(&["--clock", "2023-12-31T00:00:00Z,0"]);
+    let requests = project.at("requests.csv");
+    let replay = [
+        "replay",
+        "w",
+        "--requests",
+        &requests,
+        "--time",
+        "asked_at",
+        "--from",
+        "2024-01-01",
+        "--to",
+        "2024-01-02",
+        "--server",
+        &server.url,
+    ];
+    let asked = "id,asked_at\n1,2024-01-01T12:00:00Z\n";
+    project.write("requests.csv", format!("{asked}1,\n"));
+    let said = project.fails(&replay);
+    assert!(
+        said.contains("requests.csv:3: field `asked_at`: is null"),
+        "{said}"
+    );
+    project.write("requests.csv", asked);
+    let output = project.command(&replay).output().unwrap();
+    let said = text(&output);
+    assert!(output.status.success(), "{said}");
+    for wanted in [
+        "source `s`: rows that cannot be read or are refused are left out: 1; the first: ",
+        "in.csv:3: field `v`: `x` is not float64",
+        "events of `s`: 1 accepted, 0 already known, 0 rejected",
+        "rows of `s` left out: 1",
+        "requests: 1, 0 with anything from after their time",
+    ] {
+        assert!(said.contains(wanted), "{wanted}: {said}");
+    }
 }

@@ -1,4 +1,5 @@
-//! Applied definitions whose artifact is damaged or missing, or whose pointer is lost.
+//! Applied definitions whose artifact is damaged or missing, or whose pointer is lost or damaged,
+//! and damaged definitions of tables.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -164,16 +165,19 @@ impl Metadata {
     /// Replaces the pointer to the definitions, or removes it.
     fn point(&self, pointer: Option<String>) {
         let name = "ledger/applied";
-        self.runtime.block_on(async {
-            match pointer {
-                None => self.store.delete(name, Expect::Anything).await.unwrap(),
-                Some(pointer) => {
-                    let pointer = Bytes::from(pointer);
-                    let put = self.store.put(name, pointer, Expect::Anything);
-                    put.await.unwrap();
-                }
+        match pointer {
+            Some(pointer) => self.put(name, pointer),
+            None => {
+                let deleted = self.store.delete(name, Expect::Anything);
+                self.runtime.block_on(deleted).unwrap();
             }
-        });
+        }
+    }
+
+    /// Replaces an object.
+    fn put(&self, name: &str, value: String) {
+        let put = self.store.put(name, Bytes::from(value), Expect::Anything);
+        self.runtime.block_on(put).unwrap();
     }
 }
 
@@ -184,15 +188,22 @@ fn a_project_whose_pointer_is_lost_is_damaged_and_not_new() {
     }
     let (project, _) = applied();
     let metadata = Metadata::of(&project);
-    for live in [None, Some(0), Some(9)] {
-        metadata.point(live.map(|live| format!(r#"{{"live":{live},"staged":null}}"#)));
+    for pointer in [
+        None,
+        Some(r#"{"live":0,"staged":null}"#),
+        Some(r#"{"live":9,"staged":null}"#),
+        Some(r#"{"live":"#),
+        Some("no JSON"),
+    ] {
+        metadata.point(pointer.map(str::to_owned));
         for command in ["views", "plan"] {
             let said = project.fails(&[command]);
-            assert!(said.contains("`wafer apply`"), "{live:?} {command}: {said}");
+            let place = format!("{pointer:?} {command}: {said}");
+            assert!(said.contains("`wafer apply`"), "{place}");
         }
         let said = apply(&project);
         let wanted = "These definitions take its place";
-        assert!(said.contains(wanted), "{live:?}: {said}");
+        assert!(said.contains(wanted), "{pointer:?}: {said}");
         assert!(project.ok(&["plan"]).contains("nothing would change"));
     }
 
@@ -260,6 +271,34 @@ fn definitions_that_name_what_is_not_there_are_damaged() {
     }
     let said = apply(&project);
     assert!(said.contains("These definitions take its place"), "{said}");
+}
+
+/// The applied definitions say what it was.
+#[test]
+fn a_damaged_definition_of_a_table_is_named_and_apply_writes_it_again() {
+    if !are_embedded() {
+        return;
+    }
+    let (project, _) = applied();
+    let metadata = Metadata::of(&project);
+    let export = ["export", "last_entry_v1", "-"];
+    let rows = project.ok(&export);
+    for stored in ["{", r#"{"name":"sums_v1","keys":[],"columns":[]}"#] {
+        metadata.put("ledger/table/last_entry_v1", stored.to_owned());
+        for command in [&export[..], &["drop"]] {
+            let said = project.fails(command);
+            for part in [
+                "table `last_entry_v1`",
+                "object `ledger/table/last_entry_v1`",
+                "run `wafer apply`",
+            ] {
+                assert!(said.contains(part), "{command:?}: {said}");
+            }
+        }
+        assert!(apply(&project).contains("nothing changed"));
+        assert_eq!(project.ok(&export), rows);
+        project.ok(&["drop"]);
+    }
 }
 
 /// Whoever balances the load can send pushes to a server that takes them.

@@ -3,6 +3,7 @@
 use serde_json::{Value as Json, json};
 
 use crate::harness::ledger::{entry, ledger, lines, push, sums};
+use crate::harness::pass::Pass;
 use crate::harness::{Project, guest};
 
 #[test]
@@ -113,12 +114,36 @@ fn a_deleted_entity_is_gone_and_stays_gone() {
         ),
         (
             vec!["delete", "account", "key_a=a", "key_b=x"],
-            "`x` is no value",
+            "key `key_b`: \"x\" is not int64",
+        ),
+        // A parser makes 1 of both, which is another entity.
+        (
+            vec![
+                "delete",
+                "account",
+                "key_a=b",
+                "key_b=1.0000000000000000001",
+            ],
+            "`key_b` has the number 1.0000000000000000001, which is not kept exactly",
+        ),
+        (
+            vec![
+                "delete",
+                "account",
+                "key_a=b",
+                "key_b=0.99999999999999999999",
+            ],
+            "`key_b` has the number 0.99999999999999999999, which is not kept exactly",
+        ),
+        (
+            vec!["delete", "account", "key_a=a", "key_a=b", "key_b=1"],
+            "`key_a` is given twice",
         ),
     ] {
         let said = project.fails(&arguments);
         assert!(said.contains(wanted), "{said}");
     }
+    assert_eq!(sums(&project, "b", now)["sums_small_sum_lifetime"], 24);
 }
 
 /// A deletion does not affect other entities with the same keys, or events of other sources with
@@ -217,4 +242,25 @@ lookups = [{{ group = "orders" }}]
         serde_json::from_slice::<Json>(&output.stdout).unwrap()["accepted"].clone()
     };
     assert_eq!((push("users"), push("orders")), (json!(0), json!(1)));
+}
+
+/// What counts is the entity that a rejected row names, and not how it writes the keys.
+#[test]
+fn rejected_rows_of_a_deleted_entity_are_deleted_however_their_keys_are_written() {
+    let project = Pass {
+        source: "type = \"stream\"",
+        ..Pass::default()
+    };
+    let wrong = |id: &str| format!("{{\"id\":{id},\"at\":\"2024-01-01T00:00:00Z\",\"v\":\"x\"}}\n");
+    let events = ["1", "1.0", "10e-1", "2"].map(wrong).concat();
+    let project = project.project().applied_with("events.ndjson", &events);
+    let file = project.at("events.ndjson");
+    let pushed = project.command(&["push", "s", &file]).output().unwrap();
+    assert!(!pushed.status.success());
+    let aside = || project.offline_rows("g_v1_quarantine").len();
+    assert_eq!(aside(), 4);
+    project.ok(&["delete", "e", "id=1"]);
+    assert_eq!(aside(), 1);
+    project.ok(&["delete", "e", "id=2.0"]);
+    assert_eq!(aside(), 0);
 }

@@ -1,4 +1,4 @@
-//! Causes of metrics and training sets that look better than they are: labels that are none of
+//! Causes of metrics and training sets that look better than they are: labels that do not fit
 //! their task, rows that a model has learned from, and events that tell the answer.
 
 use serde_json::{Value as Json, json};
@@ -40,15 +40,15 @@ fn labels_are_checked_against_the_task() {
     let misfits: [(Label, &str); 3] = [
         (
             |n| (n % 3).to_string(),
-            "row 2: 2 is none of the task `binary`",
+            "row 2: 2 is not a label of the task `binary`",
         ),
         (
             |n| if n == 7 { "0.5" } else { "1.0" }.to_owned(),
-            "row 7: 0.5 is none of the task `binary`",
+            "row 7: 0.5 is not a label of the task `binary`",
         ),
         (
             |n| if n == 7 { "perhaps" } else { "true" }.to_owned(),
-            "row 7: \"perhaps\" is none of",
+            "row 7: \"perhaps\" is not a label of",
         ),
     ];
     for (y, wanted) in misfits {
@@ -140,7 +140,7 @@ fn rows_that_a_model_learned_from_are_left_out_of_its_evaluation() {
 }
 
 /// Rows of other parts and rows without a label do not matter: neither that the model's function
-/// traps on them, nor that their labels are none of the task.
+/// traps on them, nor that their labels do not fit the task.
 #[test]
 fn an_evaluation_calls_the_function_on_the_rows_that_it_scores_alone() {
     let project = accounts(&offset_model("binary"));
@@ -175,7 +175,7 @@ fn an_evaluation_calls_the_function_on_the_rows_that_it_scores_alone() {
         ),
         (
             format!("{trap}{misfit}"),
-            "row 1: 2 is none of the task `binary`",
+            "row 1: 2 is not a label of the task `binary`",
         ),
     ] {
         let set = set(&format!("{others}{test_rows}"));

@@ -29,7 +29,7 @@ fn errors_of_labels_that_do_not_fit_say_why() {
         ),
         (
             "key_a,key_b,event_timestamp\na,1,2020-01-01 00:00\n",
-            "labels.csv:2: field `event_timestamp`: `2020-01-01 00:00` is not a time",
+            "labels.csv:2: field `event_timestamp`: `2020-01-01 00:00` names no time zone",
         ),
         (
             "key_a,key_b,event_timestamp\na,one,2020-01-01T00:00:00Z\n",

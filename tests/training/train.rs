@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::harness::accounts::{TRAINED, accounts};
-use crate::harness::{Project, text};
+use crate::harness::{Project, repository, text};
 
 #[test]
 fn a_model_is_trained_and_evaluated_and_has_a_lineage() {
@@ -246,7 +246,7 @@ fn training_sets_of_models_are_not_deleted_by_mistake() {
 }
 
 /// On the real data, trees are trained in the sandbox, and they predict better than simple
-/// baselines.
+/// baselines. They are released, asked and compared as in the README.
 #[test]
 fn a_model_trained_on_the_flights_beats_its_baselines() {
     let project = Project::flights().applied();
@@ -295,4 +295,16 @@ fn a_model_trained_on_the_flights_beats_its_baselines() {
     let (constant, route) = (baseline(0.0), baseline(0.05));
     assert_eq!(constant, 0.5);
     assert!(constant < route && route + 0.05 < auc, "{route} {auc}");
+
+    project.ok(&["release", "create", "--model", "late_arrival@1"]);
+    project.ok(&["endpoints", "set", "late", "r1", "--log", "100"]);
+    let server = project.serve(&[]);
+    let request = std::fs::read(repository().join("functions/flights/infer.json")).unwrap();
+    let (status, answer) = server.post("/v2/models/late/infer", "application/json", request);
+    assert_eq!(status, 200, "{answer}");
+    assert!(answer["outputs"][0]["data"][0].is_f64(), "{answer}");
+    server.stop();
+    let said = project.ok(&["skew", "late"]);
+    let wanted = "1 row compared: every value that was made of the same rows and events is equal";
+    assert!(said.contains(wanted), "{said}");
 }

@@ -153,7 +153,7 @@ fn a_server_makes_training_sets() {
         id.as_str(),
         "the same labels and versions are the same set"
     );
-    // The labels went through a temporary file, which is nothing that a record knows.
+    // The labels went through a temporary file, which no record names.
     assert_eq!(listed[0]["labels_name"], "request body (csv)");
     let temporary = std::env::temp_dir().display().to_string();
     for arguments in [&["training-sets"][..], &["training-sets", id.as_str()]] {
@@ -163,12 +163,7 @@ fn a_server_makes_training_sets() {
         assert!(!(said + &recorded).contains(&temporary), "{recorded}");
     }
     for (accept, body, status, wanted) in [
-        (
-            "application/pdf",
-            LABELS,
-            415,
-            "labels and training sets are",
-        ),
+        ("application/pdf", LABELS, 415, "rows are answered as"),
         ("text/csv", "key_a\na\n", 400, "has no column `key_b`"),
     ] {
         let mut answer = post(accept, body);

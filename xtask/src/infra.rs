@@ -41,7 +41,16 @@ const EACH_KIND: [&str; 2] = [
     "event_sources={\
        clicks={source=\"entries\",kind=\"kinesis\",arn=\"arn:aws:kinesis:us-east-1:123456789012:stream/clicks\"},\
        rows={source=\"entries\",kind=\"dynamodb\",arn=\"arn:aws:dynamodb:us-east-1:123456789012:table/t/stream/2024\"},\
-       mine={source=\"entries\",kind=\"sqs\",arn=\"arn:aws:sqs:us-east-1:123456789012:mine\"}}",
+       mine={source=\"entries\",kind=\"sqs\",arn=\"arn:aws:sqs:us-east-1:123456789012:mine\",\
+         visibility_timeout=360,max_receive_count=5}}",
+];
+
+/// For regions of each kind how much of `infra/local/terraform/elsewhere` Lambda lacks there.
+const REGIONS: [(&str, usize); 4] = [
+    ("us-east-1", 0),
+    ("eu-central-2", 1),
+    ("us-gov-west-1", 4),
+    ("cn-north-1", 4),
 ];
 
 /// Returns the folder with a JSON file for each of [`OUTPUTS`], and `state.json` with everything
@@ -64,6 +73,7 @@ pub(crate) fn infra() -> Result {
     let provider = Provider::start()?;
     provider.terraform(&root().join("infra"), &["fmt", "-check", "-recursive"])?;
     provider.finds_what_aws_refuses(&root().join("infra/local/terraform/refused"))?;
+    provider.finds_what_regions_lack(&root().join("infra/local/terraform/elsewhere"))?;
     let flights = &root().join("infra/flights");
     provider.terraform(flights, &["init", "-backend=false", "-input=false"])?;
     provider.terraform(flights, &["validate"])?;
@@ -180,6 +190,29 @@ impl Provider {
         Err(format!(
             "{folder}: {wanted} lines are to be refused, and `terraform validate` says {said}"
         ))
+    }
+
+    /// Plans a configuration in each of [`REGIONS`], and checks that what is not there is refused,
+    /// and nothing else.
+    fn finds_what_regions_lack(&self, folder: &Path) -> Result {
+        self.terraform(folder, &["init", "-backend=false", "-input=false"])?;
+        let state = format!("-state={}", self.folder.join("nothing.tfstate").display());
+        for (region, wanted) in REGIONS {
+            let variable = format!("region={region}");
+            let arguments = ["plan", "-json", "-input=false", &state, "-var", &variable];
+            let output = self.command(folder, &arguments).output();
+            let output = output.map_err(|e| format!("terraform plan: {e}"))?;
+            let said = String::from_utf8_lossy(&output.stdout);
+            let refused = said.matches("\"summary\":\"Not available in this region\"");
+            if refused.count() != wanted || output.status.success() != (wanted == 0) {
+                let folder = folder.display();
+                return Err(format!(
+                    "{folder}: {wanted} lines are to be refused in {region}, and `terraform plan` \
+                     says {said}"
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Runs Terraform in a folder, and returns what it writes to its standard output.

@@ -15,8 +15,10 @@ mod infra;
 mod kernel;
 mod lines;
 mod local;
+mod names;
 mod rooms;
 mod sources;
+mod test_count;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -26,9 +28,11 @@ use local::{Ceph, Servers};
 const HELP: &str = "\
 cargo xtask quickstart   set everything up, and run the flights project on its real data
 cargo xtask test         build everything and run all tests
-cargo xtask check        rooms, dependencies, comments, spelling, format, clippy and docs, with warnings as errors
+cargo xtask check        rooms, dependencies and their licences, comments, names in texts, the number of tests,
+                         spelling, format, clippy and docs, with warnings as errors
 cargo xtask infra        check infra/: Terraform and checkov, without AWS
-cargo xtask slow         slow tests: all behaviours on AWS, Ceph's S3, cargo-deny, fuzz targets, the package for Lambda
+cargo xtask slow         slow tests: all behaviours on AWS, Ceph's S3, known faults of dependencies, fuzz targets, the
+                         package for Lambda
 cargo xtask kernel       the program for Lambda, or one that is named, on kernels such as Lambda's, in emulated machines
 cargo xtask fuzz         run each fuzz target, or those that are named, for a minute
 cargo xtask demo         replay three days of January 2013 against a server
@@ -232,9 +236,9 @@ fn tests_on_aws(arguments: &[&str], servers: &Servers) -> Result<Command> {
 }
 
 /// Runs the slow tests: all behaviours on the stores on AWS; the stores, also on a slow line, and
-/// several processes at once, on a real S3 store; the dependencies and the fuzz targets; then the
-/// package for Lambda, whose program takes the place of the one that was built, is frozen for
-/// minutes, and runs on Lambda's kernels.
+/// several processes at once, on a real S3 store; known faults of dependencies; the fuzz targets;
+/// then the package for Lambda, whose program takes the place of the one that was built, is frozen
+/// for minutes, and runs on Lambda's kernels.
 fn slow() -> Result {
     let wafer = &binary(&AWS)?;
     run(wafer, &["doctor", "--fix"])?;
@@ -264,7 +268,7 @@ fn slow() -> Result {
     ];
     spawn(tests(&several)?.envs(ceph.environment()))?;
     drop(ceph);
-    deny()?;
+    advisories()?;
     fuzz::fuzz(&[])?;
     let source = root().display().to_string();
     run(wafer, &["package", "--source", &source])?;
@@ -300,9 +304,24 @@ const FROZEN: &str = "120";
 /// The version of cargo-deny that `deny.toml` is written for.
 const CARGO_DENY: &str = "0.20.2";
 
-/// Checks the licences and sources of all dependencies and that none is there in two versions that
-/// need not be; and, where the database of advisories can be had, that none has a known fault.
-fn deny() -> Result {
+/// Checks the licences and sources of all dependencies, and that none is there in two versions that
+/// need not be.
+fn licences() -> Result {
+    run(&cargo_deny()?, &["check", "licenses", "bans", "sources"])
+}
+
+/// Checks that no dependency has a known fault, where the database of advisories can be had.
+fn advisories() -> Result {
+    let program = cargo_deny()?;
+    if run(&program, &["fetch", "db"]).is_err() {
+        eprintln!("skipped: the database of advisories cannot be had");
+        return Ok(());
+    }
+    run(&program, &["check", "advisories"])
+}
+
+/// Returns the path of cargo-deny, which is compiled when it is needed for the first time.
+fn cargo_deny() -> Result<PathBuf> {
     let tools = target().join(format!("cargo-deny-{CARGO_DENY}"));
     let program = tools.join("bin/cargo-deny");
     if !program.is_file() {
@@ -310,12 +329,7 @@ fn deny() -> Result {
         let version = ["--version", CARGO_DENY, "--locked", "--root", &root];
         cargo(&[&["install", "cargo-deny"][..], &version].concat())?;
     }
-    run(&program, &["check", "licenses", "bans", "sources"])?;
-    if run(&program, &["fetch", "db"]).is_err() {
-        eprintln!("skipped: the database of advisories cannot be had");
-        return Ok(());
-    }
-    run(&program, &["check", "advisories"])
+    Ok(program)
 }
 
 /// Runs servers that speak the protocols of AWS, until this is interrupted. Prints the environment
@@ -380,11 +394,15 @@ fn stock(arguments: &[&str]) -> Result {
     )
 }
 
-/// Checks format, lints and docs, and that everything compiles without the crates for AWS.
+/// Checks the shape of the code, its dependencies, the number of tests that texts state, format,
+/// lints and docs, and that everything compiles without the crates for AWS.
 fn check() -> Result {
     rooms::check(&root())?;
     dependencies::check()?;
     lines::check(&root())?;
+    names::check(&root())?;
+    test_count::check(&root())?;
+    licences()?;
     spelling()?;
     cargo(&["fmt", "--all", "--check"])?;
     stock(&["fmt", "--all", "--check"])?;
@@ -410,7 +428,7 @@ fn check() -> Result {
     spawn(&mut docs)
 }
 
-/// Checks the spelling of all texts and names; `_typos.toml` has the words that are no mistakes.
+/// Checks the spelling of all texts and names; `_typos.toml` has the words that are not mistakes.
 fn spelling() -> Result {
     let python = python("spelling", "xtask/requirements.txt")?;
     run(&python.with_file_name("typos"), &["--format", "brief"])

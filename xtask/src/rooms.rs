@@ -2,11 +2,16 @@
 //!
 //! A crate may depend on those that [`MAY_DEPEND_ON`] lists for it, and inside of a crate no circle
 //! of imports may go through more than one folder: such a folder could not be understood, moved or
-//! tested by itself. A module file `x.rs` counts as a part of the folder `x/` beside it.
+//! tested by itself. A module file `x.rs` counts as a part of the folder `x/` beside it. A file
+//! that calls a method of its own type in another file depends on that one as if it imported it
+//! (`methods`).
+
+mod methods;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use self::methods::own_calls;
 use crate::Result;
 
 /// For each crate under `host/` those of the same folder that it may depend on, from the ground up.
@@ -146,35 +151,50 @@ fn wrong_dependencies(root: &Path, name: &str) -> Result<Vec<String>> {
         )]);
     };
     let manifest = read(root, &format!("host/{name}/Cargo.toml"))?;
-    let wrong = dependencies(&manifest).filter(|dependency| !allowed.contains(dependency));
+    let found = dependencies(&manifest).into_iter();
+    let wrong = found.filter(|dependency| !allowed.contains(dependency));
     Ok(wrong
-        .map(|dependency| format!("host/{name} may not depend on host/{dependency}"))
+        .map(|dependency| format!("host/{name} may not depend on wafer-{dependency}"))
         .collect())
 }
 
-/// Returns the crates of `host/` in the dependencies of a manifest, without those of tests.
-fn dependencies(manifest: &str) -> impl Iterator<Item = &str> {
-    let section = manifest
-        .split("\n[")
-        .find_map(|s| s.strip_prefix("dependencies]"));
-    let lines = section.unwrap_or_default().lines();
-    lines
-        .filter_map(|line| line.strip_prefix("wafer-"))
-        .filter_map(|line| line.split(['.', ' ', '=']).next())
-        .filter(|name| *name != "sdk")
+/// Returns the crates of the repository that a manifest depends on, by their names without
+/// `wafer-`: the crate itself, its build script, and either of them on some targets. The
+/// dependencies of tests are left out.
+fn dependencies(manifest: &str) -> BTreeSet<&str> {
+    let mut found = BTreeSet::new();
+    for section in manifest.split("\n[") {
+        let title = section.trim_start_matches('[');
+        let title = title.split(']').next().unwrap_or_default();
+        let mut parts = title.split('.');
+        if !parts.any(|part| part == "dependencies" || part == "build-dependencies") {
+            continue;
+        }
+        // A dependency may be named by the title, at the start of a line, or as `package = "NAME"`.
+        let lines = section.lines().filter_map(|line| line.split('#').next());
+        let words = lines.flat_map(|line| line.split(|c: char| !c.is_alphanumeric() && c != '-'));
+        found.extend(words.filter_map(|word| word.strip_prefix("wafer-")));
+    }
+    found
 }
 
 /// A file of a crate, by the path of its module; the root is the empty path.
 type Module = Vec<String>;
 
-/// Returns the circles of imports that go through more than one folder of a crate. `src` is the
-/// path of its sources within the checkout, by which the circles are named.
+/// Returns the circles of imports, and of calls of methods in other files, that go through more
+/// than one folder of a crate. `src` is the path of its sources within the checkout, by which the
+/// circles are named.
 fn circles(root: &Path, src: &str) -> Result<Vec<String>> {
     let mut texts = BTreeMap::new();
     collect(root, src, &Vec::new(), &mut texts)?;
+    let called = own_calls(&texts);
     let graph: BTreeMap<&Module, BTreeSet<&Module>> = texts
         .iter()
-        .map(|(module, text)| (module, imports(module, text, &texts)))
+        .map(|(module, text)| {
+            let mut named = imports(module, text, &texts);
+            named.extend(called.get(module).into_iter().flatten());
+            (module, named)
+        })
         .collect();
     let mut found = BTreeSet::new();
     for from in texts.keys() {
@@ -201,7 +221,7 @@ fn circles(root: &Path, src: &str) -> Result<Vec<String>> {
     let describe = |circle: BTreeSet<&Module>| {
         let names: Vec<String> = circle.into_iter().map(name).collect();
         format!(
-            "{src}: these import each other in a circle: {}",
+            "{src}: these import each other, or call methods in each other, in a circle: {}",
             names.join(", ")
         )
     };
@@ -416,8 +436,16 @@ mod tests {
     #[test]
     fn dependencies_of_a_manifest_are_found_without_those_of_tests() {
         let manifest = "[package]\nname = \"wafer-x\"\n\n[dependencies]\nwafer-core.workspace = true\n\
-                        wafer-aws = { workspace = true }\nserde = \"1\"\n\n[dev-dependencies]\nwafer-cli = \"1\"\n";
-        assert_eq!(dependencies(manifest).collect::<Vec<_>>(), ["core", "aws"]);
+                        # Not wafer-log.\nwafer-aws = { workspace = true } # Nor wafer-files.\n\
+                        serde = \"1\"\nwafer = { package = \"wafer-sdk\", path = \"../sdk\" }\n\n\
+                        [dev-dependencies]\nwafer-cli = \"1\"\n\n\
+                        [build-dependencies]\nwafer-build.workspace = true\n\n\
+                        [target.'cfg(unix)'.dependencies]\nwafer-store-contract = \"1\"\n\n\
+                        [target.'cfg(unix)'.dev-dependencies]\nwafer-server = \"1\"\n\n\
+                        [dependencies.wafer-config]\nworkspace = true\n\n\
+                        [features]\naws = [\"wafer-lambda/aws\"]\n";
+        let wanted = ["aws", "build", "config", "core", "sdk", "store-contract"];
+        assert_eq!(dependencies(manifest), BTreeSet::from(wanted));
     }
 
     #[test]
@@ -444,5 +472,35 @@ mod tests {
         // Folders are named by their paths within the checkout.
         assert!(found[0].starts_with("part/src: "), "{found:?}");
         assert!(found[0].ends_with("a/one, a/two, b"), "{found:?}");
+    }
+
+    #[test]
+    fn circles_of_calls_through_folders_are_found() {
+        let folder = std::env::temp_dir().join(format!("wafer-calls-{}", std::process::id()));
+        let src = folder.join("part/src");
+        let imports = "use crate::service::Service;\n";
+        let calls_two = format!(
+            "{imports}impl Service {{\n    pub fn one(&self) {{\n        self.two();\n    }}\n}}\n"
+        );
+        let calls_none = format!("{imports}impl Service {{\n    fn two(&self) {{\n    }}\n}}\n");
+        let calls_one = calls_none.replace("{\n    }", "{\n        self.one();\n    }");
+        let files: [(&str, &str); 5] = [
+            ("lib.rs", "mod a;\nmod b;\nmod service;\n"),
+            ("service.rs", "pub struct Service;\n"),
+            ("a.rs", &calls_two),
+            ("a/part.rs", ""),
+            ("b.rs", &calls_none),
+        ];
+        write(&src, &files);
+        assert_eq!(circles(&folder, "part/src").unwrap(), Vec::<String>::new());
+        write(&src, &[("b.rs", calls_one.as_str())]);
+        let found = circles(&folder, "part/src").unwrap();
+        // Files of one folder may call each other.
+        std::fs::remove_file(src.join("a/part.rs")).unwrap();
+        let in_one_folder = circles(&folder, "part/src").unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].ends_with("in a circle: a, b"), "{found:?}");
+        assert_eq!(in_one_folder, Vec::<String>::new());
     }
 }

@@ -81,7 +81,7 @@ pub(crate) fn check<M: Describe>(
     of
 }
 
-/// The files of models of a folder that are no case, and would not be tested.
+/// The files of models in a folder that no case names, and that would not be tested.
 fn unnamed(folder: &Path, ending: &str, cases: &[Case]) -> Vec<String> {
     let is_unnamed = |file: &String| {
         let name = file.strip_suffix(ending);

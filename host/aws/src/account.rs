@@ -10,15 +10,14 @@ use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsP
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_s3::config::StalledStreamProtectionConfig;
 use aws_smithy_async::time::SharedTimeSource;
-use aws_smithy_http_client::tls::Provider;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use object_store::CredentialProvider;
 use object_store::aws::AwsCredential;
 use tokio::sync::Mutex;
 use wafer_core::without_userinfo;
 use wafer_store::{Error, Kind, Result};
 
-use crate::environment::{self, ENDPOINT_URL, Form};
+use crate::environment::{self, Form};
+use crate::sdk_connections;
 
 /// Timeout of one attempt of a call.
 pub(crate) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -37,6 +36,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// what it does while a virtual machine is frozen is up to the hypervisor. So a request may find a
 /// connection that is gone all the same. It is then attempted again, on another one: see `call.rs`
 /// for DynamoDB, and `objects/create.rs` for what `object_store` does not attempt again.
+/// Connections that are gone without a word are found by timeouts: see `connections.rs` and
+/// `sdk_connections.rs`.
 pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Timeout of a connection to S3.
 pub(crate) const S3_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -68,22 +69,14 @@ impl Account {
     /// # Errors
     /// Returns [`Kind::Invalid`] when there is no region or there are no credentials, and the
     /// message says where they are looked for; and when a setting is malformed, with its name.
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "the variables of AWS's SDKs, which read them here"
-    )]
     pub async fn from_environment(region: Option<String>) -> Result<Self> {
-        environment::check(std::env::vars_os())?;
-        let client = aws_smithy_http_client::Builder::new()
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
-            .build_https();
+        environment::check_all()?;
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .operation_attempt_timeout(ATTEMPT_TIMEOUT)
             .build();
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            .http_client(client)
+            .http_client(sdk_connections::client())
             .timeout_config(timeouts)
             // `call::call` retries, because it has to count the attempts.
             .retry_config(RetryConfig::disabled());
@@ -127,7 +120,7 @@ impl Account {
         &self.region
     }
 
-    /// Returns the same account in another region, for a bucket that is there.
+    /// Returns the same account in another region, for what is there.
     pub(crate) fn in_region(&self, region: String) -> Self {
         Self {
             region,
@@ -171,6 +164,7 @@ impl Account {
     pub(crate) fn step_functions(&self) -> aws_sdk_sfn::Client {
         let mut config = aws_sdk_sfn::config::Builder::from(&self.config);
         config.set_endpoint_url(self.endpoint("SFN"));
+        config.set_region(Some(Region::new(self.region.clone())));
         // Attempts need not be counted here, so the SDK can retry.
         config.set_retry_config(Some(aws_sdk_sfn::config::retry::RetryConfig::standard()));
         aws_sdk_sfn::Client::from_conf(config.build())
@@ -180,13 +174,8 @@ impl Account {
     /// [`with_endpoint`](Self::with_endpoint), else `AWS_ENDPOINT_URL_{service}` unless it is
     /// empty, else `AWS_ENDPOINT_URL`. [`from_environment`](Self::from_environment) has checked
     /// them. It has no user name and no password: requests are signed, and errors name the address.
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "a variable of AWS's SDKs, for the clients that are made here"
-    )]
     pub(crate) fn endpoint(&self, service: &str) -> Option<String> {
-        let name = format!("{ENDPOINT_URL}_{service}");
-        let of_service = || std::env::var(name).ok().filter(|url| !url.is_empty());
+        let of_service = || environment::endpoint_of(service);
         let found = self.endpoint.clone().or_else(of_service);
         let found = found.or_else(|| self.config.endpoint_url().map(ToOwned::to_owned));
         found.map(|endpoint| without_userinfo(&endpoint).into_owned())
@@ -213,16 +202,34 @@ pub(crate) fn domain(region: &str) -> &'static str {
     }
 }
 
-/// Returns the URL of S3 for a bucket in a region, and whether the bucket is in its host name.
+/// The URL of S3 for a bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum BucketEndpoint {
+    /// The name of the bucket is part of the host name.
+    VirtualHosted(String),
+    /// The name of the bucket is to be the first part of the path.
+    PathStyle(String),
+}
+
+impl BucketEndpoint {
+    /// Returns the URL.
+    pub(crate) fn into_url(self) -> String {
+        match self {
+            Self::VirtualHosted(url) | Self::PathStyle(url) => url,
+        }
+    }
+}
+
+/// Returns the URL of S3 for a bucket in a region.
 ///
 /// The certificates of S3 are for one name before its own, so a bucket whose name has dots is in
 /// the path: <https://docs.aws.amazon.com/AmazonS3/latest/userguide/VirtualHosting.html>. The SDK
 /// does the same by itself; `object_store` has to be told, and knows no other partition.
-pub(crate) fn bucket_endpoint(region: &str, bucket: &str) -> (String, bool) {
+pub(crate) fn bucket_endpoint(region: &str, bucket: &str) -> BucketEndpoint {
     let domain = domain(region);
     match bucket.contains('.') {
-        true => (format!("https://s3.{region}.{domain}"), false),
-        false => (format!("https://{bucket}.s3.{region}.{domain}"), true),
+        true => BucketEndpoint::PathStyle(format!("https://s3.{region}.{domain}")),
+        false => BucketEndpoint::VirtualHosted(format!("https://{bucket}.s3.{region}.{domain}")),
     }
 }
 
@@ -381,8 +388,11 @@ mod tests {
                 false,
             ),
         ] {
-            let found = bucket_endpoint(region, bucket);
-            assert_eq!(found, (wanted.to_owned(), is_in_host));
+            let wanted = match is_in_host {
+                true => BucketEndpoint::VirtualHosted(wanted.to_owned()),
+                false => BucketEndpoint::PathStyle(wanted.to_owned()),
+            };
+            assert_eq!(bucket_endpoint(region, bucket), wanted);
         }
     }
 }

@@ -13,7 +13,7 @@ pub(crate) struct Arn<'a> {
 }
 
 impl<'a> Arn<'a> {
-    /// Takes an ARN of any partition apart, or returns `None` if the text is none.
+    /// Takes an ARN of any partition apart, or returns `None` if the text is not an ARN.
     pub(crate) fn of(text: &'a str) -> Option<Self> {
         let parts: Vec<&str> = text.splitn(6, ':').collect();
         match parts[..] {

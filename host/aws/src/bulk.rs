@@ -48,8 +48,8 @@ impl Pacer {
         }
     }
 
-    /// Waits for the turn of a write of so many units. A write that is no part of a bulk load has
-    /// its turn at once.
+    /// Waits for the turn of a write of so many units. A write outside of a bulk load has its turn
+    /// at once.
     pub(crate) async fn wait(&self, units: f64) {
         if !is_bulk() {
             return;

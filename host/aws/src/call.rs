@@ -147,14 +147,14 @@ pub(crate) struct Operation<'a> {
 
 /// Why a call failed.
 #[derive(Debug)]
-pub(crate) enum Failure<E> {
+pub(crate) enum CallFailure<E> {
     /// The service answered with an error that is not retried. The caller may handle it.
     Refused(E),
     /// Any other failure.
     Failed(Error),
 }
 
-impl<E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static> Failure<E> {
+impl<E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static> CallFailure<E> {
     /// Converts the failure into a store error.
     pub(crate) fn into_error(self, operation: Operation<'_>) -> Error {
         match self {
@@ -171,7 +171,7 @@ pub(crate) async fn call<T, E, F>(
     operation: Operation<'_>,
     backoff: &mut Backoff<'_>,
     attempt: impl Fn() -> F,
-) -> Result<T, Failure<E>>
+) -> Result<T, CallFailure<E>>
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
@@ -188,8 +188,8 @@ where
         if !is_retryable(&error) {
             let is_page = page_of(&error).is_some();
             return Err(match error {
-                SdkError::ServiceError(error) if !is_page => Failure::Refused(error.into_err()),
-                other => Failure::Failed(unreachable(operation, Kind::Internal, other)),
+                SdkError::ServiceError(error) if !is_page => CallFailure::Refused(error.into_err()),
+                other => CallFailure::Failed(unreachable(operation, Kind::Internal, other)),
             });
         }
         if is_broken(&error) && broken < BROKEN_CONNECTIONS && !backoff.is_over() {
@@ -197,7 +197,7 @@ where
             continue;
         }
         if !backoff.wait().await && backoff.attempts > 1 {
-            return Err(Failure::Failed(unreachable(
+            return Err(CallFailure::Failed(unreachable(
                 operation,
                 Kind::Unavailable,
                 error,
@@ -387,7 +387,7 @@ mod tests {
     async fn called(
         patience: Duration,
         failing: impl Fn(u32) -> Option<Failing>,
-    ) -> (Result<u32, Failure<GetItemError>>, u32) {
+    ) -> (Result<u32, CallFailure<GetItemError>>, u32) {
         let (random, attempts) = (Random::new(1), Cell::new(0));
         let mut backoff = Backoff::of_read(&random, patience);
         let attempt = || {
@@ -448,7 +448,7 @@ mod tests {
         assert_eq!(answered.unwrap(), 3);
         // With its waits, so few attempts fit into the patience, however fast the machine is.
         let (answered, attempts) = called(Duration::from_millis(200), |_| Some(REFUSED)).await;
-        assert!(matches!(answered, Err(Failure::Failed(e)) if e.kind() == Kind::Unavailable));
+        assert!(matches!(answered, Err(CallFailure::Failed(e)) if e.kind() == Kind::Unavailable));
         assert!(attempts < BROKEN_CONNECTIONS / 2, "{attempts}");
     }
 
@@ -468,7 +468,9 @@ mod tests {
             let (answered, _) = called(Duration::ZERO, failing).await;
             assert_eq!(answered.unwrap(), 2);
             let (answered, attempts) = called(Duration::ZERO, |_| Some(error)).await;
-            assert!(matches!(answered, Err(Failure::Failed(e)) if e.kind() == Kind::Unavailable));
+            assert!(
+                matches!(answered, Err(CallFailure::Failed(e)) if e.kind() == Kind::Unavailable)
+            );
             assert_eq!(attempts, 2);
         }
     }

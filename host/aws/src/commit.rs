@@ -16,14 +16,15 @@
 //! commit. The grace period of a commit of a run begins when it is expected to be complete, because
 //! its writes wait for their turns (`bulk.rs`). After the grace period, the owner also checks
 //! before it writes an item whether the commit still has to be finished. An item that cannot be
-//! written, because it is damaged or too large, stays as it is, and stops neither the other items
-//! nor the offline tables.
+//! written, because it is damaged or would be too large, stops neither the other items nor the
+//! offline tables, and is not read any more: what it holds is not what was acknowledged.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::FutureExt as _;
 use wafer_core::aggregate::is_item;
+use wafer_core::rules::RowVersion;
 use wafer_core::{Duration, Timestamp};
 use wafer_store::{
     EarlyWrite, Error, EventCommit, EventOutcome, Kind, OnlineKey, OnlineRow, OnlineWrite, Result,
@@ -31,12 +32,16 @@ use wafer_store::{
 
 use crate::Dynamo;
 use crate::bulk::{in_bulk, is_bulk};
-use crate::item::{Mark, Stored, too_large, value_bytes, version_bytes, version_of};
-use crate::layout::place;
+use crate::item::{
+    Expiry, MAX_STATE, Mark, StoredItem, too_large, value_bytes, version_bytes, version_of,
+};
+use crate::layout::{group_of, place};
 use crate::objects::Deadline;
-use crate::outbox::{Commit, CommitName, MAX_ROWS, Record, minute, put_record, records};
+use crate::outbox::{
+    CommitContent, CommitName, CommitRecord, MAX_ROWS, minute, put_record, records,
+};
 use crate::table::{
-    Condition, Item, Key, MAX_VALUE, Written, bytes, bytes_of, number, run_concurrently, text,
+    Condition, Item, Key, MAX_VALUE, WriteOutcome, bytes, bytes_of, number, run_concurrently, text,
     text_of, write_units,
 };
 
@@ -49,14 +54,12 @@ const MAX_EXPECTED: Duration = Duration::from_mins(15);
 /// Maximum time within which a commit of events is written. Whoever fills a new version of a group
 /// waits for that long.
 const EVENTS_WITHIN: Duration = Duration::from_secs(20);
-/// Maximum number of parts of one item.
-const MAX_PARTS: usize = 16;
-/// How much longer the parts of an item live than the item, in seconds. DynamoDB deletes expired
+/// How much longer the parts of an item live than the item. DynamoDB deletes expired
 /// items within a few days, in any order
 /// (<https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/TTL.html>).
-const FORGET_PARTS_AFTER: i64 = 7 * 86_400;
-/// How long after its expiry DynamoDB may delete an event identity, in seconds.
-const FORGET_AFTER: i64 = 3_600;
+const FORGET_PARTS_AFTER: Duration = Duration::from_days(7);
+/// How long after its expiry DynamoDB may delete an event identity.
+const FORGET_AFTER: Duration = Duration::from_hours(1);
 
 /// A pool of idle writers. Each writer makes one commit after the other, so that an item needs to
 /// remember only the last commit of each writer.
@@ -92,9 +95,9 @@ pub(crate) enum Change {
 /// All changes of a commit to one entity's item.
 #[derive(Debug, Default)]
 pub(crate) struct Changes {
-    /// The changes in order, each with the time when DynamoDB may delete the row (seconds since
-    /// the Unix epoch) and the index of the event or write that it belongs to.
-    list: Vec<(Change, Option<i64>, Option<usize>)>,
+    /// The changes in order, each with the time when DynamoDB may delete the row and the index of
+    /// the event or write that it belongs to.
+    list: Vec<(Change, Option<Expiry>, Option<usize>)>,
 }
 
 impl Dynamo {
@@ -154,7 +157,7 @@ impl Dynamo {
         events: Vec<EventCommit>,
         now: Timestamp,
     ) -> Result<Vec<EventOutcome>> {
-        let commit = Commit { events, now };
+        let commit = CommitContent { events, now };
         let writer = self.writer();
         let name = CommitName {
             // To other processes, a commit that takes long is that of a writer whose clock is
@@ -206,7 +209,7 @@ impl Dynamo {
 
     /// Returns the time that a commit of a run is expected to take at the pace of bulk loads, or
     /// no time for other commits.
-    fn expected_time(&self, commit: &Commit) -> Duration {
+    fn expected_time(&self, commit: &CommitContent) -> Duration {
         if !is_bulk() {
             return Duration::ZERO;
         }
@@ -225,8 +228,8 @@ impl Dynamo {
     async fn claim(
         &self,
         name: &CommitName,
-        commit: &Commit,
-    ) -> Result<(Record, HashSet<CommitName>)> {
+        commit: &CommitContent,
+    ) -> Result<(CommitRecord, HashSet<CommitName>)> {
         let mut seen = HashSet::new();
         let mut claims = Vec::with_capacity(commit.events.len());
         for event in &commit.events {
@@ -242,7 +245,7 @@ impl Dynamo {
         }
         let owners = run_concurrently(claims).await?;
         let won = owners.iter().map(|owner| owner.as_ref() == Some(name));
-        let record = Record::new(won.collect(), commit);
+        let record = CommitRecord::new(won.collect(), commit);
         let others = owners.into_iter().flatten().filter(|owner| owner != name);
         Ok((record, others.collect()))
     }
@@ -260,16 +263,16 @@ impl Dynamo {
         let mut item = key.item();
         item.insert("c".to_owned(), text(&name.to_string()));
         item.insert("upto".to_owned(), number(event.remember_until.as_micros()));
-        if let Some(seconds) = self.forget_at(Some(event.remember_until), now) {
-            item.insert("expires".to_owned(), number(seconds + FORGET_AFTER));
+        if let Some(expiry) = self.forget_at(Some(event.remember_until), now) {
+            item.insert("expires".to_owned(), expiry.plus(FORGET_AFTER).value());
         }
         let condition = Condition {
             expression: "attribute_not_exists(pk) OR upto < :now",
             values: vec![(":now", number(now.as_micros()))],
         };
         match self.table.put(&item, Some(&condition)).await? {
-            Written::Done { .. } => Ok(Some(name.clone())),
-            Written::ConditionFailed { stored, .. } => {
+            WriteOutcome::Done { .. } => Ok(Some(name.clone())),
+            WriteOutcome::ConditionFailed { stored, .. } => {
                 let owner = stored.as_ref().and_then(|stored| text_of(stored, "c"));
                 let owner = owner.and_then(CommitName::parse);
                 owner
@@ -285,9 +288,45 @@ impl Dynamo {
     async fn apply(
         &self,
         name: &CommitName,
-        commit: &Commit,
-        record: &Record,
+        commit: &CommitContent,
+        record: &CommitRecord,
     ) -> Result<Option<Vec<u32>>> {
+        let changes = self.changes_of(commit, record);
+        let layout = self.layouts.fresh(&self.table).await?;
+        let settled = layout.settled.map_or(0, minute);
+        let mut calls = Vec::new();
+        for (key, changes) in &changes {
+            let epochs = layout.epochs(&key.group);
+            for epoch in epochs.written() {
+                let (place, counts) = (place(key, epoch), epoch == epochs.live);
+                let alone = epochs.filling == Some(epoch);
+                let call = async move {
+                    let times = (settled, commit.now);
+                    let older = self.apply_to(name, &place, changes, alone, times);
+                    let older = older.await?;
+                    Ok(older.map(|older| if counts { older } else { Vec::new() }))
+                };
+                calls.push(call.boxed());
+            }
+        }
+        let mut older = vec![0; commit.events.len()];
+        for indexes in run_concurrently(calls).await? {
+            let Some(indexes) = indexes else {
+                return Ok(None);
+            };
+            for index in indexes {
+                older[index] += 1;
+            }
+        }
+        Ok(Some(older))
+    }
+
+    /// Returns the changes that the events of a commit make, if they are not duplicates.
+    fn changes_of(
+        &self,
+        commit: &CommitContent,
+        record: &CommitRecord,
+    ) -> BTreeMap<OnlineKey, Changes> {
         let mut changes: BTreeMap<OnlineKey, Changes> = BTreeMap::new();
         for (index, event) in commit.events.iter().enumerate() {
             if !record.won[index] {
@@ -309,56 +348,32 @@ impl Dynamo {
                 );
             }
         }
-        let layout = self.layouts.fresh(&self.table).await?;
-        let settled = layout.settled.map_or(0, minute);
-        let mut calls = Vec::new();
-        for (key, changes) in &changes {
-            let epochs = layout.epochs(&key.group);
-            for epoch in epochs.written() {
-                let (place, counts) = (place(key, epoch), epoch == epochs.live);
-                let alone = epochs.filling == Some(epoch);
-                let call = async move {
-                    // After the grace period, another process may have finished the commit, and
-                    // a group may have been rebuilt from content that includes its rows.
-                    if self.is_past_grace(name) && !self.is_unfinished(name).await? {
-                        return Ok(None);
-                    }
-                    // The mark must stay until the commit is known to be removed, which goes by its
-                    // name.
-                    let mark = Mark {
-                        alone,
-                        ..name.mark(self.machine_clock.now().max(name.begun))
-                    };
-                    let older = match self
-                        .change(&place, changes, mark, settled, commit.now)
-                        .await
-                    {
-                        // Retrying cannot help. The rest of the commit still counts, and its
-                        // rows still go to the offline tables.
-                        Err(e) if is_permanent(&e) => {
-                            tracing::error!(
-                                "an entity of `{}` stays as it is online: {e}",
-                                key.group
-                            );
-                            Vec::new()
-                        }
-                        other => other?,
-                    };
-                    Ok(Some(if counts { older } else { Vec::new() }))
-                };
-                calls.push(call.boxed());
-            }
+        changes
+    }
+
+    /// Applies the changes that a commit makes to the item of an entity of a group. Returns the
+    /// index of the event of each row that was older than the stored one, or `None` if another
+    /// process has finished the commit in the meantime.
+    async fn apply_to(
+        &self,
+        name: &CommitName,
+        place: &Key,
+        changes: &Changes,
+        alone: bool,
+        (settled, now): (u32, Timestamp),
+    ) -> Result<Option<Vec<usize>>> {
+        // After the grace period, another process may have finished the commit, and a group may
+        // have been rebuilt from content that includes its rows.
+        if self.is_past_grace(name) && !self.is_unfinished(name).await? {
+            return Ok(None);
         }
-        let mut older = vec![0; commit.events.len()];
-        for indexes in run_concurrently(calls).await? {
-            let Some(indexes) = indexes else {
-                return Ok(None);
-            };
-            for index in indexes {
-                older[index] += 1;
-            }
-        }
-        Ok(Some(older))
+        // The mark must stay until the commit is known to be removed, which goes by its name.
+        let mark = Mark {
+            alone,
+            ..name.mark(self.machine_clock.now().max(name.begun))
+        };
+        let older = self.change_or_lose(place, changes, mark, settled, now);
+        older.await.map(Some)
     }
 
     /// Returns whether other processes may finish a commit by now.
@@ -370,6 +385,38 @@ impl Dynamo {
     async fn is_unfinished(&self, name: &CommitName) -> Result<bool> {
         let done = records(&self.table, std::slice::from_ref(name)).await?;
         Ok(done.is_empty() && self.outbox.exists(name).await?)
+    }
+
+    /// Applies changes to one item like [`change`](Self::change). If the item has no room for them,
+    /// it is not read from then on, as it lacks them; a damaged one cannot be read anyway. Retrying
+    /// could not help, and the rest of the commit still counts, whose rows still go to the offline
+    /// tables.
+    pub(crate) async fn change_or_lose(
+        &self,
+        key: &Key,
+        changes: &Changes,
+        mark: Mark,
+        settled: u32,
+        now: Timestamp,
+    ) -> Result<Vec<usize>> {
+        let error = match self.change(key, changes, mark, settled, now).await {
+            Err(e) if is_permanent(&e) => e,
+            other => return other,
+        };
+        tracing::error!(
+            "an entity of `{}` is not answered online from now on: {error}",
+            group_of(key)
+        );
+        if error.kind() == Kind::Corrupt {
+            return Ok(Vec::new());
+        }
+        let lost = self
+            .modify(key, &mut |stored: &mut StoredItem| {
+                stored.lose(changes.newest(), changes.ttl());
+                Ok(Some(()))
+            })
+            .await;
+        lost.map(|_| Vec::new())
     }
 
     /// Applies changes to one item. Returns the index of the event or write of each row that was
@@ -386,7 +433,7 @@ impl Dynamo {
             return self.replace_row(key, changes, &rows, now).await;
         }
         let older = self
-            .modify(key, &mut |stored: &mut Stored| {
+            .modify(key, &mut |stored: &mut StoredItem| {
                 if stored.has(mark) {
                     return Ok(None);
                 }
@@ -422,16 +469,14 @@ impl Dynamo {
         let Some(newest) = newest else {
             return Ok(Vec::new());
         };
-        let ttl = changes.list.iter().map(|(_, ttl, _)| *ttl);
-        let ttl = ttl.reduce(|a, b| Some(a?.max(b?))).flatten();
         let mut values = vec![
             (":ver", bytes(&version_bytes(newest.version))),
             (":val", bytes(&value_bytes(newest))),
             (":one", number(1)),
         ];
-        let update = match ttl {
-            Some(seconds) => {
-                values.push((":expires", number(seconds)));
+        let update = match changes.ttl() {
+            Some(expiry) => {
+                values.push((":expires", expiry.value()));
                 "SET ver = :ver, val = :val, expires = :expires ADD n :one"
             }
             None => "SET ver = :ver, val = :val REMOVE expires ADD n :one",
@@ -441,17 +486,20 @@ impl Dynamo {
         }
         let condition = Condition {
             expression: "attribute_not_exists(parts) AND attribute_not_exists(due) \
+                         AND attribute_not_exists(lost) \
                          AND (attribute_not_exists(ver) OR ver < :ver)",
             values: Vec::new(),
         };
         let written = self.table.update(key, update, &condition, &values).await?;
         let stored_version = |item: &Item| version_of(bytes_of(item, "ver")?);
         let mut latest = match &written {
-            Written::Done { before } => before.as_ref().and_then(stored_version),
-            Written::ConditionFailed { stored, attempts } => {
+            WriteOutcome::Done { before } => before.as_ref().and_then(stored_version),
+            WriteOutcome::ConditionFailed { stored, attempts } => {
                 let stored = stored.as_ref();
-                let has_more =
-                    |stored: &Item| ["parts", "due"].iter().any(|n| stored.contains_key(*n));
+                let has_more = |stored: &Item| {
+                    let mut names = ["parts", "due", "lost"].iter();
+                    names.any(|name| stored.contains_key(*name))
+                };
                 if stored.is_some_and(has_more) {
                     return self.replace_large_row(key, changes, now).await;
                 }
@@ -471,8 +519,8 @@ impl Dynamo {
         Ok(older)
     }
 
-    /// Writes rows to an item that has parts or early rows, or needs parts, by reading and
-    /// rewriting the item.
+    /// Writes rows to an item that has parts or early rows, needs parts, or lacks rows, by reading
+    /// and rewriting the item.
     async fn replace_large_row(
         &self,
         key: &Key,
@@ -480,7 +528,7 @@ impl Dynamo {
         now: Timestamp,
     ) -> Result<Vec<usize>> {
         let older = self
-            .modify(key, &mut |stored: &mut Stored| {
+            .modify(key, &mut |stored: &mut StoredItem| {
                 stored.take_due(now)?;
                 let mut older = Vec::new();
                 for (change, ttl, event) in &changes.list {
@@ -501,7 +549,7 @@ impl Dynamo {
     pub(crate) async fn modify<T: Send>(
         &self,
         key: &Key,
-        change: &mut (dyn FnMut(&mut Stored) -> Result<Option<T>> + Send),
+        change: &mut (dyn FnMut(&mut StoredItem) -> Result<Option<T>> + Send),
     ) -> Result<Option<T>> {
         let mut backoff = self.table.write_backoff();
         loop {
@@ -515,8 +563,8 @@ impl Dynamo {
             let condition = Condition::version(stored.version);
             let written = self.table.put(&item, Some(&condition)).await?;
             let is_ours = match &written {
-                Written::Done { .. } => true,
-                Written::ConditionFailed { stored, attempts } => {
+                WriteOutcome::Done { .. } => true,
+                WriteOutcome::ConditionFailed { stored, attempts } => {
                     *attempts > 1 && stored.as_ref() == Some(&item)
                 }
             };
@@ -538,20 +586,20 @@ impl Dynamo {
     }
 
     /// Reads an item with its parts.
-    async fn stored(&self, key: &Key) -> Result<Stored> {
+    async fn stored(&self, key: &Key) -> Result<StoredItem> {
         let damaged = || self.table.corrupt("an entity's row that cannot be read");
         let mut backoff = self.table.read_backoff();
         loop {
             let Some(item) = self.table.get(key).await? else {
-                return Ok(Stored::default());
+                return Ok(StoredItem::default());
             };
-            let stored = Stored::read(&item, None).ok_or_else(damaged)?;
+            let stored = StoredItem::read(&item, None).ok_or_else(damaged)?;
             let Some(parts) = &stored.parts else {
                 return Ok(stored);
             };
             let found = self.table.get_many(&parts.keys()).await?;
             if let Some(payload) = self.payload(parts, &found) {
-                return Stored::read(&item, Some(&payload)).ok_or_else(damaged);
+                return StoredItem::read(&item, Some(&payload)).ok_or_else(damaged);
             }
             if self.is_expired(&stored) {
                 return Ok(stored);
@@ -566,9 +614,9 @@ impl Dynamo {
 
     /// Returns whether an item has expired, so that DynamoDB may already have deleted some of its
     /// parts.
-    pub(crate) fn is_expired(&self, stored: &Stored) -> bool {
-        let now = self.machine_clock.now().as_micros().div_euclid(1_000_000);
-        stored.ttl.is_some_and(|ttl| ttl <= now)
+    pub(crate) fn is_expired(&self, stored: &StoredItem) -> bool {
+        let now = self.machine_clock.now();
+        stored.ttl.is_some_and(|ttl| ttl.has_begun(now))
     }
 
     /// Writes the content of an item that is too large for one DynamoDB item as parts. Returns
@@ -576,15 +624,14 @@ impl Dynamo {
     pub(crate) async fn put_parts(
         &self,
         key: &Key,
-        stored: &Stored,
+        stored: &StoredItem,
     ) -> Result<Option<crate::item::Parts>> {
         let size = stored.size();
         if size <= MAX_VALUE {
             return Ok(None);
         }
-        if size > MAX_VALUE * MAX_PARTS {
-            let group = key.partition.split('/').nth(1).unwrap_or_default();
-            return Err(too_large(group, size, MAX_VALUE * MAX_PARTS));
+        if size > MAX_STATE {
+            return Err(too_large(group_of(key), size));
         }
         let payload = stored.payload();
         let pieces: Vec<&[u8]> = payload.chunks(MAX_VALUE).collect();
@@ -594,7 +641,7 @@ impl Dynamo {
             item.insert("d".to_owned(), bytes(piece));
             if let Some(ttl) = stored.ttl {
                 // The parts must not expire before their item.
-                item.insert("expires".to_owned(), number(ttl + FORGET_PARTS_AFTER));
+                item.insert("expires".to_owned(), ttl.plus(FORGET_PARTS_AFTER).value());
             }
             item
         });
@@ -604,7 +651,7 @@ impl Dynamo {
 
     /// Records that a commit is complete. A commit without rows for the offline tables is removed
     /// instead, because it is not needed any longer.
-    async fn mark_complete(&self, name: &CommitName, record: &Record) -> Result<()> {
+    async fn mark_complete(&self, name: &CommitName, record: &CommitRecord) -> Result<()> {
         if record.rows.is_empty() {
             return self.outbox.remove(&self.table, name).await;
         }
@@ -632,15 +679,14 @@ impl Dynamo {
         Ok(())
     }
 
-    /// Returns when DynamoDB may delete an item that is kept until `until`, in seconds since the
-    /// Unix epoch.
+    /// Returns when DynamoDB may delete an item that is kept until `until`.
     ///
     /// `until` is relative to `now`, the time that the rows are written at, which can differ from
     /// the machine's clock. DynamoDB uses the real time.
-    pub(crate) fn forget_at(&self, until: Option<Timestamp>, now: Timestamp) -> Option<i64> {
+    pub(crate) fn forget_at(&self, until: Option<Timestamp>, now: Timestamp) -> Option<Expiry> {
         let until = until.filter(|until| *until != Timestamp::MAX)?;
         let at = self.machine_clock.now().plus(until.since(now));
-        Some(at.as_micros().div_euclid(1_000_000) + 1)
+        Some(Expiry::after(at))
     }
 }
 
@@ -672,8 +718,22 @@ fn split_commits(events: Vec<EventCommit>) -> Vec<Vec<EventCommit>> {
 }
 
 impl Changes {
-    pub(crate) fn add_early(&mut self, due: Timestamp, row: OnlineRow, ttl: Option<i64>) {
+    pub(crate) fn add_early(&mut self, due: Timestamp, row: OnlineRow, ttl: Option<Expiry>) {
         self.list.push((Change::Early(due, row), ttl, None));
+    }
+
+    /// Returns the version of the newest row.
+    fn newest(&self) -> Option<RowVersion> {
+        let rows = self.list.iter().map(|(change, ..)| match change {
+            Change::Add(row) | Change::Early(_, row) => row.version,
+        });
+        rows.max()
+    }
+
+    /// Returns when DynamoDB may delete the longest-lived row; `None` means never.
+    fn ttl(&self) -> Option<Expiry> {
+        let ttl = self.list.iter().map(|(_, ttl, _)| *ttl);
+        ttl.reduce(|a, b| Some(a?.max(b?))).flatten()
     }
 
     /// Returns the rows if all changes are plain rows: no summaries and no early rows.
@@ -692,7 +752,7 @@ impl Changes {
 /// Groups writes by entity. The index of each write is kept.
 pub(crate) fn by_entity(
     writes: Vec<OnlineWrite>,
-    forget_at: impl Fn(Option<Timestamp>) -> Option<i64>,
+    forget_at: impl Fn(Option<Timestamp>) -> Option<Expiry>,
 ) -> BTreeMap<OnlineKey, Changes> {
     let mut changes: BTreeMap<OnlineKey, Changes> = BTreeMap::new();
     for (index, write) in writes.into_iter().enumerate() {

@@ -20,8 +20,24 @@ use crate::account::{IDLE_TIMEOUT, S3_CONNECT_TIMEOUT};
 /// a process is thawed, and then costs an attempt.
 const IDLE_CONNECTIONS: usize = 8;
 
-/// Makes a client. `timeout` is that of a request. Without `is_http`, all requests are encrypted.
-pub(crate) fn client(is_http: bool, timeout: Duration) -> reqwest::Result<HttpClient> {
+/// How long what was sent may stay without the acknowledgement of the other machine until its
+/// connection is taken for gone. What is between may have forgotten the connection, and then drops
+/// what is sent without a word, for as long as the timeout of the request is. A slow line
+/// acknowledges what it has carried, so this does not limit how long a request may take.
+#[cfg(target_os = "linux")]
+const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
+
+/// Whether the requests of a client are encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Encryption {
+    /// All requests are encrypted. Others fail.
+    Required,
+    /// Requests to an address that begins with `http://` are not.
+    Optional,
+}
+
+/// Makes a client. `timeout` is that of a request.
+pub(crate) fn client(encryption: Encryption, timeout: Duration) -> reqwest::Result<HttpClient> {
     let client = reqwest::Client::builder()
         .user_agent(concat!("wafer/", env!("CARGO_PKG_VERSION")))
         .redirect(Policy::none())
@@ -35,9 +51,10 @@ pub(crate) fn client(is_http: bool, timeout: Duration) -> reqwest::Result<HttpCl
         .no_brotli()
         .no_zstd()
         .no_deflate()
-        .https_only(!is_http)
-        .build()?;
-    Ok(HttpClient::new(client))
+        .https_only(encryption == Encryption::Required);
+    #[cfg(target_os = "linux")]
+    let client = client.tcp_user_timeout(UNACKNOWLEDGED);
+    Ok(HttpClient::new(client.build()?))
 }
 
 /// Begins with another address of a host for each connection. S3 has several, and takes more of a

@@ -1,4 +1,4 @@
-//! The settings of AWS's tools, checked before anything uses them.
+//! The settings of AWS's tools, which are read here alone, and checked before anything uses them.
 //!
 //! What signs requests puts credentials, region and addresses into headers and URLs, and takes for
 //! granted that they can be there.
@@ -10,7 +10,7 @@ use wafer_store::{Error, Result};
 
 /// Beginning of the variables that say where services are; by itself, where all of them are:
 /// <https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html>
-pub(crate) const ENDPOINT_URL: &str = "AWS_ENDPOINT_URL";
+const ENDPOINT_URL: &str = "AWS_ENDPOINT_URL";
 
 /// What a setting should look like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +87,29 @@ fn is_endpoint(text: &str) -> bool {
     })
 }
 
+/// Returns the value of `AWS_ENDPOINT_URL_{service}` unless it is empty.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a variable of AWS's SDKs, which read others by themselves"
+)]
+pub(crate) fn endpoint_of(service: &str) -> Option<String> {
+    let url = std::env::var(format!("{ENDPOINT_URL}_{service}")).ok();
+    url.filter(|url| !url.is_empty())
+}
+
 /// Checks the environment variables of AWS's tools.
+///
+/// # Errors
+/// Returns the errors of [`check`].
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the variables of AWS's SDKs, which read them by themselves"
+)]
+pub(crate) fn check_all() -> Result<()> {
+    check(std::env::vars_os())
+}
+
+/// Checks variables of AWS's tools.
 ///
 /// A variable that is empty counts as not set. So do AWS's SDKs take it, for credentials
 /// (<https://github.com/smithy-lang/smithy-rs/issues/1271>) and for the address of all services;
@@ -96,7 +118,7 @@ fn is_endpoint(text: &str) -> bool {
 /// # Errors
 /// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid) with the name of the first variable that
 /// is wrong, and what it should look like.
-pub(crate) fn check(variables: impl Iterator<Item = (OsString, OsString)>) -> Result<()> {
+fn check(variables: impl Iterator<Item = (OsString, OsString)>) -> Result<()> {
     for (name, value) in variables {
         let Some(name) = name.to_str() else { continue };
         let Some(form) = Form::of_variable(name) else {

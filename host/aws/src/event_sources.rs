@@ -7,7 +7,7 @@ use wafer_core::shell_word;
 use wafer_store::{Error, Result};
 
 use crate::arn::Arn;
-use crate::queue::Queue;
+use crate::queue::QueueArn;
 
 /// The sources of a project by the ARN of the queue or stream that their events come from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,19 +64,20 @@ impl EventSources {
     /// came from. It knows these only of messages that it moved there, so that nothing else is sent
     /// to the dead-letter queue that Terraform makes for the queues of a project:
     /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_StartMessageMoveTask.html>.
-    /// Of another queue only SQS knows the dead-letter queue.
+    /// The command for any other queue has a placeholder, since only SQS knows its dead-letter
+    /// queue.
     pub fn redrive_commands(&self, project: &str, source: Option<&str>) -> Vec<String> {
         let sources = self.0.iter();
         let sources = sources.filter(|(_, name)| source.is_none_or(|wanted| wanted == *name));
         let commands: BTreeSet<String> = sources
-            .filter_map(|(arn, name)| Some(redrive_command(Queue::of(arn)?, arn, project, name)))
+            .filter_map(|(arn, name)| Some(redrive_command(QueueArn::of(arn)?, arn, project, name)))
             .collect();
         commands.into_iter().collect()
     }
 }
 
 /// Takes an entry apart, into the ARN of a queue or a stream and the name of a source. The error
-/// is to be said of the entry.
+/// says what is wrong with the entry, as a clause that follows it.
 fn pair(entry: &str) -> Result<(&str, &str), String> {
     let (arn, source) = entry.split_once('=').ok_or("which has no `=`")?;
     if arn.ends_with(char::is_whitespace) || source.starts_with(char::is_whitespace) {
@@ -94,7 +95,7 @@ fn pair(entry: &str) -> Result<(&str, &str), String> {
 }
 
 /// Returns the command for a queue whose messages a source takes, for a POSIX shell.
-fn redrive_command(queue: Queue<'_>, arn: &str, project: &str, source: &str) -> String {
+fn redrive_command(queue: QueueArn<'_>, arn: &str, project: &str, source: &str) -> String {
     let (dead, remark) = match queue.name == format!("wafer-{project}-{source}") {
         true => (
             queue.beside(&format!("wafer-{project}-dead-events")),

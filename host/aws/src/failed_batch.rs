@@ -118,20 +118,20 @@ struct Origin {
 }
 
 /// Decodes the content of an object with a batch. Its records are decoded as the function decodes
-/// them, so that they have the identities that they have there. Removals of rows, which are no
-/// events, are left out.
+/// them, so that they have the identities that they have there. Removals of rows are not events,
+/// and are left out.
 ///
 /// No value is made of a record before it is known that the batch is whole, is not too large, and
 /// is of one stream.
 ///
 /// # Errors
-/// Returns what is wrong, to be said of the object: that it is not such a batch, that records are
-/// missing or are of another stream, or that no source takes them.
+/// Returns what is wrong, as the rest of a sentence about the object: that it is not such a batch,
+/// that records are missing or are of another stream, or that no source takes them.
 pub fn failed_batch(content: &[u8], sources: &EventSources) -> Result<FailedBatch, String> {
     let record: InvocationRecord<'_> =
-        serde_json::from_slice(content).map_err(|e| format!("is no failed batch: {e}"))?;
+        serde_json::from_slice(content).map_err(|e| format!("is not a failed batch: {e}"))?;
     let info = record.kinesis.or(record.dynamodb);
-    let info = info.ok_or("is no failed batch of a stream of Kinesis or of DynamoDB")?;
+    let info = info.ok_or("is not a failed batch of a stream of Kinesis or of DynamoDB")?;
     let payload = payload_of(record.payload)?;
     let records = records_of(&payload, info.batch_size)?;
     let stream = one_stream(&records, &info.stream_arn)?;
@@ -229,7 +229,7 @@ fn without_consumer(arn: &str) -> &str {
 }
 
 fn no_batch(error: &serde_json::Error) -> String {
-    format!("has a payload that is no batch of records: {error}")
+    format!("has a payload that is not a batch of records: {error}")
 }
 
 #[cfg(test)]
@@ -341,27 +341,27 @@ mod tests {
         sizeless.as_object_mut().unwrap().remove("batchSize");
         let empty = json!({"Records": []});
         for (object, wanted) in [
-            ("{oops".to_owned(), "is no failed batch: "),
-            ("[]".to_owned(), "is no failed batch: "),
+            ("{oops".to_owned(), "is not a failed batch: "),
+            ("[]".to_owned(), "is not a failed batch: "),
             (
                 json!({"payload": empty}).to_string(),
-                "is no failed batch of a stream",
+                "is not a failed batch of a stream",
             ),
             (
                 json!({"KinesisBatchInfo": info(KINESIS, 0)}).to_string(),
                 "needs a bucket as its destination",
             ),
-            (batch(json!("{oops")), "no batch of records"),
+            (batch(json!("{oops")), "not a batch of records"),
             (
                 batch(json!({"Messages": []})),
-                "no batch of records: missing field `Records`",
+                "not a batch of records: missing field `Records`",
             ),
-            (batch(json!(7)), "no batch of records"),
+            (batch(json!(7)), "not a batch of records"),
             (batch(json!({"Records": {}})), "expected a list of records"),
             (batch(many), "has 10001 records"),
             (
                 json!({"KinesisBatchInfo": sizeless, "payload": empty}).to_string(),
-                "is no failed batch: missing field `batchSize`",
+                "is not a failed batch: missing field `batchSize`",
             ),
             (
                 json!({"KinesisBatchInfo": other, "payload": empty}).to_string(),

@@ -60,7 +60,7 @@ fn file(url: &Url, object: ObjectInfo) -> RemoteFile {
 
 fn path(url: &Url) -> Result<Path> {
     Path::from_url_path(url.path()).map_err(|e| {
-        let message = format!("`{url}` is no path on S3");
+        let message = format!("`{url}` is not a path on S3");
         Error::caused(Kind::Invalid, message, e)
     })
 }

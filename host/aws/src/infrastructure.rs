@@ -14,6 +14,9 @@ const MAX_ROLE_NAME: usize = 64;
 /// The longest name of a queue, in characters:
 /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-quotas.html>
 const MAX_QUEUE_NAME: usize = 80;
+/// The size of all environment variables of a function, in bytes:
+/// <https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html>
+const MAX_ENVIRONMENT: usize = 4096;
 /// The queue of each project that a stream could have the name of. Names of streams have no dashes,
 /// as those of its queues of dead letters do.
 const OUTBOX: &str = "outbox";
@@ -46,8 +49,8 @@ impl Infrastructure {
     ///
     /// # Errors
     /// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid) for a schedule that is wrong, and for
-    /// names that AWS does not take: of a role or queue that is longer than AWS allows, or of a
-    /// queue that the project has already.
+    /// names that AWS does not take: of a role or queue that is longer than AWS allows, of a queue
+    /// that the project has already, or of more streams than a function can be told.
     pub fn new<'a>(
         project: &str,
         streams: impl IntoIterator<Item = &'a str>,
@@ -71,9 +74,14 @@ impl Infrastructure {
         };
         let schedules = schedules.into_iter().map(expressions);
         let stream = |stream: &str| check_stream(project, stream).map(|()| stream.to_owned());
+        let streams = streams
+            .into_iter()
+            .map(stream)
+            .collect::<Result<Vec<_>>>()?;
+        check_environment(project, &streams)?;
         Ok(Self {
             project: project.to_owned(),
-            streams: streams.into_iter().map(stream).collect::<Result<_>>()?,
+            streams,
             schedules: schedules.collect::<Result<_>>()?,
         })
     }
@@ -111,6 +119,88 @@ fn check_stream(project: &str, stream: &str) -> Result<()> {
         "[sources.{stream}]: on AWS its name has to be {excess} characters shorter: its queue {queue} has \
          {} characters, and names of queues have at most {MAX_QUEUE_NAME}",
         queue.len()
+    )))
+}
+
+/// The beginnings and the ends of names of buckets that S3 keeps for itself.
+const RESERVED_STARTS: [&str; 3] = ["xn--", "sthree-", "amzn-s3-demo-"];
+const RESERVED_ENDS: [&str; 5] = ["-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3"];
+
+/// Checks that a bucket that is to be made can have a name. The modules in `infra/` check the same.
+/// Buckets of before 2018 may have others.
+pub(crate) fn check_bucket(name: &str) -> Result<()> {
+    let Some(fault) = fault_of_bucket(name) else {
+        return Ok(());
+    };
+    Err(Error::invalid(format!(
+        "store.objects (WAFER_STORE_OBJECTS): no bucket on S3 can be called `{name}`: {fault}. All of \
+         AWS shares the names of buckets, so choose one that nobody else has"
+    )))
+}
+
+/// Returns what is wrong with the name of a bucket:
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html>
+fn fault_of_bucket(name: &str) -> Option<String> {
+    let is_alphanumeric = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let mut others = name.chars();
+    if let Some(other) = others.find(|c| !is_alphanumeric(*c) && !matches!(c, '.' | '-')) {
+        return Some(format!(
+            "it has `{other}`, and may have lower-case letters, digits, dots and dashes"
+        ));
+    }
+    if !(3..=63).contains(&name.len()) {
+        let length = name.len();
+        return Some(format!("it has {length} characters, and may have 3 to 63"));
+    }
+    if !name.starts_with(is_alphanumeric) || !name.ends_with(is_alphanumeric) {
+        return Some("it has to begin and to end with a letter or a digit".to_owned());
+    }
+    if name.contains("..") {
+        return Some("it has two dots side by side".to_owned());
+    }
+    let mut parts = name.split('.');
+    if parts.clone().count() == 4 && parts.all(|part| part.bytes().all(|b| b.is_ascii_digit())) {
+        return Some("it looks like an IP address".to_owned());
+    }
+    let start = RESERVED_STARTS
+        .iter()
+        .find(|start| name.starts_with(**start));
+    let end = RESERVED_ENDS.iter().find(|end| name.ends_with(**end));
+    let reserved = start.or(end)?;
+    Some(format!("S3 keeps names with `{reserved}` for itself"))
+}
+
+/// Checks that a table can have a name. The modules in `infra/` check the same:
+/// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/HowItWorks.NamingRulesDataTypes.html>
+pub(crate) fn check_table(name: &str) -> Result<()> {
+    let is_taken = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    match (3..=255).contains(&name.len()) && name.bytes().all(is_taken) {
+        true => Ok(()),
+        false => Err(Error::invalid(format!(
+            "store.online (WAFER_STORE_ONLINE): no table on DynamoDB can be called `{name}`: it may have \
+             3 to 255 letters, digits, and _ . -"
+        ))),
+    }
+}
+
+/// Checks that the function that takes the events can be told of all queues, which is told by their
+/// ARNs in an environment variable. How long these are in all is known where the region is, and the
+/// other variables: the modules in `infra/` check it. Here, the region has one of the shortest
+/// names, and there are no other variables.
+fn check_environment(project: &str, streams: &[String]) -> Result<()> {
+    let pair = |stream: &String| {
+        format!("arn:aws:sqs:us-east-1:123456789012:wafer-{project}-{stream}={stream}")
+    };
+    let value = streams.iter().map(pair).collect::<Vec<_>>().join(";");
+    let size = format!(r#"{{"WAFER_EVENT_SOURCES":"{value}"}}"#).len();
+    if size <= MAX_ENVIRONMENT {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "[sources]: on AWS the {} streams have names that are too long together: a function is told of \
+         their queues by an environment variable with {size} bytes or more, and AWS Lambda takes \
+         {MAX_ENVIRONMENT}; give sources shorter names, or divide the project",
+        streams.len()
     )))
 }
 
@@ -225,6 +315,64 @@ mod tests {
         assert!(message.contains(wanted), "{message}");
         let message = make("p", OUTBOX).unwrap();
         let wanted = "another queue wafer-p-outbox; rename the source";
+        assert!(message.contains(wanted), "{message}");
+    }
+
+    #[test]
+    fn names_of_buckets_and_tables_follow_the_rules_of_aws() {
+        let longest = "b".repeat(63);
+        for name in [
+            "abc",
+            "flights.example.org",
+            "my-bucket-1",
+            "1a2",
+            longest.as_str(),
+        ] {
+            assert_eq!(fault_of_bucket(name), None, "{name}");
+        }
+        let longer = "b".repeat(64);
+        for (name, wanted) in [
+            ("MY-BUCKET", "it has `M`"),
+            ("my_bucket", "it has `_`"),
+            ("my%20bucket", "it has `%`"),
+            ("", "has 0 characters"),
+            ("ab", "has 2 characters"),
+            (longer.as_str(), "has 64 characters"),
+            ("-bucket", "has to begin and to end with a letter"),
+            ("bucket.", "has to begin and to end with a letter"),
+            ("my..bucket", "two dots"),
+            ("192.168.5.4", "an IP address"),
+            ("xn--bucket", "names with `xn--`"),
+            ("amzn-s3-demo-bucket", "names with `amzn-s3-demo-`"),
+            ("bucket-s3alias", "names with `-s3alias`"),
+        ] {
+            let error = check_bucket(name).unwrap_err().to_string();
+            assert!(error.contains(wanted), "{name}: {error}");
+        }
+        let longest = "t".repeat(255);
+        for name in ["abc", "My_table.1-a", longest.as_str()] {
+            assert!(check_table(name).is_ok(), "{name}");
+        }
+        let longer = "t".repeat(256);
+        for name in ["", "ab", "a table", "t%20", longer.as_str()] {
+            let error = check_table(name).unwrap_err().to_string();
+            assert!(error.contains("may have 3 to 255"), "{name}: {error}");
+        }
+    }
+
+    #[test]
+    fn streams_that_a_function_cannot_be_told_of_are_refused() {
+        // With its source and what is between, each takes 49 + 20 + 1 + 20 + 1 bytes.
+        let made = |count: usize| {
+            let streams: Vec<String> = (0..count).map(|n| format!("s{n:019}")).collect();
+            let streams = streams.iter().map(String::as_str);
+            let made = Infrastructure::new("flights", streams, []);
+            made.err().map(|e| e.to_string())
+        };
+        assert_eq!(made(44), None);
+        let message = made(45).unwrap();
+        let wanted =
+            "by an environment variable with 4120 bytes or more, and AWS Lambda takes 4096";
         assert!(message.contains(wanted), "{message}");
     }
 }

@@ -7,16 +7,26 @@
 //! | `val` | B | fingerprint of the schema (8 bytes, little endian), then the packed features or the summary |
 //! | `due` | B | early rows, which are not due yet, in MessagePack |
 //! | `by` | B | [marks](Mark) of the commits that were added to the summary: 8 bytes name of the writer, 4 bytes number of the commit, 4 bytes minute, whose highest bit is [`Mark::alone`] (big endian) |
+//! | `lost` | B | the version of the newest row for which the item had no room, in the form of `ver`: it holds less than was written, and is not answered |
 //! | `parts` | S | `ID/COUNT`: `val` and `due` do not fit in one item, and are in items of the partitions `p/ID/…` |
 //! | `expires` | N | time (seconds since the Unix epoch) after which DynamoDB may delete the item |
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use bytes::Bytes;
-use wafer_core::Timestamp;
 use wafer_core::aggregate::is_item;
 use wafer_core::rules::{RowVersion, replaces};
+use wafer_core::{Duration, Timestamp};
 use wafer_store::{Error, Kind, OnlineRow, Result, combine};
 
-use crate::table::{Item, Key, bytes, bytes_of, number, number_of, text, text_of};
+use crate::table::{Item, Key, MAX_VALUE, bytes, bytes_of, number, number_of, text, text_of};
+
+/// Maximum number of parts of one item.
+const MAX_PARTS: usize = 16;
+/// Maximum size of an entity's state in all parts of its item, in bytes.
+pub(crate) const MAX_STATE: usize = MAX_VALUE * MAX_PARTS;
+/// Maximum size of the values of one row, in bytes. What summaries have beside the values of an
+/// event fits into the rest of [`MAX_STATE`].
+pub(crate) const MAX_ROW_BYTES: u64 = 4 << 20;
 
 /// How many minutes an item keeps the mark of a commit after the commit is removed. Must exceed
 /// the difference between the clocks of writers.
@@ -41,17 +51,55 @@ pub(crate) struct Mark {
 /// Bit of an encoded minute that holds [`Mark::alone`].
 const ALONE: u32 = 1 << 31;
 
+/// When DynamoDB may delete an item: a second since the Unix epoch, as its time to live counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Expiry(i64);
+
+impl Expiry {
+    /// Returns the first second that begins after a time.
+    pub(crate) fn after(time: Timestamp) -> Self {
+        Self(Self::second_of(time) + 1)
+    }
+
+    /// Returns the expiry so much later.
+    pub(crate) fn plus(self, duration: Duration) -> Self {
+        Self(self.0 + duration.as_micros() / 1_000_000)
+    }
+
+    /// Returns whether the second has begun at a time.
+    pub(crate) fn has_begun(self, now: Timestamp) -> bool {
+        self.0 <= Self::second_of(now)
+    }
+
+    /// Returns whether the second has passed at a time.
+    pub(crate) fn has_passed(self, now: Timestamp) -> bool {
+        self.0 < Self::second_of(now)
+    }
+
+    /// Returns the value of the attribute.
+    pub(crate) fn value(self) -> AttributeValue {
+        number(self.0)
+    }
+
+    fn second_of(time: Timestamp) -> i64 {
+        time.as_micros().div_euclid(1_000_000)
+    }
+}
+
 /// A decoded item of the online store.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Stored {
+pub(crate) struct StoredItem {
     /// Version of the item; `None` if the item does not exist.
     pub(crate) version: Option<u64>,
     pub(crate) row: Option<OnlineRow>,
     /// Early rows with their due times, in ascending order.
     pub(crate) due: Vec<(Timestamp, OnlineRow)>,
     marks: Vec<Mark>,
-    /// When DynamoDB may delete the item, in seconds since the Unix epoch; `None` means never.
-    pub(crate) ttl: Option<i64>,
+    /// The version of the newest row that the item had no room for, until it has one that is as
+    /// new.
+    lost: Option<RowVersion>,
+    /// When DynamoDB may delete the item; `None` means never.
+    pub(crate) ttl: Option<Expiry>,
     pub(crate) parts: Option<Parts>,
 }
 
@@ -117,7 +165,7 @@ pub(crate) fn value_bytes(row: &OnlineRow) -> Vec<u8> {
     [&row.fingerprint.to_le_bytes()[..], &row.values].concat()
 }
 
-impl Stored {
+impl StoredItem {
     /// Decodes an item. If the item is in parts, `payload` is their content; without it, the
     /// row and the early rows are left empty. Returns `None` if the item is damaged.
     pub(crate) fn read(item: &Item, payload: Option<&[u8]>) -> Option<Self> {
@@ -155,7 +203,11 @@ impl Stored {
                 _ => Vec::new(),
             },
             marks: read_marks(bytes_of(item, "by").unwrap_or_default())?,
-            ttl: number_of(item, "expires"),
+            lost: match bytes_of(item, "lost") {
+                Some(version) => Some(version_of(version)?),
+                None => None,
+            },
+            ttl: number_of(item, "expires").map(Expiry),
             parts,
         })
     }
@@ -205,8 +257,11 @@ impl Stored {
         if !self.marks.is_empty() {
             item.insert("by".to_owned(), bytes(&mark_bytes(&self.marks)));
         }
+        if let Some(lost) = self.lost {
+            item.insert("lost".to_owned(), bytes(&version_bytes(lost)));
+        }
         if let Some(ttl) = self.ttl {
-            item.insert("expires".to_owned(), number(ttl));
+            item.insert("expires".to_owned(), ttl.value());
         }
         if let Some(Parts { id, count }) = parts {
             item.insert("parts".to_owned(), text(&format!("{id}/{count}")));
@@ -214,34 +269,65 @@ impl Stored {
         item
     }
 
-    /// Returns the row as it is at `now`, with due early rows applied.
-    pub(crate) fn into_row_at(mut self, now: Timestamp) -> Result<Option<OnlineRow>> {
+    /// Returns the row of a group as it is at `now`, with due early rows applied.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Invalid`] for an item that [lacks rows](Self::lose).
+    pub(crate) fn into_row_at(mut self, group: &str, now: Timestamp) -> Result<Option<OnlineRow>> {
         self.take_due(now)?;
-        Ok(self.row)
+        match self.is_whole() {
+            true => Ok(self.row),
+            false => Err(incomplete(group)),
+        }
+    }
+
+    /// Returns whether the item lacks none of the rows that were written.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.lost.is_none()
     }
 
     /// Applies the early rows that are due at `now`.
     pub(crate) fn take_due(&mut self, now: Timestamp) -> Result<()> {
-        for (_, early) in self.due.extract_if(.., |(due, _)| *due <= now) {
+        let due: Vec<_> = self.due.extract_if(.., |(due, _)| *due <= now).collect();
+        for (_, early) in due {
             if let Some(combined) = combine(self.row.as_ref(), &early)? {
-                self.row = Some(combined);
+                self.set(combined);
             }
         }
         Ok(())
     }
 
+    /// Replaces the row. A row that is as new as all that the item lacks makes up for them. A
+    /// summary never does, because it would need all of them.
+    fn set(&mut self, row: OnlineRow) {
+        let is_lacking = |lost: &RowVersion| is_item(&row.values) || row.version < *lost;
+        self.lost = self.lost.filter(is_lacking);
+        self.row = Some(row);
+    }
+
+    /// Drops what the item holds, because there is no room for all of it, or for a row of the
+    /// version `newest`. Reads of the item fail then, instead of being answered by older rows.
+    pub(crate) fn lose(&mut self, newest: Option<RowVersion>, ttl: Option<Expiry>) {
+        self.keep(ttl);
+        let due = std::mem::take(&mut self.due);
+        let rows = self.row.take().into_iter();
+        let rows = rows.chain(due.into_iter().map(|(_, row)| row));
+        let versions = rows.map(|row| row.version).chain(newest);
+        self.lost = versions.chain(self.lost).max();
+    }
+
     /// Adds a row or a summary by [`combine`], and returns whether that changed anything.
-    pub(crate) fn add(&mut self, row: &OnlineRow, ttl: Option<i64>) -> Result<bool> {
+    pub(crate) fn add(&mut self, row: &OnlineRow, ttl: Option<Expiry>) -> Result<bool> {
         let Some(combined) = combine(self.row.as_ref(), row)? else {
             return Ok(false);
         };
         self.keep(ttl);
-        self.row = Some(combined);
+        self.set(combined);
         Ok(true)
     }
 
     /// Adds an early row.
-    pub(crate) fn add_early(&mut self, due: Timestamp, row: OnlineRow, ttl: Option<i64>) {
+    pub(crate) fn add_early(&mut self, due: Timestamp, row: OnlineRow, ttl: Option<Expiry>) {
         self.keep(ttl);
         self.due.push((due, row));
         self.due.sort_by_key(|(due, _)| *due);
@@ -251,6 +337,7 @@ impl Stored {
     /// stays; a summary is removed as a whole.
     pub(crate) fn delete_up_to(&mut self, deleted: Timestamp) {
         self.due.retain(|(_, row)| row.version.event > deleted);
+        self.lost = self.lost.filter(|lost| lost.event > deleted);
         let stays = |row: &OnlineRow| !is_item(&row.values) && row.version.event > deleted;
         if !self.row.as_ref().is_some_and(stays) {
             self.row = Some(OnlineRow::tombstone(deleted));
@@ -262,6 +349,7 @@ impl Stored {
     /// row or summary stays.
     pub(crate) fn add_tombstone(&mut self, deleted: Timestamp) {
         self.due.retain(|(_, row)| row.version.event > deleted);
+        self.lost = self.lost.filter(|lost| lost.event > deleted);
         let tombstone = OnlineRow::tombstone(deleted);
         let stored = self.row.as_ref().map(|row| row.version);
         if replaces(tombstone.version, stored) {
@@ -272,7 +360,7 @@ impl Stored {
 
     /// Extends the time to live of the item to that of a row that is added. The item lives as
     /// long as the longest-lived row in it.
-    fn keep(&mut self, ttl: Option<i64>) {
+    fn keep(&mut self, ttl: Option<Expiry>) {
         let is_new = self.row.is_none() && self.due.is_empty();
         self.ttl = match (self.ttl, ttl) {
             (Some(stored), Some(ttl)) => Some(stored.max(ttl)),
@@ -328,17 +416,39 @@ fn read_marks(bytes: &[u8]) -> Option<Vec<Mark>> {
 }
 
 /// Returns the error for an entity whose content is too large to store.
-pub(crate) fn too_large(group: &str, size: usize, most: usize) -> Error {
+pub(crate) fn too_large(group: &str, size: usize) -> Error {
     let message = format!(
-        "what table `{group}` holds of one entity takes {size} bytes; at most {most} fit in DynamoDB \
-         (items of 400 KB, {most} bytes in parts): use fewer or shorter windows, a smaller k, or shorter values"
+        "what table `{group}` holds of one entity takes {size} bytes; at most {MAX_STATE} fit in DynamoDB \
+         (items of 400 KB, {MAX_STATE} bytes in parts): use fewer or shorter windows, a smaller k, or shorter values"
+    );
+    Error::new(Kind::Invalid, message)
+}
+
+/// Returns the error for a read of an entity whose item lacks rows.
+fn incomplete(group: &str) -> Error {
+    let message = format!(
+        "what table `{group}` holds of an entity that was asked for had no room in DynamoDB, where at most \
+         {MAX_STATE} bytes of one fit, and older values are not answered in its place: use fewer or shorter \
+         windows, a smaller k, or shorter values, and then `wafer materialize`"
     );
     Error::new(Kind::Invalid, message)
 }
 
 #[cfg(test)]
 mod tests {
+    use wafer_core::aggregate::{Aggregate, Function, Item as Summary, ItemLayout};
+    use wafer_core::window::Window;
+
     use super::*;
+
+    fn layout() -> ItemLayout {
+        let count = Aggregate {
+            function: Function::Count,
+            column: None,
+            window: Window::LIFETIME,
+        };
+        ItemLayout::new(&[count], &[])
+    }
 
     fn row(event: i64, values: &'static [u8]) -> OnlineRow {
         OnlineRow {
@@ -358,9 +468,9 @@ mod tests {
 
     #[test]
     fn items_round_trip() {
-        let mut stored = Stored {
+        let mut stored = StoredItem {
             row: Some(row(-3, b"now")),
-            ..Stored::default()
+            ..StoredItem::default()
         };
         stored.add_early(at(9), row(9, b"later"), None);
         let mark = |writer, number, minute| Mark {
@@ -376,10 +486,10 @@ mod tests {
         let key = Key::new("o/g/0/00", b"k");
         let item = stored.write(&key, None);
         stored.version = Some(1);
-        assert_eq!(Stored::read(&item, None), Some(stored.clone()));
+        assert_eq!(StoredItem::read(&item, None), Some(stored.clone()));
         let parts = Parts::new(5, 2);
         let item = stored.write(&key, Some(&parts));
-        let read = Stored::read(&item, Some(&stored.payload())).unwrap();
+        let read = StoredItem::read(&item, Some(&stored.payload())).unwrap();
         assert_eq!(
             (&read.row, &read.due, &read.parts),
             (&stored.row, &stored.due, &Some(parts))
@@ -392,7 +502,7 @@ mod tests {
         // A damaged item is not decoded.
         let mut damaged = item;
         damaged.insert("by".to_owned(), bytes(&[1, 2, 3]));
-        assert_eq!(Stored::read(&damaged, None), None);
+        assert_eq!(StoredItem::read(&damaged, None), None);
     }
 
     #[test]
@@ -403,7 +513,7 @@ mod tests {
             minute,
             alone: false,
         };
-        let mut stored = Stored::default();
+        let mut stored = StoredItem::default();
         stored.mark(mark(1, 100), 90);
         stored.mark(mark(2, 110), 115);
         assert!(stored.has(mark(1, 0)), "not long enough ago");
@@ -437,29 +547,98 @@ mod tests {
 
     #[test]
     fn item_ttl_is_that_of_its_longest_lived_row() {
-        let mut stored = Stored::default();
-        stored.add(&row(1, b"a"), Some(10)).unwrap();
-        assert_eq!(stored.ttl, Some(10));
-        stored.add(&row(2, b"b"), Some(5)).unwrap();
-        assert_eq!(stored.ttl, Some(10));
+        let mut stored = StoredItem::default();
+        stored.add(&row(1, b"a"), Some(Expiry(10))).unwrap();
+        assert_eq!(stored.ttl, Some(Expiry(10)));
+        stored.add(&row(2, b"b"), Some(Expiry(5))).unwrap();
+        assert_eq!(stored.ttl, Some(Expiry(10)));
         stored.add(&row(3, b"c"), None).unwrap();
         assert_eq!(stored.ttl, None);
-        stored.add(&row(4, b"d"), Some(50)).unwrap();
+        stored.add(&row(4, b"d"), Some(Expiry(50))).unwrap();
         assert_eq!(stored.ttl, None);
     }
 
     #[test]
+    fn items_expire_in_the_second_after_their_time() {
+        let second = 1_000_000;
+        for (micros, wanted) in [(-1, 0), (0, 1), (second - 1, 1), (second, 2)] {
+            assert_eq!(Expiry::after(at(micros)), Expiry(wanted), "{micros}");
+        }
+        let expiry = Expiry(7).plus(Duration::from_mins(1));
+        assert_eq!(expiry, Expiry(67));
+        for (now, has_begun, has_passed) in [
+            (67 * second - 1, false, false),
+            (67 * second, true, false),
+            (68 * second - 1, true, false),
+            (68 * second, true, true),
+        ] {
+            assert_eq!(expiry.has_begun(at(now)), has_begun, "{now}");
+            assert_eq!(expiry.has_passed(at(now)), has_passed, "{now}");
+        }
+    }
+
+    #[test]
     fn due_early_rows_are_applied() {
-        let mut stored = Stored::default();
+        let mut stored = StoredItem::default();
         stored.add(&row(1, b"a"), None).unwrap();
         stored.add_early(at(20), row(20, b"z"), None);
         stored.add_early(at(10), row(10, b"m"), None);
-        let values =
-            |stored: &Stored, now| stored.clone().into_row_at(at(now)).unwrap().unwrap().values;
+        let values = |stored: &StoredItem, now| {
+            let row = stored.clone().into_row_at("g", at(now));
+            row.unwrap().unwrap().values
+        };
         assert_eq!(values(&stored, 9), "a");
         assert_eq!(values(&stored, 10), "m");
         assert_eq!(values(&stored, 20), "z");
         stored.take_due(at(10)).unwrap();
         assert_eq!((&values(&stored, 10)[..], stored.due.len()), (&b"m"[..], 1));
+    }
+
+    #[test]
+    fn item_that_had_no_room_is_not_answered_until_a_row_is_as_new() {
+        let mut stored = StoredItem::default();
+        stored.add(&row(1, b"a"), Some(Expiry(10))).unwrap();
+        stored.add_early(at(30), row(30, b"z"), Some(Expiry(20)));
+        stored.lose(Some(row(5, b"").version), Some(Expiry(40)));
+        let read = |stored: &StoredItem| stored.clone().into_row_at("g", at(100));
+        let error = read(&stored).unwrap_err();
+        assert_eq!(error.kind(), Kind::Invalid);
+        let said = error.to_string();
+        assert!(
+            said.contains("table `g`") && said.contains("5242880"),
+            "{said}"
+        );
+        // The early row was lost, too, and it is the newest one.
+        let key = Key::new("o/g/0/00", b"k");
+        let item = stored.write(&key, None);
+        stored.version = Some(1);
+        assert_eq!(StoredItem::read(&item, None), Some(stored.clone()));
+        assert_eq!((stored.ttl, stored.size()), (Some(Expiry(40)), 0));
+        stored.add(&row(29, b"b"), None).unwrap();
+        assert!(read(&stored).is_err());
+        let mut newer = stored.clone();
+        newer.add(&row(30, b"c"), None).unwrap();
+        assert_eq!(read(&newer).unwrap().unwrap().values, "c");
+        let mut early = stored.clone();
+        early.add_early(at(40), row(40, b"d"), None);
+        assert_eq!(read(&early).unwrap().unwrap().values, "d");
+        // A deletion of all that was lost makes up for it.
+        let mut deleted = stored.clone();
+        deleted.delete_up_to(at(29));
+        assert!(read(&deleted).is_err());
+        deleted.delete_up_to(at(30));
+        assert!(read(&deleted).unwrap().unwrap().is_tombstone());
+        let mut deleted = stored.clone();
+        deleted.add_tombstone(at(30));
+        assert!(read(&deleted).unwrap().unwrap().is_tombstone());
+        // A summary would need all that was lost.
+        let summary = Summary::new(&layout()).encode(&layout());
+        let summary = OnlineRow {
+            values: summary.into(),
+            ..row(50, b"")
+        };
+        stored.lose(None, None);
+        stored.add(&summary, None).unwrap();
+        assert!(read(&stored).is_err());
     }
 }

@@ -24,7 +24,7 @@ use wafer_core::{Clock, Timestamp};
 use wafer_store::{Error, Kind, OnlineKey, Result};
 
 use crate::table::{
-    Condition, Item, Key, Table, Written, bytes, bytes_of, number, number_of, text, text_of,
+    Condition, Item, Key, Table, WriteOutcome, bytes, bytes_of, number, number_of, text, text_of,
 };
 
 /// Number of partitions that the rows of a group are spread over.
@@ -99,6 +99,11 @@ pub(crate) fn place(key: &OnlineKey, epoch: u64) -> Key {
     let digest = wafer_core::Digest::of(key.entity.as_bytes());
     let bucket = digest.as_bytes()[0] % BUCKETS;
     Key::new(partition(&key.group, epoch, bucket), key.entity.as_bytes())
+}
+
+/// Returns the group of a place.
+pub(crate) fn group_of(place: &Key) -> &str {
+    place.partition.split('/').nth(1).unwrap_or_default()
 }
 
 fn own_key() -> Key {
@@ -274,16 +279,16 @@ impl Layouts {
             let item = self.item(table, &layout, version + 1);
             let condition = Condition::version(Some(version));
             match table.put(&item, Some(&condition)).await? {
-                Written::Done { .. } => {
+                WriteOutcome::Done { .. } => {
                     self.learn(table, &item, asked)?;
                     return Ok(result);
                 }
                 // An earlier attempt wrote this item, but its response was lost.
-                Written::ConditionFailed { stored, .. } if stored.as_ref() == Some(&item) => {
+                WriteOutcome::ConditionFailed { stored, .. } if stored.as_ref() == Some(&item) => {
                     self.learn(table, &item, asked)?;
                     return Ok(result);
                 }
-                Written::ConditionFailed { .. } => {}
+                WriteOutcome::ConditionFailed { .. } => {}
             }
             if !backoff.wait().await {
                 let message = format!(
@@ -307,7 +312,7 @@ mod tests {
 
     /// What the service answers to all else is `{}`.
     #[tokio::test]
-    async fn a_service_that_keeps_nothing_is_no_table_that_was_created_anew() {
+    async fn a_service_that_keeps_no_layout_is_not_taken_for_a_new_table() {
         let denied = r#"{"__type":"com.amazon.coral.service#AccessDeniedException"}"#;
         for (status, described, kind, wanted) in [
             (200, "{}", Kind::Invalid, "AWS_ENDPOINT_URL_DYNAMODB"),

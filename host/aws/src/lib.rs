@@ -27,7 +27,6 @@ mod files;
 mod infrastructure;
 mod item;
 mod layout;
-mod machine;
 mod metadata;
 mod objects;
 mod online;
@@ -41,7 +40,9 @@ mod random;
 pub mod records;
 mod region;
 mod s3;
+mod sdk_connections;
 mod services;
+mod state_machine;
 mod stores;
 mod table;
 #[cfg(test)]
@@ -62,17 +63,17 @@ pub use event_sources::EventSources;
 pub use failed_batch::{failed_batch, failed_folder};
 pub use files::Files;
 pub use infrastructure::{Infrastructure, ScheduleExpressions};
-pub use machine::StateMachine;
 pub use objects::Bucket;
-pub use preflight::{Check, Deployment, Listener, Step};
-pub use stores::Aws;
+pub use preflight::{Deployment, Listener, PreflightCheck, Step};
+pub use state_machine::StateMachine;
+pub use stores::{Aws, check_new_stores};
 
 use bulk::Pacer;
 use commit::Writers;
 use layout::Layouts;
-use outbox::Outbox;
+use outbox::CommitObjects;
 use random::Random;
-use table::Table;
+use table::{Consistency, Table};
 
 /// Settings of the DynamoDB store.
 #[derive(Clone, Debug)]
@@ -132,7 +133,7 @@ impl DynamoConfig {
 pub struct Dynamo {
     pub(crate) table: Table,
     pub(crate) layouts: Layouts,
-    pub(crate) outbox: Outbox,
+    pub(crate) outbox: CommitObjects,
     pub(crate) writers: Writers,
     /// [`DynamoConfig::grace`].
     pub(crate) grace: wafer_core::Duration,
@@ -160,7 +161,10 @@ impl Dynamo {
             region: account.region.clone(),
             random: Random::new(config.seed),
             usage: usage::Usage::default(),
-            consistent: config.consistent,
+            consistency: match config.consistent {
+                true => Consistency::Strong,
+                false => Consistency::Eventual,
+            },
             retry_for: (config.read_patience, config.write_patience),
             pacer: Pacer::new(config.first_write_units),
         };
@@ -170,7 +174,7 @@ impl Dynamo {
         Ok(Self {
             table,
             layouts,
-            outbox: Outbox::new(objects, config.folder),
+            outbox: CommitObjects::new(objects, config.folder),
             writers: Writers::default(),
             grace: wafer_core::Duration::from_micros(
                 i64::try_from(config.grace.as_micros()).unwrap_or(i64::MAX),

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use wafer_store::{Error, Expect, Kind, MetadataStore, Result, Versioned, check_object};
 
 use crate::Dynamo;
-use crate::table::{Condition, Item, Key, Written, bytes, bytes_of, number, number_of};
+use crate::table::{Condition, Item, Key, WriteOutcome, bytes, bytes_of, number, number_of};
 
 const PARTITION: &str = "m";
 /// Attributes with the random tokens of the last writes, newest first.
@@ -72,15 +72,15 @@ impl Dynamo {
             .await?;
         let has_token = |item: &Item| WRITERS.iter().any(|w| item.get(*w) == Some(&token));
         match written {
-            Written::Done { .. } => Ok(Some(version)),
+            WriteOutcome::Done { .. } => Ok(Some(version)),
             // An earlier attempt succeeded, but its response was lost.
-            Written::ConditionFailed { stored, attempts }
+            WriteOutcome::ConditionFailed { stored, attempts }
                 if attempts > 1 && stored.as_ref().is_some_and(has_token) =>
             {
                 Ok(Some(version))
             }
             // Other processes may have written so often since that the token is gone.
-            Written::ConditionFailed { stored, attempts }
+            WriteOutcome::ConditionFailed { stored, attempts }
                 if attempts > 1 && stored.as_ref().and_then(version_of) > Some(version) =>
             {
                 let message = format!(
@@ -89,7 +89,7 @@ impl Dynamo {
                 );
                 Err(Error::new(Kind::Unavailable, message))
             }
-            Written::ConditionFailed { .. } => Ok(None),
+            WriteOutcome::ConditionFailed { .. } => Ok(None),
         }
     }
 }
@@ -133,21 +133,18 @@ impl MetadataStore for Dynamo {
     async fn delete(&self, name: &str, expect: Expect) -> Result<()> {
         let condition = condition(expect);
         match self.table.delete(&key(name), condition.as_ref()).await? {
-            Written::Done { .. } => Ok(()),
+            WriteOutcome::Done { .. } => Ok(()),
             // An earlier attempt may have deleted it.
-            Written::ConditionFailed {
+            WriteOutcome::ConditionFailed {
                 stored: None,
                 attempts,
             } if attempts > 1 => Ok(()),
-            Written::ConditionFailed { .. } => Err(changed(name)),
+            WriteOutcome::ConditionFailed { .. } => Err(changed(name)),
         }
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<(String, Versioned)>> {
-        let items = self
-            .table
-            .query(PARTITION, prefix.as_bytes(), false)
-            .await?;
+        let items = self.table.query(PARTITION, prefix.as_bytes()).await?;
         items
             .iter()
             .map(|item| {

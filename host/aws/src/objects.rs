@@ -2,10 +2,10 @@
 //! the outbox, whose objects are small.
 
 mod create;
+mod multipart;
 mod resilient;
 #[cfg(test)]
 mod tests;
-mod upload;
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -23,7 +23,7 @@ use wafer_store::{Error, Expect, Kind, MetadataStore, Result};
 
 use crate::account::{Account, S3_ATTEMPT_TIMEOUT};
 use crate::page::{page, redirect};
-use crate::s3::{BucketClient, OTHER_REGION, not_allowed};
+use crate::s3::{BAD_CREDENTIALS, BucketClient, NO_BUCKET, OTHER_REGION, not_allowed};
 
 use self::resilient::ResilientStore;
 
@@ -199,23 +199,11 @@ pub(crate) fn failed(action: &str, error: object_store::Error) -> Error {
     let is_denied =
         matches!(error, Store::PermissionDenied { .. }) || text.contains("AccessDenied");
     let (kind, advice) = match &error {
-        _ if text.contains("NoSuchBucket") => (
-            Kind::NotFound,
-            ": there is no such bucket. Make it by `terraform apply` in infra/, or correct \
-             `store.objects` or AWS_REGION"
-                .to_owned(),
-        ),
+        _ if text.contains("NoSuchBucket") => (Kind::NotFound, NO_BUCKET.to_owned()),
         _ if is_denied => (Kind::Internal, format!(": {}", not_allowed(action))),
         Store::NotFound { .. } => (Kind::NotFound, String::new()),
-        Store::AlreadyExists { .. } | Store::Precondition { .. } => {
-            (Kind::Conflict, String::new())
-        }
-        Store::Unauthenticated { .. } => (
-            Kind::Internal,
-            ": AWS does not accept the credentials; look at AWS_PROFILE, AWS_ACCESS_KEY_ID or the role, and \
-             at this machine's clock"
-                .to_owned(),
-        ),
+        Store::AlreadyExists { .. } | Store::Precondition { .. } => (Kind::Conflict, String::new()),
+        Store::Unauthenticated { .. } => (Kind::Internal, BAD_CREDENTIALS.to_owned()),
         _ if text.contains(NO_LOCATION) => (Kind::Invalid, OTHER_REGION.to_owned()),
         Store::Generic { .. } => (Kind::Unavailable, String::new()),
         _ => (Kind::Internal, String::new()),

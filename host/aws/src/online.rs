@@ -10,18 +10,18 @@ use tokio::time::Instant;
 use wafer_core::Timestamp;
 use wafer_store::{
     Consumed, CountRead, EarlyWrite, Error, EventCommit, EventOutcome, GroupContent, Kind, Metered,
-    OnlineKey, OnlineRow, OnlineStore, OnlineWrite, OutboxEntry, PutCounts, Result, Upkeep,
-    Waiting,
+    OnlineKey, OnlineRow, OnlineStore, OnlineWrite, OutboxContents, OutboxEntry, PutCounts, Result,
+    Upkeep,
 };
 
 use crate::Dynamo;
 use crate::bulk::in_bulk;
 use crate::commit::{by_entity, is_permanent};
-use crate::item::{Mark, Parts, Stored};
-use crate::layout::{BUCKETS, Epochs, TableEpochs, missing_layout, partition, place};
+use crate::item::{MAX_ROW_BYTES, Mark, Parts, StoredItem};
+use crate::layout::{BUCKETS, Epochs, TableEpochs, group_of, missing_layout, partition, place};
 use crate::outbox::{CommitName, minute, records};
 use crate::table::{
-    Condition, CountItem, Item, Key, bytes_of, number, number_of, run_concurrently,
+    Condition, Consistency, CountItem, Item, Key, bytes_of, number, number_of, run_concurrently,
 };
 
 /// Upper bound on the difference between the clocks of writers.
@@ -50,23 +50,26 @@ impl Dynamo {
     ) -> Result<Option<Vec<Option<OnlineRow>>>> {
         let damaged = || self.table.corrupt("an entity's row that cannot be read");
         let read = |place| match found.get(place) {
-            Some(item) => Stored::read(item, None).ok_or_else(damaged).map(Some),
+            Some(item) => StoredItem::read(item, None).ok_or_else(damaged).map(Some),
             None => Ok(None),
         };
-        let mut all: Vec<Option<Stored>> = places.iter().map(read).collect::<Result<_>>()?;
+        let mut all: Vec<Option<StoredItem>> = places.iter().map(read).collect::<Result<_>>()?;
         let parts = all.iter().flatten().flat_map(|stored| &stored.parts);
         let mut parts: Vec<Key> = parts.flat_map(Parts::keys).collect();
         if !parts.is_empty() {
             parts.sort();
             parts.dedup();
-            let pieces = self.table.get_all(&parts, true, count).await?;
+            let pieces = self
+                .table
+                .get_all(&parts, Consistency::Strong, count)
+                .await?;
             for (place, stored) in places.iter().zip(&mut all) {
                 let Some(parts) = stored.as_ref().and_then(|stored| stored.parts.as_ref()) else {
                     continue;
                 };
                 *stored = match self.payload(parts, &pieces) {
                     Some(payload) => {
-                        let whole = Stored::read(&found[place], Some(&payload));
+                        let whole = StoredItem::read(&found[place], Some(&payload));
                         Some(whole.ok_or_else(damaged)?)
                     }
                     None if stored.as_ref().is_some_and(|s| self.is_expired(s)) => None,
@@ -75,8 +78,11 @@ impl Dynamo {
             }
         }
         let mut rows = Vec::with_capacity(places.len());
-        for stored in all {
-            let row = stored.map(|stored| stored.into_row_at(now)).transpose()?;
+        for (place, stored) in places.iter().zip(all) {
+            // What an expired item lacks has expired as well.
+            let stored = stored.filter(|stored| stored.is_whole() || !self.is_expired(stored));
+            let row = stored.map(|stored| stored.into_row_at(group_of(place), now));
+            let row = row.transpose()?;
             rows.push(row.flatten().filter(|row| !row.is_tombstone()));
         }
         Ok(Some(rows))
@@ -204,8 +210,8 @@ impl Dynamo {
     /// Writes the new content of a group under an epoch that no other process uses yet.
     async fn load(&self, epoch: u64, content: &GroupContent) -> Result<()> {
         let now = content.now;
-        let present = self.machine_clock.now().as_micros().div_euclid(1_000_000);
-        let mut entities: BTreeMap<OnlineKey, Stored> = BTreeMap::new();
+        let present = self.machine_clock.now();
+        let mut entities: BTreeMap<OnlineKey, StoredItem> = BTreeMap::new();
         for OnlineWrite {
             key,
             row,
@@ -213,7 +219,7 @@ impl Dynamo {
         } in &content.rows
         {
             let expires = self.forget_at(*keep_until, now);
-            if expires.is_some_and(|expires| expires < present) {
+            if expires.is_some_and(|expires| expires.has_passed(present)) {
                 continue;
             }
             let stored = entities.entry(key.clone()).or_default();
@@ -225,14 +231,15 @@ impl Dynamo {
             stored.add_early(*due, write.row.clone(), expires);
         }
         let mut items = Vec::with_capacity(entities.len());
-        for (key, stored) in entities {
+        for (key, mut stored) in entities {
             let key = place(&key, epoch);
             let parts = match self.put_parts(&key, &stored).await {
-                // As with events, an entity that is too large is left out, and the others are
+                // As with events, an entity that is too large is not answered, and the others are
                 // written.
                 Err(e) if is_permanent(&e) => {
-                    tracing::error!("an entity is left out online: {e}");
-                    continue;
+                    tracing::error!("an entity is not answered online: {e}");
+                    stored.lose(None, stored.ttl);
+                    None
                 }
                 other => other?,
             };
@@ -276,7 +283,7 @@ impl Dynamo {
             for (key, changes) in &changes {
                 let place = place(key, epoch);
                 let change = async move {
-                    self.change(&place, changes, mark, settled, content.now)
+                    self.change_or_lose(&place, changes, mark, settled, content.now)
                         .await
                 };
                 calls.push(change.boxed());
@@ -288,14 +295,14 @@ impl Dynamo {
 
     /// Applies all recorded deletions of a group's entities to an epoch.
     async fn repeat_deletions(&self, group: &str, epoch: u64) -> Result<()> {
-        for item in self.table.query(&format!("t/{group}"), &[], false).await? {
+        for item in self.table.query(&format!("t/{group}"), &[]).await? {
             let damaged = || self.table.corrupt("a deletion that cannot be read");
             let deleted = number_of(&item, "d").map(Timestamp::from_micros);
             let entity = bytes_of(&item, "sk").ok_or_else(damaged)?;
             let bucket = wafer_core::Digest::of(entity).as_bytes()[0] % BUCKETS;
             let place = Key::new(partition(group, epoch, bucket), entity);
             let deleted = deleted.ok_or_else(damaged)?;
-            self.modify(&place, &mut |stored: &mut Stored| {
+            self.modify(&place, &mut |stored: &mut StoredItem| {
                 stored.add_tombstone(deleted);
                 Ok(Some(()))
             })
@@ -371,12 +378,15 @@ impl OnlineStore for Dynamo {
             wanted.dedup();
             wanted.extend(due.clone());
             // The layout must be read with strong consistency.
-            let consistent = self.table.consistent || due.is_some();
+            let consistency = match due {
+                Some(_) => Consistency::Strong,
+                None => self.table.consistency,
+            };
             let asked = self.machine_clock.now();
             // What an earlier attempt has read is gone.
             let read = AtomicU64::new(0);
             let count = |bytes| count(read.fetch_add(bytes, Ordering::Relaxed) + bytes);
-            let found = self.table.get_all(&wanted, consistent, &count).await?;
+            let found = self.table.get_all(&wanted, consistency, &count).await?;
             if let Some(due) = due {
                 let Some(item) = found.get(&due) else {
                     return Err(missing_layout(&self.table).await);
@@ -441,6 +451,10 @@ impl OnlineStore for Dynamo {
 
     fn commits_within(&self) -> wafer_core::Duration {
         self.events_within()
+    }
+
+    fn max_row_bytes(&self) -> u64 {
+        MAX_ROW_BYTES
     }
 
     async fn replace_group(&self, group: &str, content: GroupContent) -> Result<()> {
@@ -514,7 +528,7 @@ impl OnlineStore for Dynamo {
             self.table.put(&item, Some(&condition)).await?;
             let epochs = layout.epochs(&key.group);
             for epoch in epochs.written() {
-                self.modify(&place(&key, epoch), &mut |stored: &mut Stored| {
+                self.modify(&place(&key, epoch), &mut |stored: &mut StoredItem| {
                     stored.delete_up_to(deleted);
                     Ok(Some(()))
                 })
@@ -560,9 +574,9 @@ impl wafer_store::Outbox for Dynamo {
         self.outbox.oldest(self.listed_from()).await
     }
 
-    async fn waiting(&self) -> Result<Waiting> {
+    async fn waiting(&self) -> Result<OutboxContents> {
         let (unfinished, left_out) = self.number_commits().await?;
-        Ok(Waiting {
+        Ok(OutboxContents {
             tables: self.outbox.waiting(&self.table).await?,
             unfinished,
             left_out,

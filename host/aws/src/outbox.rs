@@ -24,7 +24,7 @@ use wafer_store::{Error, EventCommit, Kind, OutboxEntry, OutboxRow, Result};
 use crate::item::Mark;
 use crate::objects::Deadline;
 use crate::table::{
-    Condition, Key, Table, Written, bytes, bytes_of, number, number_of, run_concurrently,
+    Condition, Key, Table, WriteOutcome, bytes, bytes_of, number, number_of, run_concurrently,
 };
 
 /// Folder of the commit objects.
@@ -85,7 +85,7 @@ pub(crate) fn minute(time: Timestamp) -> u32 {
 
 /// The content of a commit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Commit {
+pub(crate) struct CommitContent {
     pub(crate) events: Vec<EventCommit>,
     /// The time that the events are committed at; decides which early rows are due.
     pub(crate) now: Timestamp,
@@ -93,15 +93,15 @@ pub(crate) struct Commit {
 
 /// The record of a complete commit, all of whose online rows are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Record {
+pub(crate) struct CommitRecord {
     /// For each event, whether it belongs to this commit and not to an earlier one.
     pub(crate) won: Vec<bool>,
     /// Number of outbox rows of these events, by table.
     pub(crate) rows: BTreeMap<String, u32>,
 }
 
-impl Record {
-    pub(crate) fn new(won: Vec<bool>, commit: &Commit) -> Self {
+impl CommitRecord {
+    pub(crate) fn new(won: Vec<bool>, commit: &CommitContent) -> Self {
         let mut rows = BTreeMap::new();
         let events = commit.events.iter().zip(&won).filter(|(_, won)| **won);
         for row in events.flat_map(|(event, _)| &event.outbox) {
@@ -132,7 +132,7 @@ impl Record {
 
 /// The commit objects on S3.
 #[derive(Debug)]
-pub(crate) struct Outbox {
+pub(crate) struct CommitObjects {
     objects: Arc<dyn ObjectStore>,
     /// The URL of the folder that they are below, for errors.
     folder: String,
@@ -170,7 +170,7 @@ fn journal_key() -> Key {
     Key::single("j")
 }
 
-impl Outbox {
+impl CommitObjects {
     pub(crate) fn new(objects: Arc<dyn ObjectStore>, folder: String) -> Self {
         Self {
             objects,
@@ -189,7 +189,7 @@ impl Outbox {
     pub(crate) async fn write(
         &self,
         name: &CommitName,
-        commit: &Commit,
+        commit: &CommitContent,
         deadline: Deadline,
     ) -> Result<()> {
         let content = Bytes::from(rmp_serde::to_vec(commit).expect("plain data"));
@@ -227,7 +227,7 @@ impl Outbox {
     }
 
     /// Reads a commit. Returns `None` if it was removed.
-    pub(crate) async fn read(&self, name: &CommitName) -> Result<Option<Commit>> {
+    pub(crate) async fn read(&self, name: &CommitName) -> Result<Option<CommitContent>> {
         let found = match self.objects.get(&path(name)).await {
             Err(object_store::Error::NotFound { .. }) => return Ok(None),
             other => other.map_err(|e| self.failed("read", e))?,
@@ -353,7 +353,7 @@ impl Outbox {
         &self,
         table: &Table,
         journal: &Journal,
-    ) -> Result<Vec<(u64, CommitName, Option<Record>)>> {
+    ) -> Result<Vec<(u64, CommitName, Option<CommitRecord>)>> {
         let parse = |name: &String| {
             let name = CommitName::parse(name);
             name.ok_or_else(|| table.corrupt("a journal that cannot be read"))
@@ -487,7 +487,7 @@ impl Outbox {
     pub(crate) async fn trim(&self, table: &Table, name: &str, through: u64) -> Result<()> {
         let (journal, _) = read_journal(table).await?;
         let all = self.numbered(table, &journal).await?;
-        let last = |(number, _, record): &(u64, CommitName, Option<Record>)| {
+        let last = |(number, _, record): &(u64, CommitName, Option<CommitRecord>)| {
             record.as_ref()?.last(name, *number)
         };
         let Some(last) = all.iter().filter_map(last).max() else {
@@ -502,8 +502,9 @@ impl Outbox {
         })
         .await?
         .trimmed;
-        let is_done =
-            |number: u64, record: &Record| record.waits_for(number, &trimmed).next().is_none();
+        let is_done = |number: u64, record: &CommitRecord| {
+            record.waits_for(number, &trimmed).next().is_none()
+        };
         let done = all
             .iter()
             .filter(|(number, _, record)| record.as_ref().is_none_or(|r| is_done(*number, r)));
@@ -559,7 +560,11 @@ fn sequence(number: u64, index: usize) -> u64 {
 pub(crate) const MAX_ROWS: usize = 1 << ROW_BITS;
 
 /// Records that a commit is complete.
-pub(crate) async fn put_record(table: &Table, name: &CommitName, record: &Record) -> Result<()> {
+pub(crate) async fn put_record(
+    table: &Table,
+    name: &CommitName,
+    record: &CommitRecord,
+) -> Result<()> {
     let mut item = record_key(name).item();
     let won: Vec<u8> = record.won.iter().map(|won| u8::from(*won)).collect();
     item.insert("won".to_owned(), bytes(&won));
@@ -573,13 +578,13 @@ pub(crate) async fn put_record(table: &Table, name: &CommitName, record: &Record
 pub(crate) async fn records(
     table: &Table,
     names: &[CommitName],
-) -> Result<HashMap<CommitName, Record>> {
+) -> Result<HashMap<CommitName, CommitRecord>> {
     let keys: Vec<Key> = names.iter().map(record_key).collect();
     let mut found = table.get_many(&keys).await?;
     let record = |name: &CommitName| {
         let item = found.remove(&record_key(name))?;
         let won = bytes_of(&item, "won")?.iter().map(|won| *won == 1);
-        let record = Record {
+        let record = CommitRecord {
             won: won.collect(),
             rows: serde_json::from_slice(bytes_of(&item, "rows")?).ok()?,
         };
@@ -616,11 +621,11 @@ async fn change_journal(
         item.insert("n".to_owned(), number(version.unwrap_or(0) + 1));
         item.insert("d".to_owned(), bytes(&data));
         match table.put(&item, Some(&Condition::version(version))).await? {
-            Written::Done { .. } => return Ok(journal),
-            Written::ConditionFailed { stored, .. } if stored.as_ref() == Some(&item) => {
+            WriteOutcome::Done { .. } => return Ok(journal),
+            WriteOutcome::ConditionFailed { stored, .. } if stored.as_ref() == Some(&item) => {
                 return Ok(journal);
             }
-            Written::ConditionFailed { .. } => {}
+            WriteOutcome::ConditionFailed { .. } => {}
         }
         if !backoff.wait().await {
             let message = "the journal of the outbox is changed by others all the time; try again";
@@ -659,7 +664,7 @@ mod tests {
 
     #[test]
     fn errors_name_the_folder_and_what_the_role_needs_in_it() {
-        let outbox = Outbox::new(Arc::new(InMemory::new()), "s3://b/p".to_owned());
+        let outbox = CommitObjects::new(Arc::new(InMemory::new()), "s3://b/p".to_owned());
         let denied = object_store::Error::PermissionDenied {
             path: "outbox/1".to_owned(),
             source: "no".into(),
@@ -675,9 +680,9 @@ mod tests {
 
     #[tokio::test]
     async fn oldest_commit_is_found_although_nobody_finished_it() {
-        let outbox = Outbox::new(Arc::new(InMemory::new()), "s3://b/p".to_owned());
+        let outbox = CommitObjects::new(Arc::new(InMemory::new()), "s3://b/p".to_owned());
         assert_eq!(outbox.oldest(None).await.unwrap(), None);
-        let commit = Commit {
+        let commit = CommitContent {
             events: Vec::new(),
             now: Timestamp::from_micros(0),
         };
@@ -687,7 +692,7 @@ mod tests {
             let written = outbox.write(&name, &commit, deadline.clone()).await;
             written.unwrap();
         }
-        // What has no name of a commit is none.
+        // An object whose name is not that of a commit is passed over.
         let foreign = Bytes::from_static(b"x").into();
         let path = Path::from(format!("{FOLDER}/0"));
         outbox.objects.put(&path, foreign).await.unwrap();

@@ -1,7 +1,7 @@
 //! Checks of a deployment on AWS: what Terraform cannot see, and what only the account decides.
 //!
-//! - The account's concurrency, which all of its functions share in a region. A backlog of events
-//!   must leave some of it to requests.
+//! - The account's concurrency, which all of its functions share in a region. A backlog of events,
+//!   and a divided run beside it, must leave some of it to requests.
 //! - The mappings of queues and streams, and the settings of queues that others made. Terraform's
 //!   provider reads no more of these than their names.
 //! - The bucket, by writing to it.
@@ -17,12 +17,13 @@ use crate::account::Account;
 use crate::arn::Arn;
 use crate::event_sources::EventSources;
 use crate::objects::Bucket;
-use crate::queue::Queue;
+use crate::queue::QueueArn;
 use crate::services::{AccountLimit, Mapping, Mappings, QueueSettings, Services};
+use crate::state_machine::StateMachine;
 
 /// How many invocations the messages of one queue take at a time, unless `maximum_concurrency` of
 /// the Terraform modules says otherwise.
-const CONCURRENCY: u64 = 5;
+const CONCURRENCY: u64 = 2;
 /// How many flushes there are at a time.
 const FLUSHES: u64 = 2;
 /// How many schedules are at least to be run beside them.
@@ -46,6 +47,8 @@ pub struct Deployment<'a> {
     /// The queues and streams that Terraform was told to take events from, those that it makes
     /// included. `None` if that is not known.
     pub event_sources: Option<&'a EventSources>,
+    /// The ARN of the state machine that divides runs. `None` if that is not known.
+    pub state_machine: Option<&'a str>,
     /// The folder of its objects, such as `s3://BUCKET/FOLDER`.
     pub objects: &'a Url,
     /// How long a check may take.
@@ -54,14 +57,14 @@ pub struct Deployment<'a> {
 
 /// The result of one check of a deployment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Check {
+pub struct PreflightCheck {
     /// What was checked.
     pub what: String,
     /// What was found, or what is wrong and what to do about it.
     pub result: Result<String, String>,
 }
 
-impl Check {
+impl PreflightCheck {
     fn new(what: &str, result: Result<String, String>) -> Self {
         Self {
             what: what.to_owned(),
@@ -76,7 +79,7 @@ pub enum Step<'a> {
     /// The check of something began.
     Began(&'a str),
     /// A check ended.
-    Ended(&'a Check),
+    Ended(&'a PreflightCheck),
 }
 
 /// What is told of each step as it is taken.
@@ -84,7 +87,7 @@ pub type Listener<'a> = dyn FnMut(Step<'_>) + Send + 'a;
 
 /// The checks that were made.
 struct Report<'a> {
-    checks: Vec<Check>,
+    checks: Vec<PreflightCheck>,
     tell: &'a mut Listener<'a>,
     /// How long a check may take.
     limit: Duration,
@@ -130,7 +133,7 @@ impl Report<'_> {
     }
 
     fn end(&mut self, what: &str, result: Result<String, String>) {
-        let check = Check::new(what, result);
+        let check = PreflightCheck::new(what, result);
         (self.tell)(Step::Ended(&check));
         self.checks.push(check);
     }
@@ -143,11 +146,27 @@ struct Deployed {
     mappings: Mappings,
 }
 
+/// How many invocations are taken at a time beside requests, at most.
+#[derive(Clone, Copy, Debug, Default)]
+struct OtherInvocations {
+    /// By events, of streams those of one shard.
+    events: u64,
+    /// Whether there are streams, each further shard of which takes as many as its first.
+    has_streams: bool,
+    /// By a divided run, if that is known.
+    run: Option<u64>,
+}
+
 impl Deployed {
-    /// Returns how many invocations events may take at a time.
-    fn concurrency(&self) -> u64 {
-        let mappings = self.mappings.found.iter().map(concurrency);
-        mappings.fold(0, u64::saturating_add)
+    /// Returns what events may take.
+    fn taken(&self) -> OtherInvocations {
+        let mappings = self.mappings.found.iter();
+        let mut arns = mappings.clone().map(|mapping| &mapping.event_source_arn);
+        OtherInvocations {
+            events: mappings.map(concurrency).fold(0, u64::saturating_add),
+            has_streams: arns.any(|arn| QueueArn::of(arn).is_none()),
+            run: None,
+        }
     }
 
     /// Says how many mappings there are, and whether all of them were looked at.
@@ -190,7 +209,7 @@ impl Deployment<'_> {
         account: &Account,
         clock: &dyn Clock,
         tell: &'a mut Listener<'a>,
-    ) -> Vec<Check> {
+    ) -> Vec<PreflightCheck> {
         let mut report = Report {
             checks: Vec::new(),
             tell,
@@ -215,7 +234,7 @@ impl Deployment<'_> {
         services: Option<&Services>,
         clock: &dyn Clock,
     ) -> Result<String, String> {
-        // A web page is no list of objects, but the error of reading one does not say what it is.
+        // A web page cannot be read as a list of objects, but that error would not say what it is.
         if let Some(services) = services {
             let name = self.objects.host_str().unwrap_or_default();
             let page = services.page_of_bucket(name).await;
@@ -245,8 +264,14 @@ impl Deployment<'_> {
         };
         report.end(&function, found);
         let deployed = deployed.ok().flatten();
-        let expected = CONCURRENCY.saturating_mul(self.streams.len() as u64);
-        let taken = deployed.as_ref().map_or(expected, Deployed::concurrency);
+        let expected = OtherInvocations {
+            events: CONCURRENCY.saturating_mul(self.streams.len() as u64),
+            ..OtherInvocations::default()
+        };
+        let taken = OtherInvocations {
+            run: self.check_runs(account, report).await,
+            ..deployed.as_ref().map_or(expected, Deployed::taken)
+        };
         let limit = async {
             let limit = services.account_limit().await.map_err(|e| e.chain())?;
             check_concurrency(&limit, taken, account.region())
@@ -255,7 +280,7 @@ impl Deployment<'_> {
         let Some(deployed) = deployed else { return };
         for mapping in &deployed.mappings.found {
             let what = name(&mapping.event_source_arn);
-            match Queue::of(&mapping.event_source_arn) {
+            match QueueArn::of(&mapping.event_source_arn) {
                 Some(queue) => {
                     let check = check_queue(services, queue, mapping, deployed.timeout);
                     report.check(what, "SQS", Box::pin(check)).await;
@@ -269,11 +294,26 @@ impl Deployment<'_> {
         }
     }
 
+    /// Checks the state machine, if there is one, and returns how many invocations a divided run
+    /// takes at a time at most, if it says so.
+    async fn check_runs(&self, account: &Account, report: &mut Report<'_>) -> Option<u64> {
+        let arn = self.state_machine?;
+        let question = async {
+            let machine = StateMachine::of(account, arn).map_err(|e| e.chain())?;
+            machine.concurrency().await.map_err(|e| e.chain())
+        };
+        let found = report.begin(name(arn), "SFN", Box::pin(question)).await;
+        let run = found.as_ref().ok().copied();
+        let found = found.map(|run| format!("a run takes {run} invocations at a time at most"));
+        report.end(name(arn), found);
+        run
+    }
+
     /// Checks that the events of a source get to the function.
     fn check_source(&self, stream: &str, deployed: &Deployed) -> Result<String, String> {
         let Some(sources) = self.event_sources else {
             let queue = format!("wafer-{}-{stream}", self.project);
-            let is_queue = |arn: &str| Queue::of(arn).is_some_and(|found| found.name == queue);
+            let is_queue = |arn: &str| QueueArn::of(arn).is_some_and(|found| found.name == queue);
             return match deployed.has_mapping(is_queue) {
                 true => Ok(format!("comes in by {queue}")),
                 false => Err(format!(
@@ -327,35 +367,58 @@ fn name(arn: &str) -> &str {
 
 /// Returns how many invocations a mapping may take at a time. Of a stream that is for each shard.
 fn concurrency(mapping: &Mapping) -> u64 {
-    match Queue::of(&mapping.event_source_arn) {
+    match QueueArn::of(&mapping.event_source_arn) {
         Some(_) => mapping.maximum_concurrency().unwrap_or(UNLIMITED),
         None => mapping.parallelization_factor.unwrap_or(1),
     }
 }
 
-/// Checks that the account has concurrency for requests when events take as much as they may.
-fn check_concurrency(limit: &AccountLimit, taken: u64, region: &str) -> Result<String, String> {
+/// Checks that the account has concurrency for requests when all else takes as much as it may.
+fn check_concurrency(
+    limit: &AccountLimit,
+    taken: OtherInvocations,
+    region: &str,
+) -> Result<String, String> {
     let available = limit.concurrency();
-    let taken = taken.saturating_add(FLUSHES + SCHEDULES);
-    match available.saturating_sub(taken) {
-        0 => Err(format!(
-            "the account has {available} invocations at a time in {region}, and events, flushes and \
-             schedules may take {taken}: a backlog leaves none to requests. Ask for more in Service \
-             Quotas (AWS Lambda, \"Concurrent executions\"): `aws service-quotas \
-             request-service-quota-increase --region {region} --service-code lambda --quota-code \
-             L-B99A9384 --desired-value 1000`. Until then set maximum_concurrency to 2"
-        )),
-        left => Ok(format!(
-            "{available} invocations at a time, of which events, flushes and schedules take {taken} \
-             at most: {left} are left to requests and divided runs"
-        )),
+    let others = taken.events.saturating_add(FLUSHES + SCHEDULES);
+    let shards = match taken.has_streams {
+        true => ", with one shard of each stream",
+        false => "",
+    };
+    let (left, run) = (available.saturating_sub(others), taken.run.unwrap_or(0));
+    if left > run {
+        let whose = match taken.run {
+            Some(run) => format!("requests, of which a divided run takes {run} at most"),
+            None => "requests and divided runs".to_owned(),
+        };
+        return Ok(format!(
+            "{available} invocations at a time, of which events, flushes and schedules take {others} \
+             at most{shards}: {left} are left to {whose}"
+        ));
     }
+    let (cause, setting) = match left {
+        0 => (
+            "a backlog".to_owned(),
+            "maximum_concurrency to 2".to_owned(),
+        ),
+        left => (
+            format!("a divided run, which takes {run} of them,"),
+            format!("`concurrency` of the module `batch` below {left}"),
+        ),
+    };
+    Err(format!(
+        "the account has {available} invocations at a time in {region}, and events, flushes and \
+         schedules may take {others}{shards}: {cause} leaves none to requests. Ask for more in Service \
+         Quotas (AWS Lambda, \"Concurrent executions\"): `aws service-quotas \
+         request-service-quota-increase --region {region} --service-code lambda --quota-code \
+         L-B99A9384 --desired-value 1000`. Until then set {setting}"
+    ))
 }
 
 /// Checks the mapping and the settings of a queue.
 async fn check_queue(
     services: &Services,
-    queue: Queue<'_>,
+    queue: QueueArn<'_>,
     mapping: &Mapping,
     timeout: u64,
 ) -> Result<String, String> {
@@ -462,282 +525,4 @@ fn faults_of_stream(mapping: &Mapping) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::{Value as Json, json};
-
-    use super::*;
-
-    fn mapping(mapping: Json) -> Mapping {
-        serde_json::from_value(mapping).unwrap()
-    }
-
-    fn of_queue() -> Json {
-        json!({
-            "EventSourceArn": "arn:aws:sqs:r:1:q", "State": "Enabled", "LastProcessingResult": "OK",
-            "FunctionResponseTypes": ["ReportBatchItemFailures"], "ScalingConfig": {"MaximumConcurrency": 7},
-        })
-    }
-
-    fn of_stream() -> Json {
-        json!({
-            "EventSourceArn": "arn:aws:kinesis:r:1:stream/s", "State": "Enabled", "ParallelizationFactor": 2,
-            "FunctionResponseTypes": ["ReportBatchItemFailures"], "MaximumRecordAgeInSeconds": 43_200,
-            "DestinationConfig": {"OnFailure": {"Destination": "arn:aws:s3:::b"}},
-        })
-    }
-
-    /// Returns a mapping with another value of one field.
-    fn with(mut found: Json, field: &str, value: Json) -> Mapping {
-        found[field] = value;
-        mapping(found)
-    }
-
-    /// Checks that one fault is found, which says this, or none.
-    fn check(faults: &[String], wanted: Option<&str>) {
-        match (faults, wanted) {
-            ([], None) => {}
-            ([fault], Some(wanted)) if fault.contains(wanted) => {}
-            _ => panic!("{faults:?}, wanted {wanted:?}"),
-        }
-    }
-
-    #[test]
-    fn account_needs_concurrency_beside_what_events_take() {
-        let limit = |found: Json| -> AccountLimit { serde_json::from_value(found).unwrap() };
-        let of = |all: u64, unreserved: u64| {
-            limit(
-                json!({"ConcurrentExecutions": all, "UnreservedConcurrentExecutions": unreserved}),
-            )
-        };
-        for (limit, taken, wanted) in [
-            (of(10, 10), 5, Ok("take 8 at most: 2 are left")),
-            (of(10, 10), 7, Err("has 10 invocations at a time in r, and")),
-            (of(10, 10), 1_000, Err("may take 1003: a backlog")),
-            // What other functions have reserved is not there for these.
-            (
-                of(1_000, 10),
-                10,
-                Err("--region r --service-code lambda --quota-code L-B99A9384"),
-            ),
-            (
-                limit(json!({"ConcurrentExecutions": 50})),
-                10,
-                Ok("37 are left"),
-            ),
-        ] {
-            match (check_concurrency(&limit, taken, "r"), wanted) {
-                (Ok(found), Ok(wanted)) | (Err(found), Err(wanted)) => {
-                    assert!(found.contains(wanted), "{found}");
-                }
-                (found, wanted) => panic!("{found:?}, wanted {wanted:?}"),
-            }
-        }
-    }
-
-    fn deployed(mappings: Vec<Json>, is_cut: bool) -> Deployed {
-        Deployed {
-            timeout: 60,
-            mappings: Mappings {
-                found: mappings.into_iter().map(mapping).collect(),
-                is_cut,
-            },
-        }
-    }
-
-    /// A service may answer anything. What is not believable is compared all the same.
-    #[test]
-    fn largest_answers_are_compared_without_overflow() {
-        let mut large = of_queue();
-        large["ScalingConfig"] = json!({"MaximumConcurrency": u64::MAX});
-        let taken = deployed(vec![large, of_queue(), of_stream()], false).concurrency();
-        assert_eq!(taken, u64::MAX);
-        let limit = json!({"ConcurrentExecutions": u64::MAX});
-        let limit: AccountLimit = serde_json::from_value(limit).unwrap();
-        let said = check_concurrency(&limit, taken, "r").unwrap_err();
-        assert!(said.contains("a backlog leaves none"), "{said}");
-        let settings = |visibility_timeout| QueueSettings {
-            visibility_timeout,
-            max_receive_count: Some(u64::MAX),
-        };
-        check(&faults_of_queue(&settings(u64::MAX), u64::MAX), None);
-        let faults = faults_of_queue(&settings(u64::MAX - 1), u64::MAX);
-        check(&faults, Some("set its visibility timeout"));
-    }
-
-    #[test]
-    fn mappings_that_were_not_looked_at_are_a_fault() {
-        let found = deployed(vec![of_queue()], false).describe().unwrap();
-        assert_eq!(found, "takes events; mappings: 1");
-        let fault = deployed(vec![of_queue()], true).describe().unwrap_err();
-        assert!(
-            fault.contains("more mappings than the first 1, which"),
-            "{fault}"
-        );
-    }
-
-    #[test]
-    fn sources_without_a_mapping_are_a_fault() {
-        let own = json!({"EventSourceArn": "arn:aws:sqs:r:1:wafer-p-clicks"});
-        let consumer = json!({"EventSourceArn": "arn:aws:kinesis:r:1:stream/c/consumer/x:1"});
-        let mut found = deployed(vec![own, of_queue(), of_stream(), consumer], false);
-        let objects = Url::parse("s3://b").unwrap();
-        let check = |found: &Deployed, event_sources: Option<&str>, source: &str| {
-            let event_sources = event_sources.map(|text| EventSources::parse(text).unwrap());
-            let deployment = Deployment {
-                project: "p",
-                streams: &[],
-                event_sources: event_sources.as_ref(),
-                objects: &objects,
-                limit: Duration::ZERO,
-            };
-            deployment.check_source(source, found)
-        };
-        for (event_sources, source, wanted) in [
-            (None, "clicks", Ok("comes in by wafer-p-clicks")),
-            (None, "visits", Err("from wafer-p-visits, which `terraform")),
-            (Some(""), "visits", Ok("by HTTP alone")),
-            (
-                Some("arn:aws:kinesis:r:1:stream/s=visits"),
-                "visits",
-                Ok("comes in by arn:aws:kinesis:r:1:stream/s"),
-            ),
-            (
-                Some("arn:aws:kinesis:r:1:stream/c=visits"),
-                "visits",
-                Ok("comes in by arn:aws:kinesis:r:1:stream/c"),
-            ),
-            (
-                Some("arn:aws:sqs:r:1:q=visits;arn:aws:sqs:r:1:z=visits"),
-                "visits",
-                Err("takes its events from arn:aws:sqs:r:1:z: `terraform apply`"),
-            ),
-        ] {
-            match (check(&found, event_sources, source), wanted) {
-                (Ok(said), Ok(wanted)) | (Err(said), Err(wanted)) => {
-                    assert!(said.contains(wanted), "{said}");
-                }
-                (said, wanted) => panic!("{said:?}, wanted {wanted:?}"),
-            }
-        }
-        found.mappings.is_cut = true;
-        let said = check(&found, None, "visits").unwrap_err();
-        assert!(
-            said.contains("among the first 4, which were looked at, that takes"),
-            "{said}"
-        );
-    }
-
-    #[test]
-    fn mappings_take_as_much_as_they_are_limited_to() {
-        assert_eq!(concurrency(&mapping(of_queue())), 7);
-        assert_eq!(
-            concurrency(&with(of_queue(), "ScalingConfig", Json::Null)),
-            UNLIMITED
-        );
-        assert_eq!(concurrency(&mapping(of_stream())), 2);
-    }
-
-    #[test]
-    fn faults_of_mappings_are_found() {
-        check(&faults_of_mapping(&mapping(of_queue())), None);
-        for (field, value, wanted) in [
-            (
-                "State",
-                json!("Disabled"),
-                "its mapping is Disabled (no reason is given)",
-            ),
-            (
-                "LastProcessingResult",
-                json!("PROBLEM: Function call failed"),
-                "Lambda says PROBLEM: Function call failed",
-            ),
-            (
-                "FunctionResponseTypes",
-                json!([]),
-                "lacks ReportBatchItemFailures",
-            ),
-            (
-                "FunctionResponseTypes",
-                Json::Null,
-                "lacks ReportBatchItemFailures",
-            ),
-        ] {
-            let faults = faults_of_mapping(&with(of_queue(), field, value));
-            check(&faults, Some(wanted));
-        }
-    }
-
-    #[test]
-    fn faults_of_queues_say_what_to_set() {
-        for (visibility_timeout, max_receive_count, wanted) in [
-            (360, Some(5), None),
-            (359, Some(5), Some("to 360 seconds or more (it is 359)")),
-            (360, None, Some("give it a dead-letter queue")),
-            (360, Some(4), Some("to 5 or more (it is 4)")),
-        ] {
-            let settings = QueueSettings {
-                visibility_timeout,
-                max_receive_count,
-            };
-            check(&faults_of_queue(&settings, 60), wanted);
-        }
-    }
-
-    #[test]
-    fn faults_of_streams_say_what_to_set() {
-        let queue = json!({"OnFailure": {"Destination": "arn:aws:sqs:r:1:d"}});
-        check(&faults_of_stream(&mapping(of_stream())), None);
-        for (field, value, wanted) in [
-            ("DestinationConfig", queue, "(it is arn:aws:sqs:r:1:d)"),
-            ("DestinationConfig", Json::Null, "(it is nothing)"),
-            (
-                "MaximumRecordAgeInSeconds",
-                json!(-1),
-                "set its maximum record age",
-            ),
-            (
-                "MaximumRecordAgeInSeconds",
-                Json::Null,
-                "set its maximum record age",
-            ),
-        ] {
-            check(
-                &faults_of_stream(&with(of_stream(), field, value)),
-                Some(wanted),
-            );
-        }
-    }
-
-    #[test]
-    fn things_are_named_by_the_last_part_of_their_arn() {
-        for (arn, wanted) in [
-            ("arn:aws:sqs:r:1:q", "q"),
-            ("arn:aws:kinesis:r:1:stream/s", "stream/s"),
-            (
-                "arn:aws:dynamodb:r:1:table/t/stream/2024-01-01T00:00:00.000",
-                "table/t/stream/2024-01-01T00:00:00.000",
-            ),
-        ] {
-            assert_eq!(name(arn), wanted);
-        }
-    }
-
-    /// These numbers are in Terraform's modules as well.
-    #[test]
-    fn numbers_are_those_of_the_modules() {
-        let main = include_str!("../../../infra/modules/functions/main.tf");
-        let variables = include_str!("../../../infra/modules/functions/variables.tf");
-        let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-        for (text, wanted) in [
-            (main, format!("visibility_timeout = {VISIBILITY_FACTOR} * ")),
-            (main, format!("max_receive_count = {LEAST_RECEIVE_COUNT}")),
-            (main, format!("maximum_concurrency = {FLUSHES} }}")),
-            (
-                variables,
-                format!("\"maximum_concurrency\" {{ type = number default = {CONCURRENCY} "),
-            ),
-        ] {
-            assert!(words(text).contains(&wanted), "{wanted}");
-        }
-    }
-}
+mod tests;

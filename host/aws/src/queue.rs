@@ -4,7 +4,7 @@ use crate::arn::Arn;
 
 /// A queue, by its ARN: `arn:PARTITION:sqs:REGION:ACCOUNT:NAME`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Queue<'a> {
+pub(crate) struct QueueArn<'a> {
     /// The ARN up to the name.
     beginning: &'a str,
     pub(crate) region: &'a str,
@@ -12,7 +12,7 @@ pub(crate) struct Queue<'a> {
     pub(crate) name: &'a str,
 }
 
-impl<'a> Queue<'a> {
+impl<'a> QueueArn<'a> {
     /// Returns the queue of an ARN, or `None` if it is that of something else.
     pub(crate) fn of(arn: &'a str) -> Option<Self> {
         let parts = Arn::of(arn)?;
@@ -43,18 +43,18 @@ mod tests {
 
     #[test]
     fn queue_is_named_by_its_arn() {
-        let queue = Queue::of("arn:aws-cn:sqs:cn-north-1:1:q.fifo").unwrap();
+        let queue = QueueArn::of("arn:aws-cn:sqs:cn-north-1:1:q.fifo").unwrap();
         let found = (queue.region, queue.account, queue.name);
         assert_eq!(found, ("cn-north-1", "1", "q.fifo"));
         assert_eq!(queue.beside("p"), "arn:aws-cn:sqs:cn-north-1:1:p");
-        assert!(queue.is_fifo() && !Queue::of("arn:aws:sqs:r:1:fifo").unwrap().is_fifo());
+        assert!(queue.is_fifo() && !QueueArn::of("arn:aws:sqs:r:1:fifo").unwrap().is_fifo());
         for arn in [
             "arn:aws:kinesis:r:1:stream/s",
             "q",
             "arn:aws:sqs:r:1:q:x",
             "",
         ] {
-            assert_eq!(Queue::of(arn), None, "{arn}");
+            assert_eq!(QueueArn::of(arn), None, "{arn}");
         }
     }
 }

@@ -9,15 +9,15 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
-use serde_json::{Map, Value as Json};
+use serde_json::{Map, Number, Value as Json};
 use wafer_core::{Digest, IncomingEvent, check_json_text, joined_identity};
 
-use crate::queue::Queue;
+use crate::queue::QueueArn;
 use crate::s3::form_decoded;
 
 /// A batch of records.
 #[derive(Debug, Deserialize)]
-pub struct Batch {
+pub struct LambdaRecords {
     /// The records, in the order of their queue or stream.
     #[serde(rename = "Records")]
     pub records: Vec<Record>,
@@ -42,7 +42,7 @@ pub struct Record {
     #[serde(rename = "eventID")]
     event_id: Option<String>,
     // Fields of S3.
-    s3: Option<Stored>,
+    s3: Option<WrittenObject>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -61,7 +61,7 @@ struct Kinesis {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Change {
-    // The answer names a record by it. One whose row was removed is no event, and need not be
+    // The answer names a record by it. The removal of a row is not an event, and need not be
     // named.
     sequence_number: Option<String>,
     new_image: Option<Map<String, Json>>,
@@ -69,7 +69,7 @@ struct Change {
 
 /// An object that was written to S3.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Stored {
+pub struct WrittenObject {
     bucket: Bucket,
     object: Object,
 }
@@ -84,7 +84,7 @@ struct Object {
     key: String,
 }
 
-impl Stored {
+impl WrittenObject {
     /// Returns the name of the bucket.
     pub fn bucket(&self) -> &str {
         &self.bucket.name
@@ -125,7 +125,7 @@ impl Record {
     /// Returns `None` for any other record: messages of other queues may be of a group, too, but
     /// have no order.
     pub fn fifo_group(&self) -> Option<&str> {
-        let is_fifo = Queue::of(&self.event_source_arn)?.is_fifo();
+        let is_fifo = QueueArn::of(&self.event_source_arn)?.is_fifo();
         let attributes = self.attributes.as_ref();
         let group = attributes.and_then(|attributes| attributes.message_group_id.as_deref());
         // SQS takes no message without a group.
@@ -135,7 +135,7 @@ impl Record {
     /// Returns the objects of a notification of S3, which comes directly or through a queue. The
     /// list is empty for the test event that S3 sends when a notification is set up. Returns `None`
     /// for any other record.
-    pub fn notification(&self) -> Option<Vec<Stored>> {
+    pub fn notification(&self) -> Option<Vec<WrittenObject>> {
         if let Some(stored) = &self.s3 {
             return Some(vec![stored.clone()]);
         }
@@ -147,13 +147,13 @@ impl Record {
         if json["Event"] == "s3:TestEvent" {
             return Some(Vec::new());
         }
-        let batch: Batch = serde_json::from_value(json).ok()?;
-        let stored: Option<Vec<Stored>> = batch.records.into_iter().map(|r| r.s3).collect();
+        let batch: LambdaRecords = serde_json::from_value(json).ok()?;
+        let stored: Option<Vec<WrittenObject>> = batch.records.into_iter().map(|r| r.s3).collect();
         stored.filter(|stored| !stored.is_empty())
     }
 
     /// Decodes the record as an event. The payload is an error if that is not possible. Returns
-    /// `None` for the removal of a row, which is no event.
+    /// `None` for the removal of a row, which is not an event.
     pub fn event(&self) -> Option<IncomingEvent> {
         match self.event_source.as_str() {
             "aws:sqs" => {
@@ -233,7 +233,7 @@ fn plain_object(image: &Map<String, Json>) -> Result<Map<String, Json>, String> 
 }
 
 /// Converts a typed value of DynamoDB to plain JSON. Numbers have up to 38 digits there; one that
-/// JSON would not keep is an error.
+/// JSON would not keep is an error. Byte strings become hexadecimal digits, as everywhere.
 fn plain(value: &Json) -> Result<Json, String> {
     let typed = value.as_object().filter(|typed| typed.len() == 1);
     let (kind, value) = typed
@@ -242,18 +242,29 @@ fn plain(value: &Json) -> Result<Json, String> {
     let number = |value: &Json| -> Result<Json, String> {
         let text = value.as_str().ok_or("is not a number")?;
         check_json_text(text.as_bytes())?;
-        serde_json::from_str(text).map_err(|_| format!("`{text}` is not a number"))
+        let number: Result<Number, _> = serde_json::from_str(text);
+        let number = number.map_err(|_| format!("`{text}` is not a number"))?;
+        Ok(Json::Number(number))
+    };
+    let text = |value: &Json| -> Result<Json, String> {
+        Ok(Json::from(value.as_str().ok_or("is not a text")?))
+    };
+    let flag = |value: &Json| -> Result<Json, String> {
+        Ok(Json::from(value.as_bool().ok_or("is not a boolean")?))
     };
     let list = |value: &Json, plain: &dyn Fn(&Json) -> Result<Json, String>| {
         let values = value.as_array().ok_or("is not a list")?;
         values.iter().map(plain).collect::<Result<Vec<_>, String>>()
     };
     match kind.as_str() {
-        "S" | "B" | "BOOL" => Ok(value.clone()),
+        "S" => text(value),
+        "B" => hexadecimal(value),
+        "BOOL" => flag(value),
         "N" => number(value),
         "NULL" => Ok(Json::Null),
         "L" => list(value, &plain).map(Json::Array),
-        "SS" | "BS" => list(value, &|v| Ok(v.clone())).map(Json::Array),
+        "SS" => list(value, &text).map(Json::Array),
+        "BS" => list(value, &hexadecimal).map(Json::Array),
         "NS" => list(value, &number).map(Json::Array),
         "M" => {
             let object = value.as_object().ok_or("is not a map")?;
@@ -261,6 +272,16 @@ fn plain(value: &Json) -> Result<Json, String> {
         }
         other => Err(format!("is of type `{other}`, which is unknown")),
     }
+}
+
+/// Converts a byte string, which streams have in Base64, to hexadecimal digits.
+fn hexadecimal(value: &Json) -> Result<Json, String> {
+    let text = value.as_str().ok_or("is not Base64")?;
+    let bytes = STANDARD.decode(text);
+    let bytes = bytes.map_err(|e| format!("is not Base64: {e}"))?;
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    let digits = digits.filter_map(|digit| char::from_digit(digit.into(), 16));
+    Ok(Json::String(digits.collect()))
 }
 
 #[cfg(test)]
@@ -285,12 +306,17 @@ mod tests {
         let event = of_dynamodb(json!({
             "id": {"N": "9007199254740993"}, "name": {"S": "x"}, "ok": {"BOOL": true}, "none": {"NULL": true},
             "list": {"L": [{"N": "1.5"}, {"S": "y"}]}, "map": {"M": {"a": {"N": "-3"}}}, "set": {"NS": ["1", "2"]},
+            // The digits of Base64 are hexadecimal ones here, and mean other bytes.
+            "bytes": {"B": "DEADBEEF"}, "byte_set": {"BS": ["AP8=", ""]}, "nested": {"L": [{"B": "AA=="}]},
+            "text": {"S": "DEADBEEF"}, "texts": {"SS": ["AP8="]},
         }))
         .event()
         .unwrap();
         let wanted = json!({
             "id": 9_007_199_254_740_993_i64, "name": "x", "ok": true, "none": null,
             "list": [1.5, "y"], "map": {"a": -3}, "set": [1, 2],
+            "bytes": "0c4003044105", "byte_set": ["00ff", ""], "nested": ["00"],
+            "text": "DEADBEEF", "texts": ["AP8="],
         });
         assert_eq!(event.payload, Ok(wanted));
         assert_eq!(event.id.as_deref(), Some("arn:d e"));
@@ -306,6 +332,22 @@ mod tests {
             (
                 json!({"a": {"NS": ["1", "1.0000000000000000001"]}}),
                 "attribute `a`: has the number 1.0000000000000000001, which is not kept exactly",
+            ),
+            (json!({"a": {"N": "null"}}), "`null` is not a number"),
+            (
+                json!({"a": {"B": "DEADBEE"}}),
+                "attribute `a`: is not Base64",
+            ),
+            (
+                json!({"a": {"BS": ["00ff!"]}}),
+                "attribute `a`: is not Base64",
+            ),
+            (json!({"a": {"B": 7}}), "attribute `a`: is not Base64"),
+            (json!({"a": {"S": 7}}), "attribute `a`: is not a text"),
+            (json!({"a": {"SS": [7]}}), "attribute `a`: is not a text"),
+            (
+                json!({"a": {"BOOL": "true"}}),
+                "attribute `a`: is not a boolean",
             ),
             (json!({"a": {"Q": 1}}), "is of type `Q`"),
             (json!({"a": 1}), "is not a typed value"),

@@ -8,8 +8,10 @@
 //! The tables and the outbox use `object_store` instead, through [`Bucket`](crate::Bucket), which
 //! reads and writes their large objects here as well.
 
+mod content;
 mod download;
 mod error;
+mod multipart;
 #[cfg(test)]
 mod tests;
 mod upload;
@@ -27,9 +29,10 @@ use crate::account::{Account, S3_ATTEMPT_TIMEOUT};
 
 use self::error::{is_missing, unless_missing};
 
+pub(crate) use self::content::Content;
 pub(crate) use self::download::Version;
-pub(crate) use self::error::{OTHER_REGION, failed, not_allowed};
-pub(crate) use self::upload::{Content, Existing, WriteFailure, write_pauses};
+pub(crate) use self::error::{BAD_CREDENTIALS, NO_BUCKET, OTHER_REGION, failed, not_allowed};
+pub(crate) use self::upload::{Existing, WriteFailure, write_pauses};
 
 /// Size of the parts of large objects, and of the largest object that is written by one request.
 pub(crate) const PART_BYTES: u64 = 8 << 20;
@@ -63,7 +66,7 @@ pub(crate) struct ObjectInfo {
 #[derive(Debug, Default)]
 pub(crate) struct Listing {
     pub(crate) objects: Vec<ObjectInfo>,
-    /// The keys that are no paths, such as `a//b`, or one with a line break.
+    /// The keys that cannot be paths, such as `a//b`, or one with a line break.
     pub(crate) odd: Vec<String>,
 }
 
@@ -75,7 +78,7 @@ impl BucketClient {
     pub(crate) fn open(account: &Account, url: &Url) -> Result<Self> {
         let bucket = url.host_str().filter(|_| url.scheme() == "s3");
         let bucket = bucket.ok_or_else(|| {
-            let message = format!("`{url}` is no folder on S3; write s3://BUCKET/FOLDER");
+            let message = format!("`{url}` is not a folder on S3; write s3://BUCKET/FOLDER");
             Error::new(Kind::Invalid, message)
         })?;
         Ok(Self {

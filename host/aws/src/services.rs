@@ -17,9 +17,9 @@ use wafer_store::{Error, Kind, Result};
 
 use crate::account::{Account, bucket_endpoint, domain};
 use crate::call::statement;
-use crate::connections;
+use crate::connections::{self, Encryption};
 use crate::page::{page, redirect};
-use crate::queue::Queue;
+use crate::queue::QueueArn;
 
 /// How long a call may take. The limit of a check is shorter, and says which service is silent.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -122,8 +122,11 @@ impl Services {
     pub(crate) fn open(account: &Account) -> Result<Self> {
         let endpoints = ["LAMBDA", "SQS", "S3"].map(|service| account.endpoint(service));
         let mut endpoints = endpoints.iter().flatten();
-        let is_http = endpoints.any(|endpoint| endpoint.starts_with("http://"));
-        let client = connections::client(is_http, TIMEOUT);
+        let encryption = match endpoints.any(|endpoint| endpoint.starts_with("http://")) {
+            true => Encryption::Optional,
+            false => Encryption::Required,
+        };
+        let client = connections::client(encryption, TIMEOUT);
         let client = client.map_err(|e| {
             Error::caused(Kind::Internal, "cannot make a client of Lambda and SQS", e)
         })?;
@@ -175,7 +178,7 @@ impl Services {
 
     /// Returns the settings of a queue:
     /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_GetQueueAttributes.html>
-    pub(crate) async fn queue_settings(&self, queue: Queue<'_>) -> Result<QueueSettings> {
+    pub(crate) async fn queue_settings(&self, queue: QueueArn<'_>) -> Result<QueueSettings> {
         let action = Action::of("sqs:GetQueueAttributes", queue.name);
         let endpoint = self.endpoint("sqs");
         let body = json!({
@@ -199,7 +202,7 @@ impl Services {
         let action = Action::of("s3:ListBucket", bucket);
         let address = match self.account.endpoint("S3") {
             Some(endpoint) => format!("{}/{bucket}", endpoint.trim_end_matches('/')),
-            None => bucket_endpoint(&self.account.region, bucket).0,
+            None => bucket_endpoint(&self.account.region, bucket).into_url(),
         };
         let request = request(&address, HttpRequestBody::empty()).ok()?;
         let answer = self.client.execute(request).await.ok()?;
@@ -266,7 +269,7 @@ fn request(url: &str, body: HttpRequestBody) -> Result<HttpRequest> {
     let mut request = HttpRequest::new(body);
     *request.uri_mut() = url
         .parse()
-        .map_err(|_| Error::invalid(format!("`{url}` is no address of a service of AWS")))?;
+        .map_err(|_| Error::invalid(format!("`{url}` is not an address of a service of AWS")))?;
     Ok(request)
 }
 

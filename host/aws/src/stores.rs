@@ -9,6 +9,7 @@ use url::Url;
 use wafer_core::{Clock, without_userinfo};
 use wafer_store::{Backend, Error, Kind, OfflineTables, Result, StoreLocation, Stores};
 
+use crate::infrastructure::{check_bucket, check_table};
 use crate::objects::check_folder;
 use crate::{Account, Artifacts, Bucket, Dynamo, DynamoConfig};
 
@@ -92,6 +93,25 @@ impl Aws {
     }
 }
 
+/// Checks the URLs of stores that are to be made: that they name a table and a folder of a bucket
+/// and nothing else, and that AWS takes the names of both. Opens nothing.
+///
+/// # Errors
+/// Returns [`Kind::Invalid`] with the setting that is wrong.
+pub fn check_new_stores(online: &Url, objects: &Url) -> Result<()> {
+    if online.scheme() != "dynamodb" || objects.scheme() != "s3" {
+        return Err(Error::invalid(format!(
+            "the stores `{}` and `{}` are not on AWS; write dynamodb://TABLE and s3://BUCKET/FOLDER",
+            without_userinfo(online.as_str()),
+            without_userinfo(objects.as_str())
+        )));
+    }
+    Options::of(online)?;
+    check_folder(objects)?;
+    check_table(online.host_str().unwrap_or_default())?;
+    check_bucket(objects.host_str().unwrap_or_default())
+}
+
 /// Options in the query of the online URL.
 struct Options {
     region: Option<String>,
@@ -117,8 +137,8 @@ impl Options {
                 ("reads", "consistent") => options.consistent = true,
                 _ => {
                     let message = format!(
-                        "`{name}={value}` in `{url}`: known are region=REGION and reads=consistent or \
-                         eventual"
+                        "`{name}={value}` in `{url}` is not an option of this store: write \
+                         region=REGION, reads=consistent or reads=eventual"
                     );
                     return Err(Error::new(Kind::Invalid, message));
                 }
@@ -140,8 +160,8 @@ mod tests {
         assert!(!found.consistent);
         assert!(options("dynamodb://t").unwrap().consistent);
         for (text, wanted) in [
-            ("dynamodb://t?reads=never", "known are region"),
-            ("dynamodb://t?zone=1", "known are region"),
+            ("dynamodb://t?reads=never", "is not an option of this store"),
+            ("dynamodb://t?zone=1", "is not an option of this store"),
             ("dynamodb://t/folder", "has more than a table"),
             ("dynamodb://t#1", "has more than a table"),
         ] {
@@ -149,6 +169,34 @@ mod tests {
                 panic!("{text}")
             };
             assert!(error.to_string().contains(wanted), "{error}");
+        }
+    }
+
+    #[test]
+    fn stores_that_are_to_be_made_have_names_that_aws_takes() {
+        let check = |online: &str, objects: &str| {
+            let url = |text: &str| Url::parse(text).unwrap();
+            let checked = check_new_stores(&url(online), &url(objects));
+            checked.err().map(|error| error.to_string())
+        };
+        let online = "dynamodb://flights?region=eu-west-1";
+        assert_eq!(check(online, "s3://my-bucket/some/folder"), None);
+        assert_eq!(check(online, "s3://my-bucket"), None);
+        for (online, objects, wanted) in [
+            (online, "s3://MY-BUCKET/flights", "it has `M`"),
+            (online, "s3:/my-bucket", "it has 0 characters"),
+            (online, "s3://my-bucket/flights?a", "has more than a bucket"),
+            (online, "file:///tmp", "are not on AWS"),
+            ("redis://flights", "s3://my-bucket", "are not on AWS"),
+            ("dynamodb://t", "s3://my-bucket", "no table on DynamoDB"),
+            (
+                "dynamodb://flights?a=b",
+                "s3://my-bucket",
+                "is not an option of this store",
+            ),
+        ] {
+            let said = check(online, objects).unwrap();
+            assert!(said.contains(wanted), "{online} {objects}: {said}");
         }
     }
 }

@@ -30,7 +30,7 @@ use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use wafer_store::{Error, Kind, Result};
 
 use crate::bulk::Pacer;
-use crate::call::{Backoff, Failure, Operation, call, longest_call};
+use crate::call::{Backoff, CallFailure, Operation, call, longest_call};
 use crate::random::Random;
 use crate::usage::Usage;
 
@@ -151,11 +151,45 @@ impl Condition {
             },
         }
     }
+
+    fn text(&self) -> String {
+        self.expression.to_owned()
+    }
+
+    fn named_values(&self) -> Option<HashMap<String, AttributeValue>> {
+        named(self.values.iter())
+    }
+}
+
+/// Returns the values that expressions name, or `None` if they name none: DynamoDB refuses an empty
+/// map.
+fn named<'a>(
+    values: impl Iterator<Item = &'a (&'static str, AttributeValue)>,
+) -> Option<HashMap<String, AttributeValue>> {
+    let named: HashMap<_, _> = values
+        .map(|(name, value)| ((*name).to_owned(), value.clone()))
+        .collect();
+    (!named.is_empty()).then_some(named)
+}
+
+/// Which writes a read sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Consistency {
+    /// Every write that returned before.
+    Strong,
+    /// Not those of about the last second, perhaps, for half the cost.
+    Eventual,
+}
+
+impl Consistency {
+    fn is_strong(self) -> bool {
+        self == Self::Strong
+    }
 }
 
 /// The outcome of a conditional write.
 #[derive(Debug)]
-pub(crate) enum Written {
+pub(crate) enum WriteOutcome {
     /// The item was written. `before` is the previous item, if the call returns it.
     Done { before: Option<Item> },
     /// The condition did not hold for the `stored` item. If `attempts` is more than one, the
@@ -207,8 +241,8 @@ pub(crate) struct Table {
     pub(crate) region: String,
     pub(crate) random: Random,
     pub(crate) usage: Usage,
-    /// Whether rows are read with strong consistency.
-    pub(crate) consistent: bool,
+    /// How rows are read.
+    pub(crate) consistency: Consistency,
     /// How long reads and writes are retried.
     pub(crate) retry_for: (Duration, Duration),
     pub(crate) pacer: Pacer,
@@ -254,21 +288,20 @@ impl Table {
     /// Reads items with strong consistency, in concurrent calls of up to 100 keys. Keys that
     /// DynamoDB leaves unprocessed are requested again, so the result is always complete.
     pub(crate) async fn get_many(&self, keys: &[Key]) -> Result<HashMap<Key, Item>> {
-        self.get_all(keys, true, &|_| Ok(())).await
+        self.get_all(keys, Consistency::Strong, &|_| Ok(())).await
     }
 
-    /// Reads items like [`get_many`](Self::get_many). If not `consistent`, writes of about the
-    /// last second may be missing, and the read costs half. Each item is counted when its call is
-    /// answered.
+    /// Reads items like [`get_many`](Self::get_many), with the given consistency. Each item is
+    /// counted when its call is answered.
     pub(crate) async fn get_all(
         &self,
         keys: &[Key],
-        consistent: bool,
+        consistency: Consistency,
         count: CountItem<'_>,
     ) -> Result<HashMap<Key, Item>> {
         let calls = keys
             .chunks(MAX_GET_KEYS)
-            .map(|keys| self.get_batch(keys, consistent, count).boxed());
+            .map(|keys| self.get_batch(keys, consistency, count).boxed());
         let found = run_concurrently(calls.collect()).await?;
         Ok(found.into_iter().flatten().collect())
     }
@@ -276,7 +309,7 @@ impl Table {
     async fn get_batch(
         &self,
         keys: &[Key],
-        consistent: bool,
+        consistency: Consistency,
         count: CountItem<'_>,
     ) -> Result<Vec<(Key, Item)>> {
         let mut wanted: Vec<Item> = keys.iter().map(Key::item).collect();
@@ -286,7 +319,7 @@ impl Table {
         loop {
             let request = KeysAndAttributes::builder()
                 .set_keys(Some(wanted))
-                .consistent_read(consistent)
+                .consistent_read(consistency.is_strong())
                 .build()
                 .expect("it has keys");
             let attempt = || {
@@ -323,22 +356,22 @@ impl Table {
 
     /// Reads one item with strong consistency.
     pub(crate) async fn get(&self, key: &Key) -> Result<Option<Item>> {
-        self.get_one(key, true).await
+        self.get_one(key, Consistency::Strong).await
     }
 
     /// Reads one item for half the cost. Writes of about the last second may be missing.
     pub(crate) async fn get_eventual(&self, key: &Key) -> Result<Option<Item>> {
-        self.get_one(key, false).await
+        self.get_one(key, Consistency::Eventual).await
     }
 
-    async fn get_one(&self, key: &Key, consistent: bool) -> Result<Option<Item>> {
+    async fn get_one(&self, key: &Key, consistency: Consistency) -> Result<Option<Item>> {
         let operation = self.operation("dynamodb:GetItem");
         let attempt = || {
             self.client
                 .get_item()
                 .table_name(&self.name)
                 .set_key(Some(key.item()))
-                .consistent_read(consistent)
+                .consistent_read(consistency.is_strong())
                 .return_consumed_capacity(ReturnConsumedCapacity::Total)
                 .send()
         };
@@ -350,36 +383,35 @@ impl Table {
     }
 
     /// Writes an item if a condition holds.
-    pub(crate) async fn put(&self, item: &Item, condition: Option<&Condition>) -> Result<Written> {
+    pub(crate) async fn put(
+        &self,
+        item: &Item,
+        condition: Option<&Condition>,
+    ) -> Result<WriteOutcome> {
         let units = write_units(size_of_values(item.values()));
         self.pacer.wait(units).await;
         let operation = self.operation("dynamodb:PutItem");
         let mut backoff = self.write_backoff();
         let attempt = || {
-            let mut put = self
-                .client
+            self.client
                 .put_item()
                 .table_name(&self.name)
                 .set_item(Some(item.clone()))
+                .set_condition_expression(condition.map(Condition::text))
+                .set_expression_attribute_values(condition.and_then(Condition::named_values))
                 .return_consumed_capacity(ReturnConsumedCapacity::Total)
                 .return_values_on_condition_check_failure(
                     ReturnValuesOnConditionCheckFailure::AllOld,
-                );
-            if let Some(condition) = condition {
-                put = put.condition_expression(condition.expression);
-                for (name, value) in &condition.values {
-                    put = put.expression_attribute_values(*name, value.clone());
-                }
-            }
-            put.send()
+                )
+                .send()
         };
         match call(operation, &mut backoff, attempt).await {
             Ok(answer) => {
                 self.used("PutItem", answer.consumed_capacity.as_ref());
-                Ok(Written::Done { before: None })
+                Ok(WriteOutcome::Done { before: None })
             }
-            Err(Failure::Refused(PutItemError::ConditionalCheckFailedException(held))) => {
-                Ok(Written::ConditionFailed {
+            Err(CallFailure::Refused(PutItemError::ConditionalCheckFailedException(held))) => {
+                Ok(WriteOutcome::ConditionFailed {
                     stored: held.item,
                     attempts: backoff.attempts(),
                 })
@@ -396,38 +428,35 @@ impl Table {
         update: &str,
         condition: &Condition,
         values: &[(&'static str, AttributeValue)],
-    ) -> Result<Written> {
+    ) -> Result<WriteOutcome> {
         let units = write_units(size_of_values(values.iter().map(|(_, value)| value)));
         self.pacer.wait(units).await;
         let operation = self.operation("dynamodb:UpdateItem");
         let mut backoff = self.write_backoff();
         let attempt = || {
-            let mut call = self
-                .client
+            self.client
                 .update_item()
                 .table_name(&self.name)
                 .set_key(Some(key.item()))
                 .update_expression(update)
                 .condition_expression(condition.expression)
+                .set_expression_attribute_values(named(values.iter().chain(&condition.values)))
                 .return_values(ReturnValue::AllOld)
                 .return_consumed_capacity(ReturnConsumedCapacity::Total)
                 .return_values_on_condition_check_failure(
                     ReturnValuesOnConditionCheckFailure::AllOld,
-                );
-            for (name, value) in values.iter().chain(&condition.values) {
-                call = call.expression_attribute_values(*name, value.clone());
-            }
-            call.send()
+                )
+                .send()
         };
         match call(operation, &mut backoff, attempt).await {
             Ok(answer) => {
                 self.used("UpdateItem", answer.consumed_capacity.as_ref());
-                Ok(Written::Done {
+                Ok(WriteOutcome::Done {
                     before: answer.attributes,
                 })
             }
-            Err(Failure::Refused(UpdateItemError::ConditionalCheckFailedException(held))) => {
-                Ok(Written::ConditionFailed {
+            Err(CallFailure::Refused(UpdateItemError::ConditionalCheckFailedException(held))) => {
+                Ok(WriteOutcome::ConditionFailed {
                     stored: held.item,
                     attempts: backoff.attempts(),
                 })
@@ -437,35 +466,34 @@ impl Table {
     }
 
     /// Deletes an item if a condition holds.
-    pub(crate) async fn delete(&self, key: &Key, condition: Option<&Condition>) -> Result<Written> {
+    pub(crate) async fn delete(
+        &self,
+        key: &Key,
+        condition: Option<&Condition>,
+    ) -> Result<WriteOutcome> {
         self.pacer.wait(write_units(0)).await;
         let operation = self.operation("dynamodb:DeleteItem");
         let mut backoff = self.write_backoff();
         let attempt = || {
-            let mut delete = self
-                .client
+            self.client
                 .delete_item()
                 .table_name(&self.name)
                 .set_key(Some(key.item()))
+                .set_condition_expression(condition.map(Condition::text))
+                .set_expression_attribute_values(condition.and_then(Condition::named_values))
                 .return_consumed_capacity(ReturnConsumedCapacity::Total)
                 .return_values_on_condition_check_failure(
                     ReturnValuesOnConditionCheckFailure::AllOld,
-                );
-            if let Some(condition) = condition {
-                delete = delete.condition_expression(condition.expression);
-                for (name, value) in &condition.values {
-                    delete = delete.expression_attribute_values(*name, value.clone());
-                }
-            }
-            delete.send()
+                )
+                .send()
         };
         match call(operation, &mut backoff, attempt).await {
             Ok(answer) => {
                 self.used("DeleteItem", answer.consumed_capacity.as_ref());
-                Ok(Written::Done { before: None })
+                Ok(WriteOutcome::Done { before: None })
             }
-            Err(Failure::Refused(DeleteItemError::ConditionalCheckFailedException(held))) => {
-                Ok(Written::ConditionFailed {
+            Err(CallFailure::Refused(DeleteItemError::ConditionalCheckFailedException(held))) => {
+                Ok(WriteOutcome::ConditionFailed {
                     stored: held.item,
                     attempts: backoff.attempts(),
                 })
@@ -475,13 +503,8 @@ impl Table {
     }
 
     /// Reads the items of a partition whose sort keys begin with `prefix`, in the order of their
-    /// sort keys. With `keys_only`, the items have only their keys.
-    pub(crate) async fn query(
-        &self,
-        partition: &str,
-        prefix: &[u8],
-        keys_only: bool,
-    ) -> Result<Vec<Item>> {
+    /// sort keys.
+    pub(crate) async fn query(&self, partition: &str, prefix: &[u8]) -> Result<Vec<Item>> {
         let operation = self.operation("dynamodb:Query");
         let mut items = Vec::new();
         let mut start: Option<Item> = None;
@@ -502,9 +525,6 @@ impl Table {
                         .key_condition_expression("pk = :p AND begins_with(sk, :s)")
                         .expression_attribute_values(":s", bytes(prefix))
                 };
-                if keys_only {
-                    query = query.projection_expression("pk, sk");
-                }
                 query.send()
             };
             let answer = call(operation, &mut self.read_backoff(), attempt)

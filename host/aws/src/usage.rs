@@ -6,11 +6,11 @@ use std::sync::{Mutex, PoisonError};
 use wafer_store::{Consumed, work_label};
 
 /// The work that a call was made for, and its action.
-type Kind = (String, &'static str);
+type CallKind = (String, &'static str);
 
 /// Number of calls and of capacity units, by kind.
 #[derive(Debug, Default)]
-pub(crate) struct Usage(Mutex<BTreeMap<Kind, (u64, f64)>>);
+pub(crate) struct Usage(Mutex<BTreeMap<CallKind, (u64, f64)>>);
 
 impl Usage {
     pub(crate) fn add(&self, action: &'static str, units: f64) {
@@ -22,7 +22,7 @@ impl Usage {
 
     pub(crate) fn counts(&self) -> Vec<Consumed> {
         let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let consumed = |((work, action), (calls, units)): (&Kind, &(u64, f64))| Consumed {
+        let consumed = |((work, action), (calls, units)): (&CallKind, &(u64, f64))| Consumed {
             work: work.clone(),
             action: (*action).to_owned(),
             calls: *calls,

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use futures::StreamExt as _;
 use url::Url;
 use wafer_aws::{Account, Aws, Files};
-use wafer_core::{Clock, Duration, SettableClock, SystemClock, Timestamp, entity_key};
+use wafer_core::{Clock, Duration, SettableClock, Timestamp, entity_key};
 use wafer_platform::{Background, Components, Definitions, GoLive, Moment, Platform, ViewDef};
 use wafer_runtime::{Compiler, Guests, Runtime, RuntimeConfig};
 use wafer_store::{Backend, Backends, OnlineKey, Result, StoreLocation, Stores};
@@ -179,8 +179,7 @@ async fn environments_start_and_look_for_changes_within_the_capacity_of_a_new_ta
     }
     let [dynamo, s3] = endpoints.map(|endpoint| std::env::var(endpoint).unwrap());
     let start: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-    let clock = SettableClock::new(Arc::new(SystemClock::new()), start, 0.0);
-    let clock = Arc::new(clock);
+    let clock = Arc::new(SettableClock::stopped_at(start));
     let meter = Meter::start(&dynamo, &s3, Arc::<SettableClock>::clone(&clock));
     let config = RuntimeConfig {
         instances: 1,

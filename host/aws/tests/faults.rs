@@ -12,13 +12,15 @@ use futures::future::join_all;
 use object_store::memory::InMemory;
 use url::Url;
 use wafer_aws::{Account, Bucket, Dynamo, DynamoConfig};
-use wafer_core::aggregate::{Aggregate, AggregateValue, Cell, Function, Item, ItemLayout, read};
+use wafer_core::aggregate::{
+    Aggregate, AggregateValue, Cell, CellRef, Function, Item, ItemLayout, read,
+};
 use wafer_core::rules::{Arrival, RowVersion};
 use wafer_core::window::Window;
-use wafer_core::{Clock, SettableClock, SystemClock, Timestamp, entity_key};
+use wafer_core::{Clock, DataType, SettableClock, SystemClock, Timestamp, entity_key};
 use wafer_store::{
-    EventCommit, EventOutcome, Expect, GroupContent, Kind, MetadataStore, OnlineKey, OnlineRow,
-    OnlineStore, OnlineWrite, Outbox as _, OutboxRow,
+    EarlyWrite, EventCommit, EventOutcome, Expect, GroupContent, Kind, MetadataStore, OnlineKey,
+    OnlineRow, OnlineStore, OnlineWrite, Outbox as _, OutboxRow,
 };
 
 use crate::local::{account, client, config, dynamos, folder, has, table};
@@ -439,6 +441,100 @@ async fn large_values_are_split_or_refused() {
             "{said}"
         );
         found(500, 6).await;
+    }
+}
+
+/// Returns a summary of one event with a text of so many KiB, for windows of the last texts.
+fn text_summary(time: i64, kib: usize) -> OnlineWrite {
+    let texts = Aggregate {
+        function: Function::LastK(8),
+        column: Some(0),
+        window: Window::LIFETIME,
+    };
+    let layout = ItemLayout::new(&[texts], &[DataType::Utf8]);
+    let text = vec![b'x'; kib << 10];
+    let mut item = Item::new(&layout);
+    item.add(&layout, at(time), Arrival::unknown(time as u64), |_| {
+        Some(CellRef::Bytes(&text))
+    });
+    let mut write = summary("large", time);
+    write.row.values = item.encode(&layout).into();
+    write
+}
+
+/// Returns the commit of an event that writes this alone, and a row of another table.
+fn commit_of(id: i64, write: OnlineWrite) -> Vec<EventCommit> {
+    let mut event = event(id);
+    event.writes = vec![write];
+    event.outbox[0].table = "other".to_owned();
+    vec![event]
+}
+
+/// Returns the content of a group that is made anew from these rows alone.
+fn content_of(rows: Vec<OnlineWrite>) -> GroupContent {
+    let none = |_: &OutboxRow| -> wafer_store::Result<EarlyWrite> {
+        unreachable!("the outbox has no rows of the group")
+    };
+    GroupContent {
+        rows,
+        early: Vec::new(),
+        outbox_after: 0,
+        from_outbox: Arc::new(none),
+        now: at(1_000),
+    }
+}
+
+/// What was acknowledged and had no room is not forgotten: older values are not answered in its
+/// place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn entities_that_had_no_room_are_refused_and_not_answered_by_older_values() {
+    for server in dynamos() {
+        let store = crate::local::dynamo(&server).await;
+        let found = async |group: &str| -> Option<i64> {
+            match store.get_many(&[key(group, "large")], at(1_000)).await {
+                Ok(rows) => Some(rows[0].as_ref().unwrap().version.event.as_micros()),
+                Err(error) => {
+                    let said = error.to_string();
+                    assert_eq!(error.kind(), Kind::Invalid, "{said}");
+                    let wanted = format!("table `{group}` holds of an entity");
+                    assert!(said.contains(&wanted), "{said}");
+                    None
+                }
+            }
+        };
+        let commit = async |id: i64, write: OnlineWrite| {
+            let committed = store.commit_events(commit_of(id, write), at(0)).await;
+            assert!(matches!(
+                committed.unwrap()[..],
+                [EventOutcome::Committed { .. }]
+            ));
+        };
+        let large = |time: i64| {
+            let mut write = row("large", time);
+            write.row.values = Bytes::from(vec![b'x'; 6_000 << 10]);
+            write
+        };
+        // Rows: one that is as new makes up for what is lost, and an older one does not.
+        for (id, write, wanted) in [
+            (1, row("large", 1), Some(1)),
+            (2, large(3), None),
+            (3, row("large", 2), None),
+            (4, row("large", 4), Some(4)),
+        ] {
+            commit(id, write).await;
+            assert_eq!(found("rows").await, wanted, "event {id}");
+        }
+        let rows = content_of(vec![large(5)]);
+        store.replace_group("rows", rows).await.unwrap();
+        assert_eq!(found("rows").await, None);
+        // Summaries: each event has room, and all of them together do not.
+        for (id, kib, wanted) in [(11, 3_000, Some(11)), (12, 3_000, None), (13, 1, None)] {
+            commit(id, text_summary(id, kib)).await;
+            assert_eq!(found("sums").await, wanted, "event {id}");
+        }
+        let rows = content_of(vec![text_summary(14, 1)]);
+        store.replace_group("sums", rows).await.unwrap();
+        assert_eq!(found("sums").await, Some(14));
     }
 }
 

@@ -106,9 +106,20 @@ const LONG: Duration = Duration::from_secs(60);
 const EVENT_SOURCES: &str = "arn:aws:sqs:us-east-1:000000000000:clicks=clicks;\
                              arn:aws:kinesis:us-east-1:000000000000:stream/visits=visits";
 
-/// Checks the deployment of project `p`, which has two sources of events. Also returns for which
-/// service each call was signed.
+/// The state machine that divides the runs of project `p`.
+const MACHINE: &str = "arn:aws:states:us-east-1:000000000000:stateMachine:wafer-p-batch";
+
+/// Checks the deployment of project `p`, which has two sources of events, and of which nobody says
+/// whether it has a state machine. Also returns for which service each call was signed.
 async fn checked(
+    limit: Duration,
+    fate: impl Fn(&Call) -> Fate + Send + Sync + 'static,
+) -> (Checks, Vec<String>) {
+    checked_with_machine(None, limit, fate).await
+}
+
+async fn checked_with_machine(
+    state_machine: Option<&str>,
     limit: Duration,
     fate: impl Fn(&Call) -> Fate + Send + Sync + 'static,
 ) -> (Checks, Vec<String>) {
@@ -130,6 +141,7 @@ async fn checked(
         project: "p",
         streams: &["clicks", "visits"],
         event_sources: Some(&event_sources),
+        state_machine,
         objects: &objects,
         limit,
     };
@@ -194,7 +206,7 @@ async fn deployment_is_found_as_the_modules_make_it() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_deployment_is_said_by_name() {
+async fn faults_of_a_deployment_are_reported_by_name() {
     if !has("AWS_ENDPOINT_URL_S3") {
         return;
     }
@@ -221,7 +233,7 @@ async fn deployment_can_be_checked_before_it_is_made() {
     if !has("AWS_ENDPOINT_URL_S3") {
         return;
     }
-    for (concurrency, enough) in [(10, false), (1_000, true)] {
+    for (concurrency, enough) in [(7, false), (10, true)] {
         let (checks, _) = checked_with(Services {
             concurrency,
             mappings: None,
@@ -232,8 +244,66 @@ async fn deployment_can_be_checked_before_it_is_made() {
         assert_eq!(names(&checks), wanted);
         let function = checks["wafer-p-events"].as_ref().unwrap();
         assert!(function.contains("is not there yet"), "{function}");
-        // Two sources with a queue each take 5, flushes 2 and a schedule 1.
+        // Two sources with a queue each take 2, flushes 2 and a schedule 1.
         assert_eq!(checks["concurrency"].is_ok(), enough, "{checks:?}");
+    }
+}
+
+/// Returns what Step Functions says of a state machine that works on so many partitions at a time.
+fn machine(concurrency: u64) -> Json {
+    let partitions = json!({"Type": "Map", "MaxConcurrency": concurrency});
+    let definition = json!({"StartAt": "Partitions", "States": {"Partitions": partitions}});
+    json!({
+        "stateMachineArn": MACHINE, "name": "wafer-p-batch", "status": "ACTIVE", "type": "STANDARD",
+        "definition": definition.to_string(), "creationDate": 1_700_000_000.5,
+        "roleArn": "arn:aws:iam::000000000000:role/wafer-p-batch",
+    })
+}
+
+#[tokio::test]
+async fn divided_run_that_leaves_no_concurrency_to_requests_is_found() {
+    if !has("AWS_ENDPOINT_URL_S3") {
+        return;
+    }
+    // 10 invocations, of which the queue takes 5, flushes 2 and a schedule 1.
+    for (answer, machine_says, concurrency_says) in [
+        (
+            Fate::Answered(machine(1)),
+            Ok("takes 1 invocations at a time"),
+            Ok("2 are left to requests, of which a divided run takes 1 at most"),
+        ),
+        (
+            Fate::Answered(machine(2)),
+            Ok("takes 2 invocations at a time"),
+            Err("a divided run, which takes 2 of them, leaves none to requests"),
+        ),
+        (
+            Fate::Refused(400, "AccessDeniedException"),
+            Err("\"states:DescribeStateMachine\", \"Resource\": \"arn:aws:states:"),
+            Ok("2 are left to requests and divided runs"),
+        ),
+    ] {
+        let services = Services {
+            concurrency: 10,
+            mappings: Some(vec![json!([of_queue("clicks")])]),
+            attributes: attributes("360"),
+        };
+        let fate = move |call: &Call| match call.action.as_str() {
+            "DescribeStateMachine" => answer.clone(),
+            _ => services.fate(call),
+        };
+        let (checks, _) = checked_with_machine(Some(MACHINE), LONG, fate).await;
+        for (what, wanted) in [
+            ("stateMachine:wafer-p-batch", machine_says),
+            ("concurrency", concurrency_says),
+        ] {
+            match (&checks[what], wanted) {
+                (Ok(said), Ok(wanted)) | (Err(said), Err(wanted)) => {
+                    assert!(said.contains(wanted), "{what}: {said}");
+                }
+                (said, wanted) => panic!("{what}: {said:?}, wanted {wanted:?}"),
+            }
+        }
     }
 }
 

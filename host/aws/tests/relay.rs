@@ -1,11 +1,14 @@
 //! A relay in front of a local server, which carries bytes as slow and broken lines do. Unlike the
 //! proxy, it knows nothing of HTTP: connections stay open from one request to the next, and are
-//! reset in the middle of whatever they carry.
+//! reset in the middle of whatever they carry, or carry nothing from then on.
 
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use socket2::{SockFilter, SockRef};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
@@ -14,6 +17,9 @@ use url::Url;
 
 /// How much is carried at once.
 const CHUNK: usize = 64 << 10;
+/// A program of the Berkeley Packet Filter that keeps no packet: it returns 0, the number of bytes
+/// to keep.
+const NO_PACKET: SockFilter = SockFilter::new(0x06, 0, 0, 0);
 
 /// What is wrong with a line.
 #[derive(Clone, Copy, Debug, Default)]
@@ -38,10 +44,14 @@ struct Line {
     faults: Faults,
     /// How many connections there were.
     accepted: AtomicU64,
-    /// Those before this number are reset when the client sends something more.
+    /// Connections before this number are reset when the client sends something more.
     forgotten: AtomicU64,
-    /// Those before this number are reset at once.
+    /// Connections before this number are reset at once.
     reset: watch::Sender<u64>,
+    /// The ends of the clients' connections.
+    clients: std::sync::Mutex<BTreeMap<u64, OwnedFd>>,
+    /// Of those before this number nobody is told anything, not even their end.
+    swallowed: AtomicU64,
     resets: AtomicU64,
     /// Held by what is carried to the server, and by what is carried to the client.
     directions: [Mutex<()>; 2],
@@ -72,6 +82,8 @@ impl Relay {
             accepted: AtomicU64::new(0),
             forgotten: AtomicU64::new(0),
             reset: watch::Sender::new(0),
+            clients: Default::default(),
+            swallowed: AtomicU64::new(0),
             resets: AtomicU64::new(0),
             directions: Default::default(),
         });
@@ -98,6 +110,16 @@ impl Relay {
         self.line.reset.send_replace(accepted);
     }
 
+    /// Loses all connections without a word, as what is between does that has forgotten them and
+    /// drops whatever is sent. The client gets no acknowledgement, no answer and no reset.
+    pub(crate) fn swallow(&self) {
+        for client in self.line.clients.lock().unwrap().values() {
+            SockRef::from(client).attach_filter(&[NO_PACKET]).unwrap();
+        }
+        let accepted = self.line.accepted.load(Ordering::SeqCst);
+        self.line.swallowed.store(accepted, Ordering::SeqCst);
+    }
+
     /// Returns how many connections were reset so far.
     pub(crate) fn resets(&self) -> u64 {
         self.line.resets.load(Ordering::SeqCst)
@@ -113,10 +135,13 @@ async fn accept(
     loop {
         let (client, _) = listener.accept().await?;
         let number = line.accepted.fetch_add(1, Ordering::SeqCst);
+        let end = client.as_fd().try_clone_to_owned()?;
+        line.clients.lock().unwrap().insert(number, end);
         let line = Arc::clone(&line);
         // Ignore I/O errors, such as a client that closed its connection.
         tokio::spawn(async move {
             let _ = serve(client, server, number, &line).await;
+            line.clients.lock().unwrap().remove(&number);
         });
     }
 }
@@ -128,7 +153,11 @@ async fn serve(
     line: &Line,
 ) -> std::io::Result<()> {
     let mut server = TcpStream::connect(("127.0.0.1", server)).await?;
-    if let End::Reset = carry(&mut client, &mut server, number, line).await? {
+    let end = carry(&mut client, &mut server, number, line).await;
+    if number < line.swallowed.load(Ordering::SeqCst) {
+        std::future::pending::<()>().await;
+    }
+    if let End::Reset = end? {
         client.set_zero_linger()?;
         line.resets.fetch_add(1, Ordering::SeqCst);
     }

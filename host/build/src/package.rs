@@ -76,6 +76,10 @@ pub fn package(wanted: &Package, say: &mut dyn FnMut(&str)) -> Result<PathBuf, P
     Ok(folder.join("bootstrap/bootstrap.zip"))
 }
 
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a setting of cargo, which this crate runs"
+)]
 fn target_folder(source: &Path) -> PathBuf {
     let set = std::env::var_os("CARGO_TARGET_DIR");
     set.map_or_else(|| source.join("target"), PathBuf::from)
@@ -129,6 +133,10 @@ fn check_target(triple: &str) -> Result<(), PackageError> {
     ))
 }
 
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the folders of programs, for the program that is run"
+)]
 fn path_starting_with(folder: &Path) -> std::ffi::OsString {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::iter::once(folder.to_owned()).chain(std::env::split_paths(&path));

@@ -4,6 +4,7 @@
 //! a custom section, as bindings generators write it. Such a module is wrapped into a component,
 //! also if it imports WASI's first preview, as C and Go do.
 
+use bytes::Bytes;
 use wit_component::metadata;
 
 use crate::component::{read, to_component};
@@ -44,12 +45,13 @@ impl Toolchain for PrebuiltFiles {
         false
     }
 
-    fn build(&self, options: &BuildOptions) -> Result<Vec<u8>, BuildError> {
+    fn build(&self, options: &BuildOptions) -> Result<Bytes, BuildError> {
         let path = &options.source;
-        component(read(path)?).map_err(|reason| BuildError::Prebuilt {
+        let component = component(read(path)?).map_err(|reason| BuildError::Prebuilt {
             path: path.clone(),
             reason,
-        })
+        })?;
+        Ok(component.into())
     }
 }
 
@@ -120,11 +122,10 @@ mod tests {
             Self(path)
         }
 
-        fn build(&self) -> Result<Vec<u8>, BuildError> {
+        fn build(&self) -> Result<Bytes, BuildError> {
             PrebuiltFiles.build(&BuildOptions {
                 source: self.0.clone(),
-                target_dir: PathBuf::new(),
-                stack: 0,
+                ..BuildOptions::default()
             })
         }
     }

@@ -4,10 +4,12 @@ mod compiler;
 mod hints;
 mod messages;
 
-use std::io::{IsTerminal as _, Write as _};
-use std::path::PathBuf;
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
+
+use bytes::Bytes;
 
 use self::compiler::WasmCompiler;
 use self::messages::Messages;
@@ -61,7 +63,7 @@ impl Toolchain for RustCrates {
         true
     }
 
-    fn build(&self, options: &BuildOptions) -> Result<Vec<u8>, BuildError> {
+    fn build(&self, options: &BuildOptions) -> Result<Bytes, BuildError> {
         let compiler = self.compiler(WasmCompiler::find)?;
         let module = compile(compiler, options)?;
         let component = to_component(&read(&module)?);
@@ -72,16 +74,19 @@ impl Toolchain for RustCrates {
         if !has_exports(&component) {
             return Err(BuildError::NoFunction(options.source.clone()));
         }
-        // Errors are ignored: a hint that cannot be shown is missed by nobody.
-        let mut err = std::io::stderr().lock();
-        for hint in hints::of_sources(&options.source) {
-            let _ = writeln!(err, "hint: {hint}");
-        }
-        Ok(component)
+        Ok(component.into())
+    }
+
+    fn hints(&self, source: &Path) -> Vec<String> {
+        hints::of_sources(source)
     }
 }
 
-/// Returns a command that runs cargo: the one that runs this program, if one does.
+/// Returns a command that runs cargo. If cargo started this program, it is the same cargo.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "cargo names itself to what it runs"
+)]
 pub(crate) fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
@@ -147,6 +152,10 @@ fn compile(compiler: &WasmCompiler, options: &BuildOptions) -> Result<PathBuf, B
         .ok_or_else(|| BuildError::NoModule(options.source.clone()))
 }
 
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the folder of cargo, whose path must not get into what is compiled"
+)]
 fn rust_flags() -> Vec<String> {
     let mut flags = vec![
         "-Ctarget-feature=+simd128".to_owned(),

@@ -1,7 +1,10 @@
 //! The trait that every toolchain implements, with its options and its errors.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
 
 /// A way to make components of functions that have one kind of source.
 ///
@@ -40,25 +43,71 @@ pub trait Toolchain: fmt::Debug + Send + Sync {
     /// the function is registered; [`build`](Self::build) must be quick then.
     fn needs_build(&self) -> bool;
 
-    /// Makes the component of a function, and returns its bytes. Output of programs that are run
-    /// goes to standard error.
+    /// Downloads the packages that the source depends on, unless they are on this machine, for
+    /// `wafer build`. `say` is called with a line for each download. Only this and
+    /// [`build`](Self::build) may use the network.
+    ///
+    /// # Errors
+    /// Returns a [`BuildError`] that names what cannot be downloaded, and says what to do.
+    fn fetch(&self, _options: &BuildOptions, _say: &mut dyn FnMut(&str)) -> Result<(), BuildError> {
+        Ok(())
+    }
+
+    /// Makes the component of a function, and returns its bytes, which are shared where functions
+    /// have one component. Output of programs that are run goes to standard error.
     ///
     /// # Errors
     /// Returns a [`BuildError`] when the toolchain is missing, and when no component can be made of
     /// the source.
-    fn build(&self, options: &BuildOptions) -> Result<Vec<u8>, BuildError>;
+    fn build(&self, options: &BuildOptions) -> Result<Bytes, BuildError>;
+
+    /// Returns what the author of a source should know of code in it that builds and does not work
+    /// in the sandbox: one line for each place, which begins with the place. It is asked about
+    /// sources of users that were built, and not about stock functions, whose authors know.
+    fn hints(&self, _source: &Path) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Returns the code that a component is loaded with. There is none unless the component is an
+    /// interpreter, which is the same for all functions. This is called whenever the function is
+    /// registered, and must be quick.
+    ///
+    /// # Errors
+    /// Returns a [`BuildError`] when the source cannot be read or used.
+    fn code(&self, _options: &BuildOptions) -> Result<Code, BuildError> {
+        Ok(Code::default())
+    }
+}
+
+/// The code of a function whose component is an interpreter, beside the assets and parameters that
+/// the project file has. It is a part of the function's identity, so its bytes depend on the
+/// contents of the source alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Code {
+    /// Assets by name.
+    pub assets: BTreeMap<String, Bytes>,
+    /// Parameters by name, which tell the interpreter what to call.
+    pub parameters: BTreeMap<String, String>,
 }
 
 /// How the component of a function is built.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BuildOptions {
-    /// The source: the folder of a crate, which has its `Cargo.toml`, or a prebuilt file.
+    /// The name of the function in the project.
+    pub name: String,
+    /// The source: the folder of a crate, which has its `Cargo.toml`, a prebuilt file, or a file or
+    /// a folder of Python modules.
     pub source: PathBuf,
     /// Folder for what is kept from one build to the next, such as the target folder of cargo.
     pub target_dir: PathBuf,
     /// Size of the stack inside the linear memory, in bytes. A small stack makes fresh instances
-    /// cheaper. A prebuilt file keeps its own.
+    /// cheaper. A prebuilt file and an interpreter keep their own.
     pub stack: u64,
+    /// The name in the source of the function that is wanted, if it is given: an interpreter's
+    /// source may have several.
+    pub function: Option<String>,
+    /// What the source depends on, if that is a file or a folder of its own.
+    pub requirements: Option<PathBuf>,
 }
 
 /// The error for a machine without what a toolchain needs. Its text says how to install it, and
@@ -117,4 +166,17 @@ pub enum BuildError {
         /// What the file is instead, as a sentence that begins with "it is".
         reason: String,
     },
+    /// The modules of a Python function, or what they depend on, cannot be used.
+    #[error("{key}: {path}: {reason}")]
+    Python {
+        /// The key of the project file that names the path.
+        key: &'static str,
+        /// The file or the folder.
+        path: PathBuf,
+        /// What is wrong with it, and what to do.
+        reason: String,
+    },
+    /// The interpreter that is a part of this program cannot be used.
+    #[error("the interpreter of Python in this program is damaged: {0}")]
+    Interpreter(std::io::Error),
 }

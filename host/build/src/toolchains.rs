@@ -1,6 +1,7 @@
 //! The toolchains that Wafer has, and which of them a function's source is for.
 
 use crate::prebuilt::PrebuiltFiles;
+use crate::python::PythonModules;
 use crate::rust::RustCrates;
 use crate::toolchain::Toolchain;
 
@@ -11,6 +12,13 @@ pub enum ToolchainKind {
     Crate,
     /// The file of a component, or of a core module that carries its world.
     Prebuilt,
+    /// Python modules, for the interpreter that comes with Wafer.
+    Python,
+}
+
+impl ToolchainKind {
+    /// All kinds, in the order in which `wafer doctor` lists their toolchains.
+    pub const ALL: [Self; 3] = [Self::Crate, Self::Prebuilt, Self::Python];
 }
 
 /// All toolchains. Each of them keeps what it found on the machine, so one value is used for all
@@ -19,6 +27,7 @@ pub enum ToolchainKind {
 pub struct Toolchains {
     rust: RustCrates,
     prebuilt: PrebuiltFiles,
+    python: PythonModules,
 }
 
 impl Toolchains {
@@ -27,12 +36,8 @@ impl Toolchains {
         match kind {
             ToolchainKind::Crate => &self.rust,
             ToolchainKind::Prebuilt => &self.prebuilt,
+            ToolchainKind::Python => &self.python,
         }
-    }
-
-    /// Returns every toolchain, in the order in which `wafer doctor` lists them.
-    pub fn all(&self) -> [&dyn Toolchain; 2] {
-        [ToolchainKind::Crate, ToolchainKind::Prebuilt].map(|kind| self.of(kind))
     }
 }
 
@@ -53,12 +58,13 @@ mod tests {
         };
         check(ToolchainKind::Crate, "WebAssembly", true);
         check(ToolchainKind::Prebuilt, "prebuilt files", false);
+        check(ToolchainKind::Python, "Python", false);
     }
 
     #[test]
     fn names_of_toolchains_differ() {
         let toolchains = Toolchains::default();
-        let mut names = toolchains.all().map(Toolchain::name);
+        let mut names = ToolchainKind::ALL.map(|kind| toolchains.of(kind).name());
         names.sort_unstable();
         assert!(names.is_sorted_by(|a, b| a < b), "{names:?}");
     }

@@ -41,8 +41,8 @@ impl Context {
         })
     }
 
-    /// Moves the pointer, which makes its generations count, and reads the applied definitions
-    /// again. `based_on` is what was applied when this apply began.
+    /// Moves the pointer, by which its generations become the live and the staged one, and reads
+    /// the applied definitions again. `based_on` is what was applied when this apply began.
     ///
     /// # Errors
     /// Returns [`Kind::Conflict`] when another process applied definitions since, and the errors of
@@ -89,7 +89,8 @@ pub(crate) async fn move_pointer(
     };
     let metadata = stores.metadata.as_ref();
     put_pointer(metadata, project, pointer, based_on).await?;
-    // The definitions count by now. What is left is read by nobody, and the next apply removes it.
+    // The definitions are applied by now. Nothing reads the objects of earlier versions any more,
+    // so the next apply can remove those that are left.
     if let Err(error) = earlier::remove(metadata, project).await {
         tracing::warn!(
             "the definitions are applied, but those of an earlier version of Wafer, below `{project}/`, \

@@ -13,14 +13,16 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use wafer_core::{Clock, Digest, Duration, Timestamp};
-use wafer_runtime::{Function, Guests, Runtime};
-use wafer_store::{Error, Expect, Kind, MetadataStore, RemoteFiles, Result, Stores};
+use wafer_runtime::{Function, Guests, Runtime, RuntimeConfig};
+use wafer_store::{
+    Error, Expect, Kind, MetadataStore, RemoteFiles, Result, Stores, UnreachableFiles,
+};
 
 use crate::definitions::{Definitions, FunctionDef};
 use crate::generations::{self, Applied, Generation, OnDamage, Pointer, artifact};
 use crate::names::get;
 
-/// How long after a look at the pointer events may be committed by the definitions that it found.
+/// How long after a read of the pointer events may be committed by the definitions that it found.
 /// Whoever needs all processes to use a change of definitions waits for longer than that.
 pub const DEFINITIONS_AGE: Duration = Duration::from_secs(1);
 
@@ -46,6 +48,38 @@ pub struct Components {
     pub holder: String,
 }
 
+impl Components {
+    /// Returns the components of a process as the tests of crates need them: with one guest thread,
+    /// one clock, and no source files elsewhere. Processes with different names are different
+    /// holders of leases.
+    ///
+    /// # Errors
+    /// Fails when the sandbox cannot be started on this machine.
+    pub fn for_tests(stores: Stores, clock: Arc<dyn Clock>, process: &str) -> Result<Self> {
+        let config = RuntimeConfig {
+            instances: 1,
+            ..RuntimeConfig::default()
+        };
+        let runtime = Runtime::new(config).map_err(|e| {
+            let message = format!("the sandbox cannot be started: {e:#}");
+            Error::new(Kind::Internal, message)
+        })?;
+        Ok(Self {
+            stores,
+            remote: Arc::new(UnreachableFiles {
+                form: "s3://BUCKET/FOLDER",
+                reason: "this is a test".to_owned(),
+            }),
+            runtime,
+            guests: Guests::new(1, 1),
+            event_guests: Guests::new(1, 1),
+            machine_clock: Arc::clone(&clock),
+            clock,
+            holder: format!("{process}/{}", std::process::id()),
+        })
+    }
+}
+
 /// What all services of a project share. After it is opened, only the applied definitions, the
 /// cache of loaded functions and the counter of leases change.
 #[derive(Debug)]
@@ -55,7 +89,7 @@ pub struct Context {
     /// store's outbox.
     store_id: String,
     components: Components,
-    known: RwLock<Known>,
+    last_read: RwLock<LastRead>,
     /// Lets one task after the other read what is applied, so that what was read last is newest.
     reading: tokio::sync::Mutex<()>,
     functions: RwLock<HashMap<(String, Digest), LoadedFunction>>,
@@ -73,26 +107,26 @@ const RETRY_PAUSE: Duration = Duration::from_secs(10);
 
 /// What was read last of what is applied.
 #[derive(Debug)]
-struct Known {
+struct LastRead {
     applied: Arc<Applied>,
     /// The version of the pointer that was read last. Since `applied` was read, the pointer may
     /// have counted changes of endpoints.
     version: u64,
     /// The number of changes of endpoints that this pointer has.
     endpoints: u64,
-    /// When the last look with strong consistency was begun, by the machine's clock.
-    looked: Timestamp,
+    /// When the last read with strong consistency was begun, by the machine's clock.
+    read_at: Timestamp,
     /// The pointer that was found since, if what it names cannot be read.
     unreadable: Option<Unreadable>,
 }
 
-/// Applied definitions, with the time of a look that found them.
+/// Applied definitions, with the time of a read that found them.
 #[derive(Clone, Debug)]
 pub struct LatelyApplied {
     /// The definitions.
     pub applied: Arc<Applied>,
-    /// When the look was begun, by the machine's clock.
-    looked: Timestamp,
+    /// When the read was begun, by the machine's clock.
+    read_at: Timestamp,
 }
 
 /// A pointer whose definitions cannot be read.
@@ -117,13 +151,13 @@ fn is_within(span: Duration, since: Timestamp, now: Timestamp) -> bool {
     (Duration::ZERO..span).contains(&now.since(since))
 }
 
-impl Known {
-    fn new(applied: Applied, looked: Timestamp) -> Self {
+impl LastRead {
+    fn new(applied: Applied, read_at: Timestamp) -> Self {
         Self {
             version: applied.version,
             endpoints: applied.pointer.endpoints,
             applied: Arc::new(applied),
-            looked,
+            read_at,
             unreadable: None,
         }
     }
@@ -135,11 +169,11 @@ impl Known {
             && pointer.has_definitions_of(&self.applied.pointer)
     }
 
-    /// Takes over what a look found that was begun at the time `looked`. Returns whether other
+    /// Takes over what a read found that was begun at the time `read_at`. Returns whether other
     /// definitions are applied than before. The pointer may have gone back, if the metadata store
     /// was restored from a backup.
-    fn learn(&mut self, read: Applied, looked: Timestamp) -> bool {
-        self.looked = looked;
+    fn learn(&mut self, read: Applied, read_at: Timestamp) -> bool {
+        self.read_at = read_at;
         if read.version < self.version {
             tracing::warn!(
                 "the pointer to the definitions went back from version {} to {}, as when the metadata store \
@@ -168,22 +202,22 @@ impl Known {
         paused.map_or(Ok(()), |unreadable| Err(unreadable.error()))
     }
 
-    /// Returns what the last look found, or why nothing could be read then, if that was less than
+    /// Returns what the last read found, or why nothing could be read then, if that was less than
     /// [`DEFINITIONS_AGE`] ago.
-    fn recent_look(&self, now: Timestamp) -> Result<Option<LatelyApplied>> {
+    fn recent_read(&self, now: Timestamp) -> Result<Option<LatelyApplied>> {
         let is_recent = |since| is_within(DEFINITIONS_AGE, since, now);
-        if is_recent(self.looked) {
-            return Ok(Some(self.last_look()));
+        if is_recent(self.read_at) {
+            return Ok(Some(self.lately_applied()));
         }
         let unreadable = self.unreadable.as_ref();
         let recent = unreadable.filter(|unreadable| is_recent(unreadable.noted));
         recent.map_or(Ok(None), |unreadable| Err(unreadable.error()))
     }
 
-    fn last_look(&self) -> LatelyApplied {
+    fn lately_applied(&self) -> LatelyApplied {
         LatelyApplied {
             applied: Arc::clone(&self.applied),
-            looked: self.looked,
+            read_at: self.read_at,
         }
     }
 
@@ -227,14 +261,14 @@ impl Context {
     }
 
     async fn open_by(project: &str, components: Components, on_damage: OnDamage) -> Result<Self> {
-        let looked = components.machine_clock.now();
+        let read_at = components.machine_clock.now();
         let nothing = Applied::default();
         let applied = generations::read(&components.stores, project, &nothing, on_damage).await?;
         Ok(Self {
             project: project.to_owned(),
             store_id: store_id(project, &components).await?,
             components,
-            known: RwLock::new(Known::new(applied, looked)),
+            last_read: RwLock::new(LastRead::new(applied, read_at)),
             reading: tokio::sync::Mutex::default(),
             functions: RwLock::default(),
             lease_numbers: LeaseNumbers::default(),
@@ -264,11 +298,13 @@ impl Context {
     /// Returns the live and the staged definitions, as last read. The same `Arc` means the same
     /// definitions, so caches compare it by pointer.
     pub fn applied(&self) -> Arc<Applied> {
-        Arc::clone(&self.known().applied)
+        Arc::clone(&self.last_read().applied)
     }
 
-    fn known(&self) -> RwLockReadGuard<'_, Known> {
-        self.known.read().unwrap_or_else(PoisonError::into_inner)
+    fn last_read(&self) -> RwLockReadGuard<'_, LastRead> {
+        self.last_read
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the live definitions, as last read.
@@ -285,7 +321,7 @@ impl Context {
     /// Returns the number of changes of endpoints, as last read. If it rises, endpoints have to be
     /// read again.
     pub fn endpoint_changes(&self) -> u64 {
-        self.known().endpoints
+        self.last_read().endpoints
     }
 
     /// Reads the pointer, and the applied definitions if another process has applied others since.
@@ -300,15 +336,16 @@ impl Context {
         self.read_applied().await
     }
 
-    /// Looks whether another process has changed what is applied, and only then reads it, as
+    /// Asks whether another process has changed what is applied, and only then reads it, as
     /// [`refresh`](Self::refresh) does. Returns whether the definitions changed.
     ///
-    /// It is for processes that look again and again. Between two looks they do not know of a
-    /// change, so the look may be an eventually consistent read, which costs half: what it misses
-    /// is found by the next one. An earlier version than the last one is either such a read, or the
-    /// store was restored from a backup: the read with strong consistency that follows tells.
+    /// It is for processes that ask again and again. Between two calls they do not know of a
+    /// change, so the pointer may be read eventually consistently, which costs half: what one call
+    /// misses is found by the next one. An earlier version than the last one comes of such a read,
+    /// or of a store that was restored from a backup: the read with strong consistency that follows
+    /// tells.
     ///
-    /// What was known before stays if the look fails. What cannot be read is tried again as by
+    /// What was read before stays if the call fails. What cannot be read is tried again as by
     /// [`refresh`](Self::refresh).
     ///
     /// # Errors
@@ -323,37 +360,41 @@ impl Context {
             None => Pointer::default(),
             Some(found) => generations::parse_pointer(metadata, &name, found)?,
         };
-        if self.known().is_of(&pointer, version) {
+        if self.last_read().is_of(&pointer, version) {
             return Ok(false);
         }
-        // The look with strong consistency would say the same.
-        self.known().check_readable(version, self.machine_now())?;
+        // The read with strong consistency would say the same.
+        self.last_read()
+            .check_readable(version, self.machine_now())?;
         self.read_applied().await
     }
 
     pub(crate) async fn read_applied(&self) -> Result<bool> {
         let _reading = self.reading.lock().await;
-        self.look(OnDamage::Fail).await
+        self.read_consistently(OnDamage::Fail).await
     }
 
-    /// Looks at the pointer with strong consistency, and reads what it names. The caller must hold
+    /// Reads the pointer with strong consistency, and what it names. The caller must hold
     /// `reading`.
-    async fn look(&self, on_damage: OnDamage) -> Result<bool> {
-        let (before, looked) = (self.applied(), self.machine_now());
+    async fn read_consistently(&self, on_damage: OnDamage) -> Result<bool> {
+        let (before, read_at) = (self.applied(), self.machine_now());
         let stores = &self.components.stores;
         let found = generations::read_pointer(stores.metadata.as_ref(), &self.project).await?;
         let (pointer, version) = (&found.0, found.1);
         self.check_names_definitions(pointer)?;
         if on_damage == OnDamage::Fail {
-            self.known().check_readable(version, looked)?;
+            self.last_read().check_readable(version, read_at)?;
         }
         let read = generations::read_named(stores, &self.project, found, &before, on_damage).await;
         let now = self.machine_now();
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let mut last_read = self
+            .last_read
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         match read {
-            Ok(read) => Ok(known.learn(read, looked)),
+            Ok(read) => Ok(last_read.learn(read, read_at)),
             Err(error) => {
-                known.note_unreadable(version, &error, now);
+                last_read.note_unreadable(version, &error, now);
                 Err(error)
             }
         }
@@ -368,8 +409,8 @@ impl Context {
         Err(generations::lost_pointer(metadata, &self.project))
     }
 
-    /// Returns the applied definitions, and reads the pointer first if the last look at it was
-    /// longer ago than [`DEFINITIONS_AGE`]. Looks that may be eventually consistent do not count.
+    /// Returns the applied definitions, and reads the pointer first if that was last done longer
+    /// ago than [`DEFINITIONS_AGE`]. Reads that may be eventually consistent do not count.
     ///
     /// It is for work on whose result others rely: a new version of a group is complete only if
     /// every process writes events to it soon after it was staged.
@@ -378,8 +419,8 @@ impl Context {
     /// Returns [`Kind::Unavailable`] when what is applied now cannot be read, and the errors of the
     /// stores.
     pub async fn lately_applied(&self) -> Result<LatelyApplied> {
-        let looked = self.looked_lately().await;
-        looked.map_err(|error| match error.kind() {
+        let lately = self.read_lately().await;
+        lately.map_err(|error| match error.kind() {
             // Nothing is wrong with what is to be done. It can be done later, or by a process that
             // knows these definitions.
             Kind::Corrupt | Kind::Invalid => {
@@ -391,33 +432,33 @@ impl Context {
         })
     }
 
-    async fn looked_lately(&self) -> Result<LatelyApplied> {
-        if let Some(recent) = self.recent_look()? {
+    async fn read_lately(&self) -> Result<LatelyApplied> {
+        if let Some(recent) = self.recent_read()? {
             return Ok(recent);
         }
         let _reading = self.reading.lock().await;
-        // Another task may have looked while this one waited.
-        if let Some(recent) = self.recent_look()? {
+        // Another task may have read while this one waited.
+        if let Some(recent) = self.recent_read()? {
             return Ok(recent);
         }
-        self.look(OnDamage::Fail).await?;
-        Ok(self.known().last_look())
+        self.read_consistently(OnDamage::Fail).await?;
+        Ok(self.last_read().lately_applied())
     }
 
-    fn recent_look(&self) -> Result<Option<LatelyApplied>> {
+    fn recent_read(&self) -> Result<Option<LatelyApplied>> {
         let now = self.machine_now();
-        self.known().recent_look(now)
+        self.last_read().recent_read(now)
     }
 
     /// Checks right before something is committed that the definitions that it was made by are
-    /// still applied, with another look if the last one was longer ago than [`DEFINITIONS_AGE`].
-    /// Returns them with the time of the last look.
+    /// still applied, with another read if the last one was longer ago than [`DEFINITIONS_AGE`].
+    /// Returns them with the time of the last read.
     ///
     /// # Errors
     /// Returns [`Kind::Unavailable`] when others are applied or staged by now, or what is cannot be
     /// read, and the errors of the stores.
     pub async fn still_applied(&self, before: LatelyApplied) -> Result<LatelyApplied> {
-        if is_within(DEFINITIONS_AGE, before.looked, self.machine_now()) {
+        if is_within(DEFINITIONS_AGE, before.read_at, self.machine_now()) {
             return Ok(before);
         }
         let present = self.lately_applied().await?;
@@ -452,7 +493,7 @@ impl Context {
         if !mended.is_empty() {
             artifact::write(self.components.stores.artifacts.as_ref(), wanted).await?;
             let _reading = self.reading.lock().await;
-            self.look(OnDamage::Note).await?;
+            self.read_consistently(OnDamage::Note).await?;
         }
         Ok(mended)
     }
@@ -583,20 +624,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_changes_only_with_the_definitions() {
+    fn applied_definitions_are_replaced_only_when_they_changed() {
         let at = Timestamp::from_micros;
-        let mut known = Known::new(applied(3, 1, 0), at(1));
-        let first = Arc::clone(&known.applied);
+        let mut last_read = LastRead::new(applied(3, 1, 0), at(1));
+        let first = Arc::clone(&last_read.applied);
         // A change of endpoints keeps the definitions, and what was cached by them.
-        assert!(!known.learn(applied(4, 1, 1), at(2)));
-        assert_eq!((known.version, known.endpoints), (4, 1));
-        assert!(Arc::ptr_eq(&known.applied, &first));
-        assert!(known.learn(applied(5, 2, 1), at(4)));
-        assert_eq!(known.applied.pointer.live.number, 2);
+        assert!(!last_read.learn(applied(4, 1, 1), at(2)));
+        assert_eq!((last_read.version, last_read.endpoints), (4, 1));
+        assert!(Arc::ptr_eq(&last_read.applied, &first));
+        assert!(last_read.learn(applied(5, 2, 1), at(4)));
+        assert_eq!(last_read.applied.pointer.live.number, 2);
         // The store was restored from a backup.
-        assert!(known.learn(applied(4, 1, 1), at(5)));
-        assert_eq!((known.version, known.applied.version), (4, 4));
-        assert_eq!(known.looked, at(5));
+        assert!(last_read.learn(applied(4, 1, 1), at(5)));
+        assert_eq!((last_read.version, last_read.applied.version), (4, 4));
+        assert_eq!(last_read.read_at, at(5));
         // Definitions that were damaged are taken over when they can be read.
         let damaged = Damaged {
             generation: Generation::default(),
@@ -606,14 +647,14 @@ mod tests {
             damaged: vec![damaged],
             ..applied(4, 1, 1)
         };
-        let mut known = Known::new(damaged, at(6));
-        assert!(known.learn(applied(4, 1, 1), at(7)));
-        assert!(known.applied.damaged.is_empty());
+        let mut last_read = LastRead::new(damaged, at(6));
+        assert!(last_read.learn(applied(4, 1, 1), at(7)));
+        assert!(last_read.applied.damaged.is_empty());
     }
 
     #[test]
     fn a_pointer_is_known_by_its_version_and_content() {
-        let known = Known::new(applied(3, 1, 2), Timestamp::MIN);
+        let last_read = LastRead::new(applied(3, 1, 2), Timestamp::MIN);
         for (version, live, endpoints, is_known) in [
             (3, 1, 2, true),
             (4, 1, 2, false),
@@ -623,29 +664,33 @@ mod tests {
             (3, 1, 1, false),
         ] {
             let pointer = applied(version, live, endpoints).pointer;
-            assert_eq!(known.is_of(&pointer, version), is_known, "{version} {live}");
+            assert_eq!(
+                last_read.is_of(&pointer, version),
+                is_known,
+                "{version} {live}"
+            );
         }
     }
 
     #[test]
     fn definitions_that_cannot_be_read_are_tried_again_after_a_pause_or_a_move() {
         let at = |second: i64| Timestamp::from_micros(second * 1_000_000);
-        let mut known = Known::new(applied(3, 1, 0), at(0));
+        let mut last_read = LastRead::new(applied(3, 1, 0), at(0));
         let unreachable = Error::new(Kind::Unavailable, "no answer");
-        known.note_unreadable(4, &unreachable, at(0));
-        assert!(known.check_readable(4, at(0)).is_ok());
+        last_read.note_unreadable(4, &unreachable, at(0));
+        assert!(last_read.check_readable(4, at(0)).is_ok());
         let damaged = Error::new(Kind::Corrupt, "it is damaged");
-        known.note_unreadable(4, &damaged, at(0));
+        last_read.note_unreadable(4, &damaged, at(0));
         for (version, second, is_tried) in [(4, 9, false), (4, 10, true), (5, 1, true)] {
-            let checked = known.check_readable(version, at(second));
+            let checked = last_read.check_readable(version, at(second));
             assert_eq!(checked.is_ok(), is_tried, "{version} {second}");
         }
-        let again = known.check_readable(4, at(1)).unwrap_err();
+        let again = last_read.check_readable(4, at(1)).unwrap_err();
         assert_eq!(
             (again.kind(), again.to_string()),
             (Kind::Corrupt, "it is damaged".to_owned())
         );
-        known.learn(applied(4, 2, 0), at(1));
-        assert!(known.check_readable(4, at(1)).is_ok());
+        last_read.learn(applied(4, 2, 0), at(1));
+        assert!(last_read.check_readable(4, at(1)).is_ok());
     }
 }

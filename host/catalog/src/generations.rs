@@ -118,7 +118,7 @@ impl TryFrom<Json> for Generation {
         let text = stored.to_string();
         match serde_json::from_value(stored) {
             Ok(InArtifact { number: 0, .. }) => Err(format!(
-                "{} is no generation: they are numbered from 1",
+                "{} is not a generation: they are numbered from 1",
                 cut(text)
             )),
             Ok(InArtifact { number, artifact }) => Ok(Self {
@@ -126,7 +126,7 @@ impl TryFrom<Json> for Generation {
                 artifact: Some(artifact),
             }),
             Err(reason) => Err(format!(
-                "{} is no generation ({reason}): one is written as {{\"number\":7,\"artifact\":\"sha256:…\"}}, \
+                "{} is not a generation ({reason}): one is written as {{\"number\":7,\"artifact\":\"sha256:…\"}}, \
                  with 64 hexadecimal digits",
                 cut(text)
             )),
@@ -239,7 +239,8 @@ pub struct Applied {
     pub damaged: Vec<Damaged>,
 }
 
-/// A generation whose artifact is damaged or missing.
+/// A generation whose artifact is damaged or missing. Number 0 stands for the one that a pointer
+/// named before it was lost or damaged.
 #[derive(Clone, Debug)]
 pub struct Damaged {
     /// The generation, as the pointer names it.
@@ -283,22 +284,35 @@ pub(crate) async fn read_pointer(
     project: &str,
 ) -> Result<(Pointer, u64)> {
     let name = format!("{project}/{POINTER}");
-    match metadata.get(&name).await? {
+    let stored = metadata.get(&name).await?;
+    found_pointer(metadata, &name, stored.as_ref())
+}
+
+/// Decodes the object of this name as a pointer, and returns it with the version of the object.
+fn found_pointer(
+    metadata: &dyn MetadataStore,
+    name: &str,
+    stored: Option<&Versioned>,
+) -> Result<(Pointer, u64)> {
+    match stored {
         None => Ok((Pointer::default(), 0)),
-        Some(stored) => Ok((parse_pointer(metadata, &name, &stored)?, stored.version)),
+        Some(stored) => Ok((parse_pointer(metadata, name, stored)?, stored.version)),
     }
 }
 
 /// Decodes the object of this name as a pointer.
 ///
 /// # Errors
-/// Returns [`Kind::Corrupt`] when it is none, and [`Kind::Invalid`] when a later version of Wafer
-/// wrote it.
+/// Returns [`Kind::Corrupt`] when it is not a pointer, and [`Kind::Invalid`] when a later version
+/// of Wafer wrote it.
 pub(crate) fn parse_pointer(
     metadata: &dyn MetadataStore,
     name: &str,
     stored: &Versioned,
 ) -> Result<Pointer> {
+    if let Some(error) = lost::damaged_pointer(metadata, name, stored) {
+        return Err(error);
+    }
     if let Some(unknown) = unknown_field(&stored.value) {
         return Err(artifact::later(&format!(
             "the pointer to the applied definitions, object `{name}` in {metadata}, has `{unknown}`, which \
@@ -314,8 +328,7 @@ pub(crate) fn parse_pointer(
     })
 }
 
-/// Returns the first field of a stored pointer that is not known. What is no object is refused when
-/// it is read.
+/// Returns the first field of a stored pointer that is not known.
 fn unknown_field(stored: &[u8]) -> Option<String> {
     let stored: Json = serde_json::from_slice(stored).ok()?;
     let (known, of_generations) = KNOWN_FIELDS;
@@ -361,7 +374,8 @@ impl OnDamage {
 }
 
 /// Reads the definitions that are applied to a project. Those that are `known` already are not read
-/// again.
+/// again. A pointer that no version of Wafer wrote names no generation, and is noted as one that is
+/// damaged.
 ///
 /// # Errors
 /// Returns [`Kind::Corrupt`] when the pointer is damaged, or a generation is and reading fails
@@ -373,7 +387,24 @@ pub(crate) async fn read(
     known: &Applied,
     on_damage: OnDamage,
 ) -> Result<Applied> {
-    let found = read_pointer(stores.metadata.as_ref(), project).await?;
+    let metadata = stores.metadata.as_ref();
+    let name = format!("{project}/{POINTER}");
+    let stored = metadata.get(&name).await?;
+    if on_damage == OnDamage::Note
+        && let Some(stored) = &stored
+        && let Some(error) = lost::damaged_pointer(metadata, &name, stored)
+    {
+        let damaged = Damaged {
+            generation: Generation::default(),
+            reason: error.chain(),
+        };
+        return Ok(Applied {
+            version: stored.version,
+            damaged: vec![damaged],
+            ..Applied::default()
+        });
+    }
+    let found = found_pointer(metadata, &name, stored.as_ref())?;
     read_named(stores, project, found, known, on_damage).await
 }
 

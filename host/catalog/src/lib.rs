@@ -35,6 +35,7 @@ mod recipe;
 mod records;
 mod stored;
 mod task;
+mod temporary;
 
 pub use check::{CHECK_ROWS, CheckReport, check_function, check_predictions};
 pub use context::{Components, Context, DEFINITIONS_AGE, LatelyApplied};
@@ -53,16 +54,17 @@ pub use lease::{LEASE, RenewedLease};
 pub use names::{get, is_name, meant, nearest};
 pub use native_code::TARGETS;
 pub use on_demand::{Readable, call, nulled, of_good_rows, readable};
-pub use partial::{PartialFile, is_same_file};
+pub use partial::{PartialFile, check_no_terminal, is_same_file};
 pub use plan::{Change, ChangeKind, Plan};
 pub use progress::{BackfillEstimate, Progress};
 pub use recipe::{Recipe, UnknownFeature};
 pub use records::{
-    Artifact, ColumnStatistics, INPUTS_VERSION, Lineage, MAX_DISTINCT, ModelNote, ModelVersion,
-    Reject, Release, RunRecord, RunState, Split, SplitBy, TrainingSet, Upstream, prediction,
+    Artifact, ColumnStatistics, Lineage, MAX_DISTINCT, ModelNote, ModelVersion, Reject, Release,
+    RunRecord, RunState, Split, SplitBy, TrainingSet, Upstream, prediction,
 };
 pub use stored::read;
-pub use task::{
-    BoundedFile, DiskRoom, TemporaryFolder, blocking, ended, keep_temporary_files_in,
-    remove_abandoned_folders, temporary_file, temporary_folder,
+pub use task::{blocking, ended};
+pub use temporary::{
+    BoundedFile, DiskRoom, TemporaryFolder, keep_temporary_files_in, remove_abandoned_folders,
+    temporary_file, temporary_file_error, temporary_folder,
 };

@@ -52,7 +52,7 @@ pub fn get<'a, T>(
             Some(nearest) => format!("; did you mean `{nearest}`?"),
             None if things.is_empty() => "; nothing was applied yet, run `wafer apply`".to_owned(),
             None => format!(
-                "; known are {}",
+                "; the known ones are {}",
                 things.keys().cloned().collect::<Vec<_>>().join(", ")
             ),
         };

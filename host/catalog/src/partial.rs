@@ -3,18 +3,18 @@
 //! A reader never sees half a file, and two processes do not write one file at the same time. The
 //! name, `NAME.wafer-part`, is one that nobody else gives to files. What a killed process has left
 //! is used again when the file is written the next time. It is also noted in a temporary folder of
-//! the process, so that it is removed with that folder (`task.rs`).
+//! the process, so that it is removed with that folder (`temporary.rs`).
 
 use std::ffi::OsStr;
 use std::fs::{File, Metadata, TryLockError};
-use std::io::Result as IoResult;
+use std::io::{IsTerminal as _, Result as IoResult};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use wafer_store::{Error, Kind, Result};
 
-use crate::task::{TemporaryFolder, temporary_folder};
+use crate::temporary::{TemporaryFolder, temporary_folder};
 
 /// How the names of files end that are not complete.
 const ENDING: &str = ".wafer-part";
@@ -38,11 +38,12 @@ pub struct PartialFile {
 
 impl PartialFile {
     /// Starts to write a file. A file that is there is replaced by one with the same permissions; a
-    /// link to a file stays. A pipe or a device is written to. This blocks.
+    /// link to a file stays. A pipe or a device is written to, but no terminal. This blocks.
     ///
     /// # Errors
     /// Returns [`Kind::Conflict`] when another process writes it, [`Kind::Invalid`] when something
-    /// else has its temporary name, and [`Kind::Unavailable`] when it cannot be written.
+    /// else has its temporary name or it is a terminal, and [`Kind::Unavailable`] when it cannot be
+    /// written.
     pub fn create(path: &Path) -> Result<Self> {
         let found = path.metadata().ok();
         let is_special = |found: &Metadata| !found.is_file() && !found.is_dir();
@@ -76,10 +77,12 @@ impl PartialFile {
     /// Opens a pipe or a device.
     fn opened(path: &Path) -> Result<Self> {
         let file = File::options().write(true).open(path);
+        let file = file.map_err(|e| unwritable(path, e))?;
+        check_no_terminal(path, &file)?;
         Ok(Self {
             path: path.to_owned(),
             temporary: None,
-            file: file.map_err(|e| unwritable(path, e))?,
+            file,
             _note: None,
         })
     }
@@ -111,12 +114,28 @@ impl Drop for PartialFile {
     }
 }
 
+/// Checks that an open file is not a terminal. What is written to files is not escaped, so that it
+/// could control a terminal, and pose as something else to whoever reads it there.
+///
+/// # Errors
+/// Returns [`Kind::Invalid`] for a terminal, which the error names `path`.
+pub fn check_no_terminal(path: &Path, file: &File) -> Result<()> {
+    if !file.is_terminal() {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "{} is a terminal, which what is written could control: write to a file or a pipe, or look \
+         at rows with `wafer show`, whose table has them escaped",
+        path.display()
+    )))
+}
+
 /// Checks that nothing but a file is in the place of a temporary file. A link would lead to a file
 /// of the user.
 fn check_place(path: &Path, temporary: &Path) -> Result<()> {
     match temporary.symlink_metadata() {
         Ok(found) if !found.is_file() => Err(Error::invalid(format!(
-            "{} cannot be written: {} is no file; remove it",
+            "{} cannot be written: {} is not a file; remove it",
             path.display(),
             temporary.display()
         ))),
@@ -300,7 +319,7 @@ mod tests {
         let link = folder.path().join("rows.csv.wafer-part");
         std::os::unix::fs::symlink(&own, &link).unwrap();
         let refused = PartialFile::create(&folder.path().join("rows.csv")).unwrap_err();
-        assert!(refused.to_string().contains("is no file"), "{refused}");
+        assert!(refused.to_string().contains("is not a file"), "{refused}");
         assert_eq!(std::fs::read_to_string(&own).unwrap(), "of the user");
         assert!(link.exists());
     }

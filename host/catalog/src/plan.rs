@@ -5,7 +5,6 @@ use std::fmt;
 use serde::Serialize;
 use wafer_store::{Error, Result};
 
-use crate::context::Context;
 use crate::definitions::{Definitions, FunctionDef, GroupDef};
 use crate::generations::{KINDS, objects};
 
@@ -61,20 +60,19 @@ pub struct Plan {
     pub warnings: Vec<String>,
 }
 
-impl Context {
-    /// Compares definitions with the live ones.
+impl Plan {
+    /// Compares wanted definitions with the live ones.
     ///
     /// # Errors
     /// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid) when a group's columns or aggregates
     /// differ from those that are live under the same version.
-    pub fn plan(&self, wanted: &Definitions) -> Result<Plan> {
-        let applied = self.definitions();
+    pub fn new(live: &Definitions, wanted: &Definitions) -> Result<Self> {
         for (name, group) in &wanted.groups {
-            if let Some(stored) = applied.groups.get(name) {
+            if let Some(stored) = live.groups.get(name) {
                 check_version(stored, group)?;
             }
         }
-        let (old, new) = (objects(&applied), objects(wanted));
+        let (old, new) = (objects(live), objects(wanted));
         let mut changes = Vec::new();
         for ((kind, name), json) in &new {
             let object = format!("{} {name}", KINDS[*kind]);
@@ -107,7 +105,7 @@ impl Context {
                 detail,
             });
         }
-        Ok(Plan {
+        Ok(Self {
             changes,
             staged: Vec::new(),
             is_staged: false,

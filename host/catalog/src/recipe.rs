@@ -1,8 +1,8 @@
 //! Versions of views: a view with everything that it uses, fixed at some time.
 //!
 //! A version is named by the digest of its content. Training sets, models and releases record the
-//! version that they were made with ([`Context::keep_recipe`]) and read it back later
-//! ([`Context::recipe`]), so that later applies do not change what they mean.
+//! version that they were made with ([`Recipe::keep`]) and read it back later
+//! ([`Recipe::read`]), so that later applies do not change what they mean.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -191,27 +191,17 @@ impl Recipe {
         let all = self.outputs().into_iter().chain(inputs);
         all.map(|field| (field.name.clone(), field)).collect()
     }
-}
-
-impl Context {
-    /// Returns the live version of a view.
-    ///
-    /// # Errors
-    /// Returns [`Kind::NotFound`] when no view of that name is live.
-    pub fn view(&self, name: &str) -> Result<Recipe> {
-        Recipe::new(&self.definitions(), name)
-    }
 
     /// Reads a version of a view that was kept.
     ///
     /// # Errors
     /// Returns [`Kind::Corrupt`] when it is missing, or names what is not in it, and the errors of
     /// the metadata store.
-    pub async fn recipe(&self, view: &str, version: &str) -> Result<Recipe> {
+    pub async fn read(context: &Context, view: &str, version: &str) -> Result<Self> {
         let name = recipe_name(view, version);
-        let stored = self.object(&name).await?;
+        let stored = context.object(&name).await?;
         let missing = || Error::new(Kind::Corrupt, format!("object `{name}` is missing"));
-        let recipe: Recipe = stored.ok_or_else(missing)?.0;
+        let recipe: Self = stored.ok_or_else(missing)?.0;
         recipe.check_references().map_err(|reason| {
             let message = format!("stored object `{name}` is damaged: {reason}");
             Error::new(Kind::Corrupt, message)
@@ -223,10 +213,10 @@ impl Context {
     ///
     /// # Errors
     /// Returns the errors of the metadata store.
-    pub async fn keep_recipe(&self, view: &str, recipe: &Recipe) -> Result<String> {
-        let version = recipe.version();
+    pub async fn keep(&self, context: &Context, view: &str) -> Result<String> {
+        let version = self.version();
         let name = recipe_name(view, &version);
-        self.put_object(&name, recipe, Expect::Anything).await?;
+        context.put_object(&name, self, Expect::Anything).await?;
         Ok(version)
     }
 }

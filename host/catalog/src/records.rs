@@ -7,6 +7,6 @@ mod split;
 mod training_set;
 pub use model::{Artifact, Lineage, ModelNote, ModelVersion, prediction};
 pub use release::Release;
-pub use run::{INPUTS_VERSION, Reject, RunRecord, RunState, Upstream};
+pub use run::{Reject, RunRecord, RunState, Upstream};
 pub use split::{Split, SplitBy};
 pub use training_set::{ColumnStatistics, MAX_DISTINCT, TrainingSet};

@@ -34,7 +34,7 @@ const PAUSE: Duration = Duration::from_secs(1);
     reason = "functions of the allocator, which is written in C"
 )]
 unsafe extern "C" {
-    /// Sets an option. It is no atomic write, so no other thread may allocate at the same time.
+    /// Sets an option. The write is not atomic, so no other thread may allocate at the same time.
     fn mi_option_set(option: c_int, value: c_long);
     /// Gives back what was freed so long ago that it is due, and with `force` everything.
     fn mi_collect(force: bool);

@@ -5,20 +5,20 @@
 //! everything to the platform. Whatever a build without AWS cannot do fails here, with a message
 //! that says so.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use url::Url;
-use wafer_config::Project;
 #[cfg(feature = "aws")]
 use wafer_config::schedule_def;
+use wafer_config::{CloudStores, Project};
 use wafer_core::{Clock, SettableClock, SystemClock, Timestamp};
 use wafer_platform::{Components, DecodeBatch, Platform};
 use wafer_runtime::{Compiler, Guests, Runtime, RuntimeConfig};
 #[cfg(not(feature = "aws"))]
-use wafer_store::LeftOut;
+use wafer_store::MissingBackend;
 use wafer_store::{Backends, Embedded, RemoteFiles, StoreLocation};
 
 /// The queue length of each executor of guest code: how many requests, and how many pushes of
@@ -133,6 +133,10 @@ pub(crate) fn backends(machine_clock: &Arc<dyn Clock>) -> Result<Backends> {
 }
 
 #[cfg(feature = "aws")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the composition root, which hands randomness in"
+)]
 fn aws(machine_clock: &Arc<dyn Clock>) -> Result<wafer_aws::Aws> {
     Ok(wafer_aws::Aws {
         machine_clock: Arc::clone(machine_clock),
@@ -146,11 +150,14 @@ fn aws(machine_clock: &Arc<dyn Clock>) -> Result<wafer_aws::Aws> {
     clippy::unnecessary_wraps,
     reason = "it has the signature that it has with the feature `aws`"
 )]
-fn aws(_machine_clock: &Arc<dyn Clock>) -> Result<LeftOut> {
-    Ok(LeftOut {
+fn aws(_machine_clock: &Arc<dyn Clock>) -> Result<MissingBackend> {
+    Ok(MissingBackend {
         online_form: "dynamodb://TABLE",
         objects_form: "s3://BUCKET/FOLDER",
-        hint: WITHOUT_AWS.to_owned(),
+        hint: format!(
+            "{WITHOUT_AWS}, or remove `store.online` and `store.objects` (WAFER_STORE_ONLINE, \
+             WAFER_STORE_OBJECTS) to use the embedded stores"
+        ),
     })
 }
 
@@ -277,6 +284,7 @@ pub(crate) async fn check_deployment(
         )
     })??;
     let event_sources = event_sources()?;
+    let state_machine = wafer_config::variable("WAFER_STATE_MACHINE")?;
     let streams = project.sources.iter();
     let streams = streams.filter(|(_, source)| source.kind.takes_events());
     let streams: Vec<&str> = streams.map(|(name, _)| name.as_str()).collect();
@@ -284,6 +292,7 @@ pub(crate) async fn check_deployment(
         project: &project.name,
         streams: &streams,
         event_sources: event_sources.as_ref(),
+        state_machine: state_machine.as_deref(),
         objects: &cloud.objects,
         limit: CHECK_LIMIT,
     };
@@ -305,13 +314,9 @@ pub(crate) async fn check_deployment(
 /// come by HTTP.
 #[cfg(feature = "aws")]
 fn event_sources() -> Result<Option<wafer_aws::EventSources>> {
-    let name = "WAFER_EVENT_SOURCES";
-    let text = match wafer_config::variable(name)? {
-        Some(text) => text,
-        None if std::env::var_os(name).is_some() => String::new(),
-        None => return Ok(None),
-    };
-    Ok(Some(wafer_aws::EventSources::parse(&text)?))
+    let text = wafer_config::variable_or_empty("WAFER_EVENT_SOURCES")?;
+    let sources = text.map(|text| wafer_aws::EventSources::parse(&text));
+    Ok(sources.transpose()?)
 }
 
 #[cfg(not(feature = "aws"))]
@@ -325,9 +330,10 @@ pub(crate) async fn check_deployment(
     anyhow::bail!(WITHOUT_AWS)
 }
 
-/// Returns the infrastructure that Terraform makes for a project.
+/// Returns the infrastructure that Terraform makes for a project whose stores are these.
 #[cfg(feature = "aws")]
-pub(crate) fn infrastructure(project: &Project) -> Result<serde_json::Value> {
+pub(crate) fn infrastructure(project: &Project, cloud: &CloudStores) -> Result<serde_json::Value> {
+    wafer_aws::check_new_stores(&cloud.online, &cloud.objects)?;
     let streams = project.sources.iter();
     let streams = streams.filter(|(_, source)| source.kind.takes_events());
     let schedules = project.pipelines.iter().filter_map(|(name, pipeline)| {
@@ -340,7 +346,10 @@ pub(crate) fn infrastructure(project: &Project) -> Result<serde_json::Value> {
 }
 
 #[cfg(not(feature = "aws"))]
-pub(crate) fn infrastructure(_project: &Project) -> Result<serde_json::Value> {
+pub(crate) fn infrastructure(
+    _project: &Project,
+    _cloud: &CloudStores,
+) -> Result<serde_json::Value> {
     anyhow::bail!(WITHOUT_AWS)
 }
 
@@ -362,14 +371,26 @@ pub(crate) fn runtime() -> Result<Runtime> {
     Runtime::new(config).map_err(|e| anyhow::anyhow!("the sandbox cannot be started: {e:#}"))
 }
 
-/// Returns the folder for temporary files: that of the environment variable `TMPDIR`, or `/tmp`.
-pub(crate) fn temporary_files() -> PathBuf {
-    std::env::temp_dir()
+/// Says where temporary files are made: in the folder of the environment variable `TMPDIR`, or in
+/// `/tmp`.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the composition root, which says where temporary files go"
+)]
+pub(crate) fn name_folder_for_temporary_files() {
+    let setting = "the environment variable TMPDIR";
+    wafer_platform::keep_temporary_files_in(std::env::temp_dir(), setting);
 }
 
 /// Returns the number of processors that work is spread over.
 pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Returns how many chunks of rows are computed at the same time: as many as were asked for, up to
+/// two for each processor, or else one for each.
+pub(crate) fn workers(asked: Option<usize>) -> usize {
+    asked.unwrap_or_else(cores).clamp(1, 2 * cores())
 }
 
 fn folder_url(path: &Path) -> Result<Url> {

@@ -1,15 +1,16 @@
 //! `wafer build`: makes the components of functions, each by the toolchain for its source.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, anyhow};
 use bytes::Bytes;
-use wafer_build::{BuildError, BuildOptions, Toolchain, ToolchainKind, Toolchains};
+use wafer_build::{BuildError, BuildOptions, Code, Toolchain, ToolchainKind, Toolchains};
 use wafer_config::{FunctionConfig, FunctionSource, Project, project_function};
 use wafer_platform::ProjectFunction;
+use wafer_runtime::Asset;
 
 use crate::output::{say, write_file};
-use crate::stock::StockFolder;
+use crate::stock::{StockFolder, kept_folder};
 
 /// Returns the folder for the components of a project. It is below the folder of the project,
 /// wherever the stores are.
@@ -38,23 +39,39 @@ struct Source {
 
 impl Source {
     fn of(project: &Project, name: &str, config: &FunctionConfig) -> Self {
-        let (kind, source, stock) = match project.function_source(config) {
-            FunctionSource::Crate(folder) => (ToolchainKind::Crate, folder, None),
+        let mut options = BuildOptions {
+            name: name.to_owned(),
+            stack: config.stack(project.role(name)),
+            ..BuildOptions::default()
+        };
+        let cargos = |own: PathBuf| shared_target_dir().unwrap_or(own);
+        let (kind, stock) = match project.function_source(config) {
+            FunctionSource::Crate(folder) => {
+                options.source = folder;
+                options.target_dir = cargos(project.folder.join("target").join("functions"));
+                (ToolchainKind::Crate, None)
+            }
             FunctionSource::Stock(stock) => {
                 let folder = StockFolder::of(&project.folder);
-                let source = folder.sources().join(stock.folder());
-                (ToolchainKind::Crate, source, Some(folder))
+                options.source = folder.sources().join(stock.folder());
+                options.target_dir = cargos(folder.target_dir());
+                (ToolchainKind::Crate, Some(folder))
             }
-            FunctionSource::Component(file) => (ToolchainKind::Prebuilt, file, None),
-        };
-        let own = match &stock {
-            Some(stock) => stock.target_dir(),
-            None => project.folder.join("target").join("functions"),
-        };
-        let options = BuildOptions {
-            source,
-            target_dir: shared_target_dir().unwrap_or(own),
-            stack: config.stack(project.role(name)),
+            FunctionSource::Component(file) => {
+                options.source = file;
+                (ToolchainKind::Prebuilt, None)
+            }
+            FunctionSource::Python {
+                path,
+                function,
+                requirements,
+            } => {
+                options.source = path;
+                options.function = function;
+                options.requirements = requirements;
+                options.target_dir = kept_folder(&project.folder, "wheels");
+                (ToolchainKind::Python, None)
+            }
         };
         Self {
             kind,
@@ -64,12 +81,21 @@ impl Source {
     }
 }
 
-/// Builds every function of a project whose toolchain needs it. Stock functions are built unless
-/// their components are there already, from another project of this user. Functions that are given
-/// as a component are skipped.
+/// Returns the kinds of sources that the functions of a project have.
+pub(crate) fn kinds(project: &Project) -> Vec<ToolchainKind> {
+    let functions = project.functions.iter();
+    functions
+        .map(|(name, config)| Source::of(project, name, config).kind)
+        .collect()
+}
+
+/// Builds every function of a project whose toolchain needs it, and downloads the packages that
+/// others depend on. Stock functions are built, and packages downloaded, unless they are there
+/// already, from another project of this user. Functions that are given as a component are skipped.
 ///
 /// # Errors
-/// Returns an error when a toolchain is not on this machine, and when a function cannot be built.
+/// Returns an error when a toolchain is not on this machine, when a function cannot be built, and
+/// when a package cannot be had.
 pub(crate) fn build_project(project: &Project) -> Result<Vec<Built>> {
     let toolchains = Toolchains::default();
     let functions: Vec<(&String, Source, &dyn Toolchain)> = project
@@ -80,14 +106,23 @@ pub(crate) fn build_project(project: &Project) -> Result<Vec<Built>> {
             let toolchain = toolchains.of(source.kind);
             (name, source, toolchain)
         })
+        .collect();
+    // What is missing is reported before minutes of building.
+    for (_, _, toolchain) in &functions {
+        if toolchain.needs_build() {
+            toolchain.find()?;
+        }
+    }
+    for (name, source, toolchain) in &functions {
+        let fetched = toolchain.fetch(&source.options, &mut |step| say(step));
+        fetched.map_err(|error| not_made(name, error))?;
+    }
+    let functions = functions.into_iter();
+    let functions: Vec<_> = functions
         .filter(|(_, _, toolchain)| toolchain.needs_build())
         .collect();
     if functions.is_empty() {
         return Ok(Vec::new());
-    }
-    // A missing toolchain is reported before minutes of building.
-    for (_, _, toolchain) in &functions {
-        toolchain.find()?;
     }
     let out = built_folder(project);
     std::fs::create_dir_all(&out)
@@ -95,16 +130,10 @@ pub(crate) fn build_project(project: &Project) -> Result<Vec<Built>> {
     functions
         .into_iter()
         .map(|(name, source, toolchain)| {
-            let Source { options, stock, .. } = &source;
-            let from = options.source.display();
-            let announce = || say(format!("building function `{name}` from {from}"));
-            let component = match stock {
-                Some(folder) => folder.component(toolchain, options, announce)?,
-                None => {
-                    announce();
-                    toolchain.build(options)?
-                }
-            };
+            let (component, hints) = component_of(name, &source, toolchain)?;
+            for hint in hints {
+                say(format!("hint: function `{name}`, {hint}"));
+            }
             let path = built_file(project, name);
             write_file(&path, &component[..])?;
             Ok(Built {
@@ -116,17 +145,40 @@ pub(crate) fn build_project(project: &Project) -> Result<Vec<Built>> {
         .collect()
 }
 
+/// Makes the component of a function, and returns it with what the author should know. Users of a
+/// stock function are not its authors.
+fn component_of(
+    name: &str,
+    source: &Source,
+    toolchain: &dyn Toolchain,
+) -> Result<(Bytes, Vec<String>)> {
+    let Source { options, stock, .. } = source;
+    if let Some(folder) = stock {
+        let component = folder.component(toolchain, options, || {
+            say(format!(
+                "building function `{name}`, which comes with Wafer, once for all projects"
+            ));
+        })?;
+        return Ok((component, Vec::new()));
+    }
+    let from = options.source.display();
+    say(format!("building function `{name}` from {from}"));
+    let component = toolchain.build(options)?;
+    Ok((component, toolchain.hints(&options.source)))
+}
+
 /// Returns the path of the file that the component of a function is built to.
 fn built_file(project: &Project, name: &str) -> PathBuf {
     built_folder(project).join(format!("{name}.wasm"))
 }
 
 /// Returns the functions of a project with their components, assets and parameters. Components that
-/// need `wafer build` are read as it left them, and the others are made of their sources.
+/// need `wafer build` are read as it left them, and the others are made of their sources. The code
+/// of those that run in an interpreter is read now. Nothing is downloaded.
 ///
 /// # Errors
-/// Returns an error when a component or an asset cannot be read. The message names the file, or the
-/// command that makes it.
+/// Returns an error when a component, code or an asset cannot be read. The message names the file,
+/// or the command that makes it.
 pub(crate) fn specs(project: &Project) -> Result<Vec<ProjectFunction>> {
     let toolchains = Toolchains::default();
     project
@@ -136,20 +188,29 @@ pub(crate) fn specs(project: &Project) -> Result<Vec<ProjectFunction>> {
             let source = Source::of(project, name, config);
             let toolchain = toolchains.of(source.kind);
             let component = match toolchain.needs_build() {
-                true => std::fs::read(built_file(project, name)).with_context(|| {
-                    format!("function `{name}` is not built; run `wafer build`")
-                })?,
+                true => std::fs::read(built_file(project, name))
+                    .map(Bytes::from)
+                    .with_context(|| {
+                        format!("function `{name}` is not built; run `wafer build`")
+                    })?,
                 false => toolchain
                     .build(&source.options)
                     .map_err(|error| not_made(name, error))?,
             };
-            let component = Bytes::from(component);
-            Ok(project_function(project, name, config, component)?)
+            let code = toolchain.code(&source.options);
+            let Code { assets, parameters } = code.map_err(|error| not_made(name, error))?;
+            let assets = assets.into_iter();
+            let assets = assets.map(|(asset, bytes)| (asset, Asset::of(bytes)));
+            let mut function = project_function(project, name, config, component)?;
+            function.spec.assets.extend(assets);
+            function.spec.parameters.extend(parameters);
+            Ok(function)
         })
         .collect()
 }
 
-/// Returns the error for a source that no component was made of when its function is registered.
+/// Returns the error for a source that cannot be used when its function is registered, or whose
+/// packages cannot be had.
 fn not_made(name: &str, error: BuildError) -> anyhow::Error {
     match error {
         BuildError::Read { path, source } => {
@@ -157,6 +218,8 @@ fn not_made(name: &str, error: BuildError) -> anyhow::Error {
             anyhow::Error::new(source)
                 .context(format!("functions.{name}.component: cannot read {path}"))
         }
+        // It begins with the key.
+        error @ BuildError::Python { .. } => anyhow!("functions.{name}.{error}"),
         other => anyhow!("function `{name}` is not a component: {other}"),
     }
 }
@@ -165,15 +228,76 @@ fn not_made(name: &str, error: BuildError) -> anyhow::Error {
 /// from that of other builds, because cargo would compile everything again whenever the flags
 /// change.
 fn shared_target_dir() -> Option<PathBuf> {
-    let shared = std::env::var_os("CARGO_TARGET_DIR")?;
-    Some(Path::new(&shared).join("functions"))
+    let shared = wafer_config::path_variable("CARGO_TARGET_DIR")?;
+    Some(shared.join("functions"))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use wafer_build::ToolchainError;
     use wafer_config::Overrides;
 
     use super::*;
+
+    /// A toolchain that has a hint about every source.
+    #[derive(Debug)]
+    struct Hinting;
+
+    impl Toolchain for Hinting {
+        fn name(&self) -> &'static str {
+            "hinting"
+        }
+
+        fn find(&self) -> Result<Option<String>, ToolchainError> {
+            Ok(None)
+        }
+
+        fn find_or_install(
+            &self,
+            _say: &mut dyn FnMut(&str),
+        ) -> Result<Option<String>, ToolchainError> {
+            Ok(None)
+        }
+
+        fn version(&self) -> Result<String, ToolchainError> {
+            Ok("1".to_owned())
+        }
+
+        fn needs_build(&self) -> bool {
+            true
+        }
+
+        fn build(&self, _options: &BuildOptions) -> Result<Bytes, BuildError> {
+            Ok(Bytes::from_static(b"component"))
+        }
+
+        fn hints(&self, source: &Path) -> Vec<String> {
+            vec![format!("{}:1: there is no clock", source.display())]
+        }
+    }
+
+    #[test]
+    fn authors_get_hints_and_users_of_stock_functions_do_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let hints = |functions: &str| {
+            let project = project(Path::new("p"), functions);
+            let mut source = Source::of(&project, "f", &project.functions["f"]);
+            if source.stock.is_some() {
+                source.stock = Some(StockFolder::at(folder.path()));
+            }
+            let (component, hints) = component_of("f", &source, &Hinting).unwrap();
+            assert_eq!(component, "component");
+            hints
+        };
+        assert_eq!(
+            hints("[functions.f]\ncrate = \"f\"\n"),
+            ["p/f:1: there is no clock"]
+        );
+        let of_stock = hints("[functions.f]\nstock = \"train_trees\"\n");
+        assert!(of_stock.is_empty(), "{of_stock:?}");
+    }
 
     fn project(folder: &Path, functions: &str) -> Project {
         let text = format!("[project]\nname = \"p\"\n{functions}");
@@ -193,6 +317,47 @@ mod tests {
             "component = \"f.wasm\"",
             ToolchainKind::Prebuilt,
             "p/f.wasm",
+        );
+        check("python = \"f.py:g\"", ToolchainKind::Python, "p/f.py");
+    }
+
+    #[test]
+    fn a_python_function_is_the_interpreter_with_its_code_as_an_asset() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("f.py"), "x = 1").unwrap();
+        let keys =
+            "python = \"f.py:g\"\nassets = { table = \"f.py\" }\nparameters = { unit = \"km\" }";
+        let python = project(folder.path(), &format!("[functions.f]\n{keys}\n"));
+        assert!(build_project(&python).unwrap().is_empty());
+        assert_eq!(kinds(&python), [ToolchainKind::Python]);
+        let spec = &specs(&python).unwrap()[0].spec;
+        assert!(spec.component.starts_with(b"\0asm"));
+        let assets: Vec<&str> = spec.assets.keys().map(String::as_str).collect();
+        assert_eq!(assets, ["python", "table"]);
+        assert_eq!(spec.assets["python"].size(), 5);
+        let parameters = spec.parameters.iter();
+        let parameters = parameters.map(|(name, value)| format!("{name}={value}"));
+        assert_eq!(
+            parameters.collect::<Vec<_>>(),
+            ["python_file=f.py", "python_function=g", "unit=km"]
+        );
+
+        let message = |keys: &str| {
+            let project = project(folder.path(), &format!("[functions.f]\n{keys}\n"));
+            format!("{:#}", specs(&project).expect_err("it has no code"))
+        };
+        let missing = message("python = \"g.py\"");
+        assert!(
+            missing.starts_with("functions.f.python: ")
+                && missing.contains("g.py: it cannot be read: "),
+            "{missing}"
+        );
+        std::fs::write(folder.path().join("requirements.txt"), "six").unwrap();
+        let unpinned = message("python = \"f.py\"\nrequirements = \"requirements.txt\"");
+        assert!(
+            unpinned.starts_with("functions.f.requirements: ")
+                && unpinned.contains("requirements.txt: line 1: `six` is not pinned"),
+            "{unpinned}"
         );
     }
 

@@ -37,9 +37,11 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use wafer_config::{AssetSource, FunctionSource, Project, source_def};
+use wafer_core::Timestamp;
+use wafer_core::rules::Interval;
 use wafer_platform::{Platform, ProtectedFiles, SourceDef};
 
-use crate::output::Format;
+use crate::output::OutputFormat;
 use crate::partitions::RunPartitions;
 use crate::{app, build, output};
 
@@ -60,7 +62,7 @@ pub(crate) struct Arguments {
 
     /// Format of the results
     #[arg(long, global = true, default_value = "text", value_name = "FORMAT")]
-    output: Format,
+    output: OutputFormat,
 
     /// Log more: what Wafer does, and the messages of functions
     #[arg(long, short, global = true)]
@@ -74,10 +76,10 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     New(new::New),
-    /// Compile the project's functions to components
+    /// Compile the project's functions to components, and download the packages of Python functions
     Build,
     Check(check::Check),
-    Plan(apply::Plan),
+    Plan(apply::PlanCommand),
     Apply(apply::Apply),
     Deploy(deploy::Deploy),
     Package(package::MakePackage),
@@ -127,14 +129,14 @@ pub(crate) enum Command {
 }
 
 /// The arguments that all commands share.
-pub(crate) struct Context {
+pub(crate) struct CommandContext {
     /// Folder of the project.
     pub(crate) folder: PathBuf,
     /// Format of the results.
-    pub(crate) format: Format,
+    pub(crate) format: OutputFormat,
 }
 
-impl Context {
+impl CommandContext {
     /// Reads the project file, `wafer.toml`.
     ///
     /// # Errors
@@ -153,20 +155,39 @@ fn size(text: &str) -> Result<u64, String> {
     wafer_core::parse_bytes(text).map_err(|e| e.to_string())
 }
 
-/// Whether a command may write over the labels of models.
+/// Returns the interval of the options `--from` and `--to`, of which one that is left out does not
+/// limit it.
+///
+/// # Errors
+/// Returns an error when it would have no times.
+fn interval(from: Option<Timestamp>, to: Option<Timestamp>) -> Result<Interval> {
+    let interval = Interval {
+        from: from.unwrap_or(Timestamp::MIN),
+        to: to.unwrap_or(Timestamp::MAX),
+    };
+    anyhow::ensure!(interval.from < interval.to, "--from is not before --to");
+    Ok(interval)
+}
+
+/// Whether a command may write over the files of the labels of models.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Labels {
+enum LabelFiles {
     /// The command makes labels.
-    Replaced,
+    Writable,
     /// The labels stay.
-    Kept,
+    Protected,
 }
 
 /// Checks that a file to write is not one that the project reads or keeps its data in.
 ///
 /// # Errors
 /// Returns an error that says what the file is if it is one of these.
-fn check_output(project: &Project, platform: &Platform, out: &Path, labels: Labels) -> Result<()> {
+fn check_output(
+    project: &Project,
+    platform: &Platform,
+    out: &Path,
+    labels: LabelFiles,
+) -> Result<()> {
     let store = &project.store;
     let protected = ProtectedFiles {
         // With stores elsewhere, the folder holds nothing but copies.
@@ -195,14 +216,24 @@ fn read_sources(project: &Project, platform: &Platform) -> Vec<(String, SourceDe
 }
 
 /// Returns the files that a project names beside those of its sources, and what each is.
-fn project_files(project: &Project, labels: Labels) -> Vec<(PathBuf, String)> {
+fn project_files(project: &Project, labels: LabelFiles) -> Vec<(PathBuf, String)> {
     let mut files = vec![(
         project.folder.join("wafer.toml"),
         "the project file".to_owned(),
     )];
     for (name, function) in &project.functions {
-        if let FunctionSource::Component(file) = project.function_source(function) {
-            files.push((file, format!("the component of function `{name}`")));
+        match project.function_source(function) {
+            FunctionSource::Component(file) => {
+                files.push((file, format!("the component of function `{name}`")));
+            }
+            FunctionSource::Python {
+                path, requirements, ..
+            } => {
+                files.push((path, format!("the code of function `{name}`")));
+                let what = format!("the requirements of function `{name}`");
+                files.extend(requirements.map(|file| (file, what)));
+            }
+            FunctionSource::Crate(_) | FunctionSource::Stock(_) => {}
         }
         for (asset, source) in &function.assets {
             if let AssetSource::File(file) = source {
@@ -213,7 +244,7 @@ fn project_files(project: &Project, labels: Labels) -> Vec<(PathBuf, String)> {
     }
     for (name, model) in &project.models {
         if let Some(file) = model.training.labels.as_ref()
-            && labels == Labels::Kept
+            && labels == LabelFiles::Protected
         {
             let what = format!("the file of the labels of model `{name}`");
             files.push((project.folder.join(file), what));
@@ -243,7 +274,7 @@ const NOTHING: &str = "nothing was written";
 
 /// Runs the command of the arguments, and returns the exit code of the program.
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
-    let context = Context {
+    let context = CommandContext {
         folder: arguments.project,
         format: arguments.output,
     };
@@ -318,8 +349,23 @@ fn built_text(built: &[build::Built]) -> String {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
+    use wafer_platform::Format as FileFormat;
 
     use super::*;
+
+    #[test]
+    fn help_of_training_sets_names_all_formats_of_files() {
+        let arguments = Arguments::command();
+        let command = arguments.find_subcommand("training-set").unwrap();
+        let help = command.clone().render_long_help().to_string();
+        for format in FileFormat::ALL {
+            let extension = format.extension();
+            assert!(
+                help.contains(&format!(".{extension}")),
+                "{extension}: {help}"
+            );
+        }
+    }
 
     #[test]
     fn every_command_that_takes_a_time_says_in_which_time_zone_it_is_read() {

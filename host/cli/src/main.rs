@@ -5,9 +5,12 @@
 //! The program also starts itself as a child process: to compile components apart from the
 //! sandbox (`compile-component`), to decode Arrow and Parquet files (`decode-files`), and to work
 //! on the partitions of a run (`partitions.rs`).
-#![allow(
-    clippy::disallowed_methods,
-    reason = "an edge: it reads the environment and hands in clocks and randomness"
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "tests make temporary folders of their own, and find the checkout"
+    )
 )]
 
 mod allocator;
@@ -15,6 +18,7 @@ mod app;
 mod build;
 mod commands;
 mod http;
+mod named_values;
 mod output;
 mod partitions;
 mod sdk;
@@ -45,8 +49,8 @@ fn main() -> ExitCode {
     if matches!(arguments.command, commands::Command::Serve(_)) {
         allocator::give_back_large_buffers();
     }
-    output::start_log(arguments.verbose);
-    match start(arguments) {
+    let started = output::start_log(arguments.verbose);
+    match started.and_then(|()| start(arguments)) {
         Ok(code) => code,
         Err(error) if output::has_no_reader(&error) => ExitCode::SUCCESS,
         Err(error) => {
@@ -61,7 +65,7 @@ fn start(arguments: commands::Arguments) -> anyhow::Result<ExitCode> {
     let program = wafer_platform::this_program()
         .context("cannot find the path of this program, to decode files by it")?;
     wafer_platform::decode_in_child(program, vec!["decode-files".to_owned()]);
-    wafer_platform::keep_temporary_files_in(app::temporary_files());
+    app::name_folder_for_temporary_files();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_stack_size(wafer_runtime::THREAD_STACK_BYTES)
         .enable_all()

@@ -24,7 +24,7 @@ use wafer_platform::{BackfillEstimate, Format as FileFormat, PartialFile, Progre
 
 /// The format in which results are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Format {
+pub(crate) enum OutputFormat {
     /// Text for people.
     Text,
     /// One JSON document, for scripts.
@@ -47,7 +47,7 @@ pub(crate) enum RowFormat {
 }
 
 impl RowFormat {
-    /// Returns the format of files; a table is none.
+    /// Returns the format of a file, or `None` for a table, which is only printed.
     pub(crate) fn of_file(self) -> Option<FileFormat> {
         match self {
             Self::Table => None,
@@ -59,7 +59,7 @@ impl RowFormat {
     }
 }
 
-impl Format {
+impl OutputFormat {
     /// Prints a result, either as JSON or as the text that `text` makes.
     pub(crate) fn print<T: Serialize>(self, value: &T, text: impl FnOnce() -> String) {
         match self {
@@ -147,13 +147,17 @@ fn error_text(error: &anyhow::Error) -> String {
 
 /// Starts the log, which goes to standard error. `RUST_LOG` filters it; without that, `verbose`
 /// decides how much is logged: warnings, and what trainers say of what they learn from.
-pub(crate) fn start_log(verbose: bool) {
+///
+/// # Errors
+/// Returns an error when `RUST_LOG` is not one line of text.
+pub(crate) fn start_log(verbose: bool) -> anyhow::Result<()> {
     let default = match verbose {
         true => "debug,function=trace,trainer=trace",
         false => "warn,trainer=info",
     };
-    let filter = std::env::var("RUST_LOG").ok();
+    let filter = wafer_config::variable("RUST_LOG")?;
     wafer_log::start(Destination::People, filter.as_deref(), default);
+    Ok(())
 }
 
 /// A progress bar. It is hidden unless standard error is a terminal.

@@ -2,8 +2,8 @@
 //!
 //! The run is divided, worked on and committed in the same way as on AWS; only the processes
 //! differ. This process starts some children with the hidden command `run-partitions`, and one
-//! thread for each of them takes partitions from a [`Queue`], writes the number of each to the
-//! child's standard input, and reads the answer, a line of JSON, from its standard output. A
+//! thread for each of them takes partitions from a [`PartitionQueue`], writes the number of each to
+//! the child's standard input, and reads the answer, a line of JSON, from its standard output. A
 //! partition that fails for a passing reason, or whose child ends, is put back into the queue. The
 //! first failure that is final stops the run.
 
@@ -23,12 +23,12 @@ const ATTEMPTS: u32 = 3;
 #[derive(Debug, Serialize, Deserialize)]
 struct PartitionDone {
     partition: usize,
-    error: Option<Failure>,
+    error: Option<PartitionFailure>,
 }
 
 /// Why a child could not work on a partition.
 #[derive(Debug, Serialize, Deserialize)]
-struct Failure {
+struct PartitionFailure {
     message: String,
     /// Whether another attempt may succeed.
     may_pass: bool,
@@ -45,7 +45,7 @@ pub(crate) fn run_partitions(
     processes: usize,
     progress: &dyn Progress,
 ) -> Result<()> {
-    let queue = Queue::new(run.partitions);
+    let queue = PartitionQueue::new(run.partitions);
     std::thread::scope(|scope| {
         for _ in 0..processes.min(run.partitions) {
             scope.spawn(|| {
@@ -65,7 +65,7 @@ pub(crate) fn run_partitions(
 fn work_through(
     project: &Path,
     run: &DistributedRun,
-    queue: &Queue,
+    queue: &PartitionQueue,
     progress: &dyn Progress,
 ) -> Result<()> {
     let mut worker = None;
@@ -89,7 +89,7 @@ fn work_through(
             }) => failure,
             Err(gone) => {
                 worker = None;
-                Failure {
+                PartitionFailure {
                     message: format!("the process that worked on it ended: {gone}"),
                     may_pass: true,
                 }
@@ -119,24 +119,25 @@ fn work_through(
 }
 
 /// The partitions that wait to be worked on.
-struct Queue(Mutex<Waiting>);
+struct PartitionQueue(Mutex<QueueState>);
 
-struct Waiting {
+/// What is left of a run.
+struct QueueState {
     /// Each partition with the number of its next attempt, from 1.
     partitions: VecDeque<(usize, u32)>,
     /// The first error that stopped the run.
     error: Option<Error>,
 }
 
-impl Queue {
+impl PartitionQueue {
     fn new(partitions: usize) -> Self {
-        Self(Mutex::new(Waiting {
+        Self(Mutex::new(QueueState {
             partitions: (0..partitions).map(|partition| (partition, 1)).collect(),
             error: None,
         }))
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+    fn waiting(&self) -> MutexGuard<'_, QueueState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -234,12 +235,12 @@ impl RunPartitions {
     pub(crate) fn run(&self, platform: &Platform) -> anyhow::Result<()> {
         let runtime = tokio::runtime::Handle::current();
         tokio::task::block_in_place(|| {
-            let run =
-                runtime.block_on(platform.pipelines().distributed(&self.pipeline, &self.key))?;
+            let runs = platform.pipelines().distributed_runs();
+            let run = runtime.block_on(runs.distributed(&self.pipeline, &self.key))?;
             for line in std::io::stdin().lines() {
                 let partition = line?.trim().parse()?;
-                let result = runtime.block_on(platform.pipelines().run_partition(&run, partition));
-                let error = result.err().map(|error| Failure {
+                let result = runtime.block_on(runs.run_partition(&run, partition));
+                let error = result.err().map(|error| PartitionFailure {
                     message: error.chain(),
                     may_pass: error.kind() == Kind::Unavailable,
                 });

@@ -1,8 +1,9 @@
-//! The sources that are embedded in this program: the guest SDK, the contract in `wit/`, and the
-//! stock functions.
+//! The sources that are embedded in this program: the guest SDK, the contract in `wit/`, the stock
+//! functions, and the library that functions in Python import.
 //!
-//! `wafer new` unpacks the SDK into a project, so that the project builds without a registry. Stock
-//! functions are unpacked and compiled when a project uses them.
+//! `wafer new` unpacks the SDK into a project, so that the project builds without a registry, or
+//! the library, so that its functions can be tested. Stock functions are unpacked and compiled when
+//! a project uses them.
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -79,6 +80,29 @@ const STOCK: &[(&str, &str)] = files![
     "functions/stock/xgboost/src/lib.rs",
     "functions/stock/xgboost/src/ubjson.rs",
 ];
+
+/// What functions in Python import: paths in the repository with the contents. The interpreter has
+/// it too, with what only runs inside of it.
+const PYTHON: &[(&str, &str)] = files![
+    "functions/stock/python/library/wafer/__init__.py",
+    "functions/stock/python/library/wafer/_errors.py",
+    "functions/stock/python/library/wafer/_function.py",
+    "functions/stock/python/library/wafer/_kinds.py",
+    "functions/stock/python/library/wafer/_rows.py",
+    "functions/stock/python/library/wafer/_signature.py",
+];
+
+/// The folder of [`PYTHON`] in the repository.
+const PYTHON_FOLDER: &str = "functions/stock/python/library/";
+
+/// Writes the library of functions in Python below a folder, as the package `wafer`.
+pub(crate) fn unpack_python(folder: &Path) -> Result<()> {
+    for (path, text) in PYTHON {
+        let path = path.strip_prefix(PYTHON_FOLDER).unwrap_or(path);
+        write(&folder.join(path), text)?;
+    }
+    Ok(())
+}
 
 /// Writes the SDK and the contract below a folder.
 pub(crate) fn unpack(folder: &Path) -> Result<()> {
@@ -199,5 +223,37 @@ mod tests {
             .filter(|name| !is_embedded(name))
             .collect();
         assert!(missing.is_empty(), "add to FILES or STOCK: {missing:?}");
+    }
+
+    /// Modules of the library that only run inside of the interpreter.
+    const INSIDE: [&str; 4] = ["_guest.py", "_imports.py", "_prepare.py", "_start.py"];
+
+    #[test]
+    fn python_library_is_embedded_without_what_runs_inside_of_the_interpreter() {
+        let here = std::env::var_os("CARGO_MANIFEST_DIR").expect("run by `cargo test`");
+        let folder = Path::new(&here)
+            .join("../..")
+            .join(PYTHON_FOLDER)
+            .join("wafer");
+        let files = std::fs::read_dir(folder).unwrap();
+        let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names
+            .filter(|name| name.ends_with(".py") && !INSIDE.contains(&name.as_str()))
+            .collect();
+        names.sort();
+        let folder = tempfile::tempdir().unwrap();
+        unpack_python(folder.path()).unwrap();
+        let unpacked = std::fs::read_dir(folder.path().join("wafer")).unwrap();
+        let unpacked = unpacked.map(|file| file.unwrap().file_name().into_string().unwrap());
+        let mut unpacked: Vec<String> = unpacked.collect();
+        unpacked.sort();
+        assert_eq!(unpacked, names, "add to PYTHON or INSIDE");
+        for (path, text) in PYTHON {
+            for module in INSIDE {
+                let name = module.trim_end_matches(".py");
+                let imports = format!("from .{name} import");
+                assert!(!text.contains(&imports), "{path} imports {name}");
+            }
+        }
     }
 }

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use bytes::Bytes;
 use wafer_build::{BuildOptions, Toolchain};
 use wafer_core::{Digest, Hasher};
 
@@ -24,11 +25,13 @@ pub(crate) struct StockFolder(PathBuf);
 impl StockFolder {
     /// Returns the folder of this user, or, on a machine without one, a folder of the project.
     pub(crate) fn of(project: &Path) -> Self {
-        let kept = user_cache(|name| std::env::var_os(name).map(PathBuf::from));
-        Self(kept.map_or_else(
-            || project.join(".wafer").join("stock"),
-            |kept| kept.join("stock"),
-        ))
+        Self(kept_folder(project, "stock"))
+    }
+
+    /// Returns a folder for a test.
+    #[cfg(test)]
+    pub(crate) fn at(folder: &Path) -> Self {
+        Self(folder.to_owned())
     }
 
     /// Returns the folder that the sources are unpacked to. Programs with other sources have
@@ -53,7 +56,7 @@ impl StockFolder {
         toolchain: &dyn Toolchain,
         options: &BuildOptions,
         say: impl FnOnce(),
-    ) -> Result<Vec<u8>> {
+    ) -> Result<Bytes> {
         let kept = self.0.join(key(toolchain, options)?);
         if let Some(component) = read(&kept) {
             return Ok(component);
@@ -86,8 +89,15 @@ impl StockFolder {
     }
 }
 
+/// Returns a folder of this user, in which something is kept for all projects, or, on a machine
+/// without one, a folder of the project.
+pub(crate) fn kept_folder(project: &Path, name: &str) -> PathBuf {
+    let kept = user_cache(wafer_config::path_variable);
+    kept.unwrap_or_else(|| project.join(".wafer")).join(name)
+}
+
 /// Returns the folder of a user for what is kept for all projects, if it can be told.
-fn user_cache(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
+fn user_cache(variable: impl Fn(&'static str) -> Option<PathBuf>) -> Option<PathBuf> {
     let set = |name| variable(name).filter(|path| !path.as_os_str().is_empty());
     let own = set(CACHE);
     let caches = || set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")));
@@ -110,12 +120,12 @@ fn key(toolchain: &dyn Toolchain, options: &BuildOptions) -> Result<String> {
 }
 
 /// Reads the component that is kept in a folder. One that is damaged counts as none.
-fn read(folder: &Path) -> Option<Vec<u8>> {
+fn read(folder: &Path) -> Option<Bytes> {
     let mut files = std::fs::read_dir(folder).ok()?.flatten();
     files.find_map(|file| {
         let component = std::fs::read(file.path()).ok()?;
         let name = file_name(&component);
-        (file.file_name() == name.as_str()).then_some(component)
+        (file.file_name() == name.as_str()).then(|| component.into())
     })
 }
 
@@ -175,17 +185,17 @@ mod tests {
             true
         }
 
-        fn build(&self, options: &BuildOptions) -> Result<Vec<u8>, BuildError> {
+        fn build(&self, options: &BuildOptions) -> Result<Bytes, BuildError> {
             self.builds
                 .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            Ok(format!("{:?} {}", options.source, self.version).into_bytes())
+            Ok(format!("{:?} {}", options.source, self.version).into())
         }
     }
 
     #[test]
     fn component_is_built_once_for_its_name_options_and_compiler() {
         let folder = tempfile::tempdir().unwrap();
-        let stock = StockFolder(folder.path().join("stock"));
+        let stock = StockFolder::at(&folder.path().join("stock"));
         let toolchain = |version| Counting {
             builds: 0.into(),
             version,
@@ -195,6 +205,7 @@ mod tests {
             source: stock.sources().join(name),
             target_dir: stock.target_dir(),
             stack,
+            ..BuildOptions::default()
         };
         let said = Cell::new(0);
         let component = |toolchain: &Counting, name: &str, stack| {

@@ -12,14 +12,20 @@ use crate::error::ProjectError;
 ///
 /// # Errors
 /// Returns a [`ProjectError`] with the name of the variable when its value is not one line of text.
-#[allow(
-    clippy::disallowed_methods,
-    reason = "the one place that reads settings from the environment"
-)]
 pub fn variable(name: &'static str) -> Result<Option<String>, ProjectError> {
-    let value = std::env::var_os(name).unwrap_or_default();
-    let text = text_of(&value).map_err(|message| ProjectError::Variable { name, message })?;
-    Ok(Some(text).filter(|text| !text.is_empty()))
+    let text = variable_or_empty(name)?;
+    Ok(text.filter(|text| !text.is_empty()))
+}
+
+/// Reads a setting of which an empty value means something else than none.
+///
+/// # Errors
+/// Returns the errors of [`variable`].
+pub fn variable_or_empty(name: &'static str) -> Result<Option<String>, ProjectError> {
+    let value = path_variable(name);
+    let text = value.map(|value| text_of(value.as_os_str()));
+    let text = text.transpose();
+    text.map_err(|message| ProjectError::Variable { name, message })
 }
 
 /// Reads a setting that is a URL such as `form`.
@@ -31,12 +37,12 @@ pub(crate) fn url_variable(name: &'static str, form: &str) -> Result<Option<Stri
     Ok(text)
 }
 
-/// Reads a setting that is a path.
+/// Reads a setting that is a path, and may be empty.
 #[allow(
     clippy::disallowed_methods,
     reason = "the one place that reads settings from the environment"
 )]
-pub(crate) fn path_variable(name: &'static str) -> Option<PathBuf> {
+pub fn path_variable(name: &'static str) -> Option<PathBuf> {
     std::env::var_os(name).map(PathBuf::from)
 }
 

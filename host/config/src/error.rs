@@ -127,6 +127,9 @@ fn with_suggestion(message: &str) -> String {
     let known: Vec<&str> = quoted.collect();
     match nearest(unknown, known.iter().copied()) {
         Some(nearest) => format!("unknown {what} `{unknown}`; did you mean `{nearest}`?"),
-        None => format!("unknown {what} `{unknown}`; known are {}", known.join(", ")),
+        None => format!(
+            "unknown {what} `{unknown}`; the known ones are {}",
+            known.join(", ")
+        ),
     }
 }

@@ -60,6 +60,22 @@ pub(crate) fn file_options(source: &SourceConfig) -> Result<FileOptions, BrokenR
         time.check()
             .map_err(|message| BrokenRule::new(key, message))?;
     }
+    check_keys(source)?;
+    Ok(FileOptions {
+        compression: source.compression,
+        max_decompressed: source.max_decompressed,
+        encoding: source.encoding.unwrap_or_default(),
+        dialect: dialect(source)?,
+        header: header(source)?,
+        nulls: source.nulls.clone().unwrap_or_default(),
+        row_bytes: None,
+        cuts: Cuts::default(),
+        guessed_from: None,
+    })
+}
+
+/// Checks that what is declared of the files belongs to the type of the source and to the format.
+fn check_keys(source: &SourceConfig) -> Result<(), BrokenRule> {
     let about_text = [
         ("compression", source.compression.is_some()),
         ("max_decompressed", source.max_decompressed.is_some()),
@@ -105,23 +121,13 @@ pub(crate) fn file_options(source: &SourceConfig) -> Result<FileOptions, BrokenR
         .and_then(|path| format_of(source, path));
     match (format, text, csv) {
         (Some(format), Some(key), _) if !format.is_text() => {
-            return Err(not_for(key, "text files", format));
+            Err(not_for(key, "text files", format))
         }
         (Some(format), _, Some(key)) if format != Format::Csv => {
-            return Err(not_for(key, "CSV files", format));
+            Err(not_for(key, "CSV files", format))
         }
-        _ => {}
+        _ => Ok(()),
     }
-    Ok(FileOptions {
-        compression: source.compression,
-        max_decompressed: source.max_decompressed,
-        encoding: source.encoding.unwrap_or_default(),
-        dialect: dialect(source)?,
-        header: header(source)?,
-        nulls: source.nulls.clone().unwrap_or_default(),
-        row_bytes: None,
-        cuts: Cuts::default(),
-    })
 }
 
 /// Returns the format of the files, as far as the setting tells it.

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use wafer_catalog::{ArtifactName, FunctionRole, ProjectFunction, VersionNameError};
 use wafer_core::Duration;
 use wafer_runtime::{Asset, FunctionSpec, Limits};
 use wafer_store::{Error, Kind, Result};
 
+use crate::error::BrokenRule;
 use crate::project::Project;
 use crate::values::{duration, parameter_texts, size};
 
@@ -24,6 +25,12 @@ pub struct FunctionConfig {
     pub(crate) component: Option<PathBuf>,
     /// The name of a function that comes with Wafer.
     pub(crate) stock: Option<Stock>,
+    /// The file or the folder of Python modules that the function is in, and after a colon its
+    /// name.
+    #[serde(default, deserialize_with = "python_source")]
+    pub(crate) python: Option<PythonSource>,
+    /// What the Python modules import: a file of pinned packages, or a folder of packages.
+    pub(crate) requirements: Option<PathBuf>,
     /// The assets that the function is loaded with, by name: files, or artifacts of models.
     #[serde(default)]
     pub assets: BTreeMap<String, AssetSource>,
@@ -70,6 +77,47 @@ impl TryFrom<String> for AssetSource {
     }
 }
 
+/// Python modules with a function, as the key `python` names them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PythonSource {
+    /// A file, or a folder of modules.
+    pub(crate) path: PathBuf,
+    /// The name of the function, if it is given.
+    pub(crate) function: Option<String>,
+}
+
+/// Deserializes the source of a Python function, such as `features.py` or `features.py:rides`.
+fn python_source<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<PythonSource>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let (path, function) = match text.rsplit_once(':') {
+        Some((path, function)) => (path, Some(function)),
+        None => (&text[..], None),
+    };
+    if path.is_empty() || !function.is_none_or(is_identifier) {
+        return Err(serde::de::Error::custom(format!(
+            "`{text}` names no Python function; write a file or a folder such as features.py, or \
+             one of its functions as features.py:rides"
+        )));
+    }
+    Ok(Some(PythonSource {
+        path: path.into(),
+        function: function.map(str::to_owned),
+    }))
+}
+
+/// Returns whether a text can be a name in Python.
+fn is_identifier(text: &str) -> bool {
+    let is_first = |c: char| c.is_alphabetic() || c == '_';
+    text.starts_with(is_first) && text.chars().all(|c| c.is_alphanumeric() || c == '_')
+}
+
+/// The asset that has the code of a Python function.
+const PYTHON_ASSET: &str = "python";
+/// How the names of parameters begin that tell the interpreter of Python what to call.
+const PYTHON_PARAMETERS: &str = "python_";
+
 /// Where the component of a function comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FunctionSource {
@@ -79,6 +127,15 @@ pub enum FunctionSource {
     Component(PathBuf),
     /// A crate that comes with Wafer.
     Stock(Stock),
+    /// Python modules, which are loaded into the interpreter that comes with Wafer.
+    Python {
+        /// A file, or a folder of modules.
+        path: PathBuf,
+        /// The name of the function, if it is given.
+        function: Option<String>,
+        /// A file of pinned packages, or a folder of packages.
+        requirements: Option<PathBuf>,
+    },
 }
 
 /// The functions that come with Wafer.
@@ -155,6 +212,39 @@ impl FunctionConfig {
     /// Returns the parameters as text: strings as they are, other values as TOML writes them.
     pub fn parameters(&self) -> BTreeMap<String, String> {
         parameter_texts(&self.parameters)
+    }
+
+    /// Checks the keys that are for functions in Python, and those whose names such a function
+    /// needs for itself.
+    ///
+    /// # Errors
+    /// Returns the key of this table that is wrong.
+    pub(crate) fn check_python(&self) -> Result<(), BrokenRule> {
+        if self.python.is_none() {
+            return match self.requirements {
+                None => Ok(()),
+                Some(_) => Err(BrokenRule::new(
+                    "requirements",
+                    "is for functions in Python: it needs `python` beside it",
+                )),
+            };
+        }
+        if self.assets.contains_key(PYTHON_ASSET) {
+            let key = format!("assets.{PYTHON_ASSET}");
+            let message = "is the function's code, which `python` names; give it another name";
+            return Err(BrokenRule::new(key, message));
+        }
+        let mut parameters = self.parameters.keys();
+        match parameters.find(|name| name.starts_with(PYTHON_PARAMETERS)) {
+            None => Ok(()),
+            Some(name) => Err(BrokenRule::new(
+                format!("parameters.{name}"),
+                format!(
+                    "is the interpreter's, as all that begin with `{PYTHON_PARAMETERS}`; give it \
+                     another name"
+                ),
+            )),
+        }
     }
 }
 

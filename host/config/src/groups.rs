@@ -55,8 +55,8 @@ pub struct AggregateConfig {
     pub k: Option<u32>,
     /// The quantile, from 0 to 1.
     pub quantile: Option<f64>,
-    /// Whether the starts of the windows are exact, and not rounded down to a hop. The default is
-    /// no.
+    /// Whether the starts of the windows are exact, and not rounded down to a hop. By default they
+    /// are rounded.
     #[serde(default)]
     pub exact: bool,
     /// The start of the features' names, before function and window. The default is the column.

@@ -6,7 +6,7 @@
 //! combines the project with the functions' signatures into
 //! [`Definitions`](wafer_catalog::Definitions), and checks that columns and types fit.
 //! [`Overrides`] are settings from environment variables, which override those of the file;
-//! [`variable`] reads others.
+//! [`variable`], [`variable_or_empty`] and [`path_variable`] read others.
 //!
 //! Deliberately absent: stores, toolchains, and running anything.
 
@@ -25,7 +25,7 @@ mod store;
 mod values;
 mod views;
 
-pub use environment::variable;
+pub use environment::{path_variable, variable, variable_or_empty};
 pub use error::ProjectError;
 pub use file_options::TimeConfig;
 pub use functions::{AssetSource, FunctionConfig, FunctionSource, Stock, project_function};

@@ -125,7 +125,7 @@ pub struct ScheduleConfig {
     /// default is 10 seconds.
     #[serde(default, deserialize_with = "duration")]
     pub backoff: Option<Duration>,
-    /// The maximum duration of a run. The default is no limit.
+    /// The maximum duration of a run. By default there is no limit.
     #[serde(default, deserialize_with = "duration")]
     pub time_limit: Option<Duration>,
 }
@@ -144,7 +144,7 @@ pub(crate) fn check_max_rejects(pipeline: &PipelineConfig) -> Result<(), BrokenR
     }
 }
 
-/// Checks the settings of a schedule that would be no use. The key of a returned error is relative
+/// Refuses settings with which a schedule would do nothing. The key of a returned error is relative
 /// to the schedule.
 pub(crate) fn check_schedule(schedule: &ScheduleConfig) -> Result<(), BrokenRule> {
     if schedule.catch_up == Some(0) {

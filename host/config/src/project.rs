@@ -146,10 +146,26 @@ impl Project {
 
     /// Returns where the component of a function comes from. Paths start at the project's folder.
     pub fn function_source(&self, function: &FunctionConfig) -> FunctionSource {
-        match (&function.krate, &function.component, function.stock) {
-            (Some(folder), _, _) => FunctionSource::Crate(self.folder.join(folder)),
-            (None, Some(file), _) => FunctionSource::Component(self.folder.join(file)),
-            (None, None, stock) => FunctionSource::Stock(stock.expect("checked when it was read")),
+        let FunctionConfig {
+            krate,
+            component,
+            stock,
+            python,
+            ..
+        } = function;
+        match (krate, component, stock, python) {
+            (Some(folder), ..) => FunctionSource::Crate(self.folder.join(folder)),
+            (_, Some(file), ..) => FunctionSource::Component(self.folder.join(file)),
+            (_, _, Some(stock), _) => FunctionSource::Stock(*stock),
+            (_, _, _, python) => {
+                let python = python.as_ref().expect("checked when it was read");
+                let requirements = function.requirements.as_ref();
+                FunctionSource::Python {
+                    path: self.folder.join(&python.path),
+                    function: python.function.clone(),
+                    requirements: requirements.map(|path| self.folder.join(path)),
+                }
+            }
         }
     }
 
@@ -365,6 +381,7 @@ impl Project {
             ("crate", function.krate.is_some()),
             ("component", function.component.is_some()),
             ("stock", function.stock.is_some()),
+            ("python", function.python.is_some()),
         ];
         let given: Vec<&str> = given
             .iter()
@@ -374,8 +391,8 @@ impl Project {
         match given[..] {
             [_] => {}
             [] => {
-                let message =
-                    "needs `crate = \"FOLDER\"`, `component = \"FILE.wasm\"` or `stock = \"NAME\"`";
+                let message = "needs `crate = \"FOLDER\"`, `component = \"FILE.wasm\"`, \
+                               `stock = \"NAME\"` or `python = \"FILE.py\"`";
                 return Err(BrokenRule::new(key, message));
             }
             [one, other, ..] => {
@@ -383,11 +400,13 @@ impl Project {
                 return Err(BrokenRule::new(key, message));
             }
         }
-        if function.stack.is_some() && function.component.is_some() {
+        let is_built_in = function.component.is_some() || function.python.is_some();
+        if function.stack.is_some() && is_built_in {
             let key = format!("{key}.stack");
             let message = "is for functions that `wafer build` compiles: the stack of a component is built in";
             return Err(BrokenRule::new(key, message));
         }
+        function.check_python().map_err(|rule| rule.below(&key))?;
         const MAX_MEMORY: u64 = 4 << 30;
         if function.memory.is_some_and(|bytes| bytes > MAX_MEMORY) {
             let key = format!("{key}.memory");

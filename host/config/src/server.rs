@@ -45,10 +45,11 @@ pub struct ServerConfig {
     /// The memory in bytes that all requests together may take.
     #[serde(default, deserialize_with = "size")]
     pub memory: Option<u64>,
-    /// The disk in bytes that all requests for training sets together may take.
+    /// The disk in bytes that all requests together may take: for training sets, and for copies of
+    /// remote files to look at.
     #[serde(default, deserialize_with = "size")]
     pub disk: Option<u64>,
-    /// The disk in bytes that one of them may take.
+    /// The disk in bytes that one request for a training set may take.
     #[serde(default, deserialize_with = "size")]
     pub disk_per_set: Option<u64>,
 }

@@ -55,7 +55,7 @@ impl Overrides {
     /// and `WAFER_STORE_OBJECTS`.
     ///
     /// # Errors
-    /// Returns a [`ProjectError`] with the name of the variable that is no URL.
+    /// Returns a [`ProjectError`] that names the variable whose value is not a URL.
     pub fn from_environment() -> Result<Self, ProjectError> {
         Ok(Self {
             path: path_variable("WAFER_STORE_PATH"),

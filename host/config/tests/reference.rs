@@ -1,7 +1,13 @@
 //! The reference of the project file, `docs/wafer-toml.md`, compared with the code. Each section
-//! documents the keys of the struct that its table is parsed into, and no others; and a key that is
-//! left out means the default that the reference names.
+//! documents the keys of the struct that its table is parsed into, and no others, with their types
+//! and units; a key that is left out means the default that the reference names; and messages are
+//! those of the code.
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests")]
+
+#[path = "reference/messages.rs"]
+mod messages;
+#[path = "reference/types.rs"]
+mod types;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -39,15 +45,26 @@ const SECTIONS: [(&str, &str); 17] = [
 #[derive(Debug)]
 enum Field {
     /// A key of the table.
-    Key(String),
+    Key(Key),
     /// All keys of another struct.
     Flattened(String),
+}
+
+/// A key of a table, and the field that it is read into.
+#[derive(Debug)]
+struct Key {
+    /// The key.
+    name: String,
+    /// The type of the field.
+    kind: String,
+    /// The function that reads the field, if it is not the one of its type.
+    reader: Option<String>,
 }
 
 /// The fields of structs, by the name of the struct.
 type Structs = BTreeMap<String, Vec<Field>>;
 
-/// The keys that sections document, by the heading of the section.
+/// The lines of sections, or the keys that they document, by the heading of the section.
 type Sections<'a> = BTreeMap<&'a str, Vec<&'a str>>;
 
 #[test]
@@ -125,7 +142,7 @@ fn top_level(tables: &BTreeSet<String>, sections: &Sections<'_>) -> Vec<String> 
         .filter(|table| !tables.contains(**table))
         .map(|table| {
             format!(
-                "docs/wafer-toml.md has a section of `{table}`, which is no key of struct `{FILE}`"
+                "docs/wafer-toml.md has a section of `{table}`, which is not a key of struct `{FILE}`"
             )
         });
     undescribed.chain(unknown).collect()
@@ -163,26 +180,30 @@ fn differences(
     faults
 }
 
-/// Returns the keys of a table, with those of flattened structs.
+/// Returns the names of the keys of a table, with those of flattened structs.
 fn keys_of(structs: &Structs, name: &str) -> BTreeSet<String> {
+    let fields = fields_of_struct(structs, name).into_iter();
+    fields.map(|field| field.name.clone()).collect()
+}
+
+/// Returns the keys of a table, with those of flattened structs.
+fn fields_of_struct<'a>(structs: &'a Structs, name: &str) -> Vec<&'a Key> {
     let fields = structs.get(name).unwrap_or_else(|| {
         panic!("host/config/src has no struct `{name}` that derives Deserialize")
     });
-    let mut keys = BTreeSet::new();
+    let mut keys = Vec::new();
     for field in fields {
         match field {
-            Field::Key(key) => {
-                keys.insert(key.clone());
-            }
-            Field::Flattened(other) => keys.extend(keys_of(structs, other)),
+            Field::Key(key) => keys.push(key),
+            Field::Flattened(other) => keys.extend(fields_of_struct(structs, other)),
         }
     }
     keys
 }
 
-/// Returns the keys that each section of the reference documents: what is in backticks in the
-/// first column of its tables. A section ends at the next heading of any level.
-fn documented(reference: &str) -> Sections<'_> {
+/// Returns the lines of each section of the reference. A section ends at the next heading of any
+/// level.
+fn lines(reference: &str) -> Sections<'_> {
     let mut sections = Sections::new();
     let mut section = None;
     for line in reference.lines() {
@@ -193,15 +214,24 @@ fn documented(reference: &str) -> Sections<'_> {
             if let Some(heading) = section {
                 sections.entry(heading).or_default();
             }
-        } else if let Some(heading) = section
-            && let Some(cells) = line.strip_prefix("| ")
-        {
-            let first = cells.split(" |").next().unwrap_or_default();
-            let keys = first.split('`').skip(1).step_by(2);
-            sections.entry(heading).or_default().extend(keys);
+        } else if let Some(heading) = section {
+            sections.entry(heading).or_default().push(line);
         }
     }
     sections
+}
+
+/// Returns the keys that each section of the reference documents: what is in backticks in the
+/// first column of its tables.
+fn documented(reference: &str) -> Sections<'_> {
+    let sections = lines(reference).into_iter();
+    let documented = sections.map(|(heading, lines)| {
+        let rows = lines.into_iter().filter_map(|line| line.strip_prefix("| "));
+        let first = rows.map(|cells| cells.split(" |").next().unwrap_or_default());
+        let keys = first.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+        (heading, keys.collect::<Vec<_>>())
+    });
+    documented.collect()
 }
 
 /// Returns the structs that derive `Deserialize` of all source files in a folder.
@@ -272,17 +302,22 @@ fn field(name: &str, kind: &str, attributes: &[String]) -> Option<Field> {
     if arguments.contains(&"skip") || arguments.contains(&"skip_deserializing") {
         return None;
     }
+    let kind = kind.trim().trim_end_matches(',');
     if arguments.contains(&"flatten") {
-        let kind = kind.trim().trim_end_matches(',');
         let inner = kind
             .strip_prefix("Option<")
             .and_then(|kind| kind.strip_suffix('>'));
         return Some(Field::Flattened(inner.unwrap_or(kind).to_owned()));
     }
-    let renamed = arguments
-        .iter()
-        .find_map(|argument| argument.strip_prefix("rename = \"")?.strip_suffix('"'));
-    Some(Field::Key(renamed.unwrap_or(name).to_owned()))
+    let value = |name: &str| {
+        let mut arguments = arguments.iter();
+        arguments.find_map(|argument| argument.strip_prefix(name)?.strip_suffix('"'))
+    };
+    Some(Field::Key(Key {
+        name: value("rename = \"").unwrap_or(name).to_owned(),
+        kind: kind.to_owned(),
+        reader: value("deserialize_with = \"").map(str::to_owned),
+    }))
 }
 
 /// Returns an attribute in one line, of which `first` is the first line.
@@ -380,6 +415,7 @@ lookups = [{ group = "orders" }]
 [models.late]
 view = "basket"
 function = "late"
+# [models.NAME]
 
 [models.late.training]
 split = "train=0.8,test=0.2"
@@ -407,12 +443,13 @@ fn a_key_that_is_left_out_means_the_default_of_the_reference() {
     let folder = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap());
     let reference = read(&folder.join("../../docs/wafer-toml.md"));
     let mut faults = Vec::new();
-    for (heading, key, cell) in rows(&reference) {
+    for row in rows(&reference) {
+        let Row { heading, key, .. } = row;
         // The server has these defaults: `host/cli/src/commands/serve.rs` compares them.
         if heading == "[server]" {
             continue;
         }
-        let Some((usual, of_trainer)) = defaults(cell) else {
+        let Some((usual, of_trainer)) = defaults(row.default) else {
             continue;
         };
         for (role, default) in [
@@ -438,23 +475,89 @@ fn a_key_that_is_left_out_means_the_default_of_the_reference() {
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 }
 
-/// Returns the section, the key and the default of each row of the reference.
-fn rows(reference: &str) -> Vec<(&str, &str, &str)> {
+/// A row of the reference: a key, and what is said of it.
+#[derive(Clone, Copy, Debug)]
+struct Row<'a> {
+    /// The heading of the section.
+    heading: &'a str,
+    key: &'a str,
+    kind: &'a str,
+    default: &'a str,
+    /// What is said when the key is wrong.
+    wrong: &'a str,
+}
+
+/// Returns the rows of the reference.
+fn rows(reference: &str) -> Vec<Row<'_>> {
     let mut rows = Vec::new();
-    let mut section = None;
-    for line in reference.lines() {
-        if line.starts_with('#') {
-            section = line
-                .strip_prefix("## ")
-                .filter(|heading| heading.starts_with('['));
-        } else if let Some(heading) = section
-            && let Some(cells) = line.strip_prefix("| `")
-            && let [key, _, default, ..] = cells.split(" | ").collect::<Vec<_>>()[..]
-        {
-            rows.push((heading, key.trim_end_matches('`'), default));
+    for (heading, lines) in lines(reference) {
+        for cells in lines.iter().filter_map(|line| line.strip_prefix("| `")) {
+            if let [key, kind, default, _, wrong] = cells.split(" | ").collect::<Vec<_>>()[..] {
+                rows.push(Row {
+                    heading,
+                    key: key.trim_end_matches('`'),
+                    kind,
+                    default,
+                    wrong,
+                });
+            }
         }
     }
     rows
+}
+
+#[test]
+fn types_and_messages_of_the_reference_are_those_of_the_code() {
+    let folder = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap());
+    let reference = read(&folder.join("../../docs/wafer-toml.md"));
+    let rows = rows(&reference);
+    assert!(rows.len() > 100, "{rows:?}");
+    let mut faults = types::wrong(&rows, &structs_of_folder(&folder.join("src")));
+    let mut literals = Vec::new();
+    for entry in std::fs::read_dir(folder.join("..")).unwrap() {
+        let src = entry.unwrap().path().join("src");
+        if src.is_dir() {
+            literals.extend(messages::literals_of(&src));
+        }
+    }
+    faults.extend(messages::unknown(&rows, &literals));
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+#[test]
+fn words_of_the_reference_are_those_that_a_key_may_have() {
+    let folder = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap());
+    let reference = read(&folder.join("../../docs/wafer-toml.md"));
+    let mut faults = Vec::new();
+    for row in rows(&reference) {
+        let Some(words) = list_of_words(row.kind) else {
+            continue;
+        };
+        // It is like no word, so that all words are said.
+        let text = least_with(row.heading, row.key, &format!("\"{}\"", "-".repeat(40)));
+        let parsed = Project::parse(Path::new("wafer.toml"), &text, Overrides::default());
+        let said = parsed.map(drop).map_err(|e| e.to_string()).unwrap_err();
+        let known = said.rsplit_once("the known ones are ");
+        let known = known.map(|(_, known)| known.split(", ").collect::<BTreeSet<_>>());
+        if known.as_ref() != Some(&words) {
+            faults.push(format!(
+                "section `## {}` of docs/wafer-toml.md says that `{}` is {}, and the project file \
+                 says: {said}",
+                row.heading, row.key, row.kind
+            ));
+        }
+    }
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+/// Returns the words that a type of the reference consists of, or `None` if it is of another kind.
+fn list_of_words(kind: &str) -> Option<BTreeSet<&str>> {
+    let kind = kind.strip_prefix('`')?.strip_suffix('`')?;
+    let words: Vec<&str> = kind.split('`').collect();
+    let mut between = words.iter().skip(1).step_by(2);
+    let is_list = between.all(|text| matches!(*text, ", " | " or "));
+    let words: BTreeSet<&str> = words.into_iter().step_by(2).collect();
+    (is_list && !words.iter().any(|word| word.starts_with("NAME"))).then_some(words)
 }
 
 /// Returns the default that a cell of the reference names, and that of a trainer, or `None` if the
@@ -503,14 +606,17 @@ fn another(default: &str) -> String {
     panic!("name another value than `{default}` in OTHERS of host/config/tests/reference.rs")
 }
 
-/// Returns the project file with one key more.
+/// Returns the project file with one key more, or with another value of a key that it has.
 fn least_with(heading: &str, key: &str, value: &str) -> String {
     let place = format!("# {heading}\n");
-    assert!(
-        LEAST.contains(&place),
-        "LEAST of host/config/tests/reference.rs has no place for the keys of `{heading}`"
-    );
-    LEAST.replace(&place, &format!("{key} = {value}\n"))
+    let (before, after) = LEAST.split_once(&place).unwrap_or_else(|| {
+        panic!("LEAST of host/config/tests/reference.rs has no place for the keys of `{heading}`")
+    });
+    let table = before.rfind("\n\n").unwrap_or(0);
+    let (others, table) = before.split_at(table);
+    let is_other = |line: &&str| !line.starts_with(&format!("{key} = "));
+    let table: Vec<&str> = table.split('\n').filter(is_other).collect();
+    format!("{others}{}{key} = {value}\n{after}", table.join("\n"))
 }
 
 /// Returns what a project file means for a function of a role, or why it cannot be resolved.

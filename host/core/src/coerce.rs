@@ -57,7 +57,7 @@ use arrow_cast::{CastOptions, cast_with_options};
 use arrow_schema::{DataType as ArrowType, TimeUnit};
 
 use crate::decimal::{self, Misfit};
-use crate::{DataType, EpochUnit, Reading, Timestamp, Zone};
+use crate::{DataType, EpochUnit, Quoting, Reading, Timestamp, Zone};
 
 pub use self::decimals::oversized_decimals;
 use self::decimals::read_decimals;
@@ -349,7 +349,7 @@ fn texts_as_times(
     let mut builder = crate::ColumnBuilder::new(wanted, texts.len()).with_reading(reading.clone());
     let mut faults = Vec::new();
     for (row, text) in texts.as_string::<i32>().iter().enumerate() {
-        // An empty text is no time, and no null either: a typed column has nulls of its own.
+        // An empty text is neither a time nor a null: a typed column has nulls of its own.
         let Some(text) = text else {
             builder.append_null();
             continue;
@@ -357,7 +357,7 @@ fn texts_as_times(
         let appended = match (text, wanted) {
             ("", DataType::Date) => reading.text_date(text).map(|_| ()),
             ("", _) => reading.text_timestamp(text).map(|_| ()),
-            _ => builder.append_text(text, true),
+            _ => builder.append_text(text, Quoting::Quoted),
         };
         if let Err(message) = appended {
             builder.append_null();

@@ -23,6 +23,15 @@ use crate::{DataType, Reading, Timestamp};
 /// The most numbers of vectors that a new column has room for. More room is made as vectors come.
 const VECTOR_ROOM: usize = 1 << 16;
 
+/// Whether a text was in quotes, which tells an empty value from a null.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quoting {
+    /// The text was in quotes, or is certainly a value.
+    Quoted,
+    /// The text was not in quotes.
+    Unquoted,
+}
+
 /// Builds one column of a storable type.
 #[derive(Debug)]
 pub struct ColumnBuilder {
@@ -57,7 +66,7 @@ impl ColumnBuilder {
     pub fn new(data_type: &DataType, capacity: usize) -> Self {
         let item = |arrow: &ArrowType| match arrow {
             ArrowType::List(item) | ArrowType::FixedSizeList(item, _) => Arc::clone(item),
-            other => unreachable!("{other} is no list"),
+            other => unreachable!("{other} is not a list"),
         };
         let arrow = data_type.to_arrow();
         let inner = match data_type {
@@ -97,8 +106,8 @@ impl ColumnBuilder {
         }
     }
 
-    /// Reads values as a source declares them. Without a declaration, integers are no times, and
-    /// neither are times without a time zone.
+    /// Reads values as a source declares them. Without a declaration, integers and texts without a
+    /// time zone are not read as times.
     #[must_use]
     pub fn with_reading(self, reading: Reading) -> Self {
         Self { reading, ..self }
@@ -249,7 +258,7 @@ impl ColumnBuilder {
     }
 
     /// Appends the text of a CSV field. An empty text is a null, except in a utf8 or binary column
-    /// when it was `quoted`; that is how an empty value is told from a null. Numbers are read like
+    /// when it was in quotes; that is how an empty value is told from a null. Numbers are read like
     /// those of [`Self::append_raw_json`], and NaN and infinity also as `nan` and `inf`. Lists and
     /// vectors are written as JSON arrays. Integers are times only if [their unit is
     /// declared](Self::with_reading).
@@ -257,8 +266,8 @@ impl ColumnBuilder {
     /// # Errors
     /// Returns a message that says what was found and which type was wanted. Nothing is appended
     /// then.
-    pub fn append_text(&mut self, text: &str, quoted: bool) -> Result<(), String> {
-        if text.is_empty() && !(quoted && self.holds_bytes()) {
+    pub fn append_text(&mut self, text: &str, quoting: Quoting) -> Result<(), String> {
+        if text.is_empty() && !(quoting == Quoting::Quoted && self.holds_bytes()) {
             self.append_null();
             return Ok(());
         }
@@ -326,14 +335,14 @@ impl ColumnBuilder {
                 (Inner::ListUtf8(b), CellRef::Bytes(value)) => {
                     b.values().append_value(text(value));
                 }
-                (_, cell) => unreachable!("{cell:?} is no item of {}", self.data_type),
+                (_, cell) => unreachable!("{cell:?} is not an item of {}", self.data_type),
             }
         }
         match &mut self.inner {
             Inner::ListInt64(b) => b.append(true),
             Inner::ListFloat64(b) => b.append(true),
             Inner::ListUtf8(b) => b.append(true),
-            _ => unreachable!("{} is no list", self.data_type),
+            _ => unreachable!("{} is not a list", self.data_type),
         }
     }
 
@@ -367,9 +376,11 @@ impl ColumnBuilder {
     }
 }
 
+/// What is counted of each value, beside the bytes of texts and the items of lists and vectors.
+const EACH: u64 = 8;
+
 /// Returns the size of a value of a stored column, in bytes, as [`ColumnBuilder::bytes`] counts it.
 pub fn value_bytes(column: &ArrayRef, row: usize) -> u64 {
-    const EACH: u64 = 8;
     // A null vector takes as much as any other.
     if let Some(vectors) = column.as_fixed_size_list_opt() {
         return EACH + 4 * u64::from(vectors.value_length().unsigned_abs());
@@ -377,20 +388,48 @@ pub fn value_bytes(column: &ArrayRef, row: usize) -> u64 {
     if column.is_null(row) {
         return EACH;
     }
-    let text_bytes = |texts: &StringArray| {
-        let offsets = texts.value_offsets();
-        u64::from(offsets[texts.len()].abs_diff(offsets[0]))
-    };
     if let Some(texts) = column.as_string_opt::<i32>() {
         return EACH + u64::from(texts.value_length(row).unsigned_abs());
     }
     if let Some(bytes) = column.as_binary_opt::<i32>() {
         return EACH + u64::from(bytes.value_length(row).unsigned_abs());
     }
+    match column.as_list_opt::<i32>() {
+        Some(lists) => items_bytes(&lists.value(row)),
+        None => EACH,
+    }
+}
+
+/// Returns at least the size of each value of a stored column, as [`value_bytes`] counts it. Lists
+/// are not looked at one by one, and count together.
+pub fn widest_value(column: &ArrayRef) -> u64 {
+    let longest = |offsets: &[i32]| {
+        let lengths = offsets.windows(2).map(|pair| pair[1].abs_diff(pair[0]));
+        EACH + u64::from(lengths.max().unwrap_or(0))
+    };
+    if let Some(vectors) = column.as_fixed_size_list_opt() {
+        return EACH + 4 * u64::from(vectors.value_length().unsigned_abs());
+    }
+    if let Some(texts) = column.as_string_opt::<i32>() {
+        return longest(texts.value_offsets());
+    }
+    if let Some(bytes) = column.as_binary_opt::<i32>() {
+        return longest(bytes.value_offsets());
+    }
     let Some(lists) = column.as_list_opt::<i32>() else {
         return EACH;
     };
-    let items = lists.value(row);
+    let offsets = lists.value_offsets();
+    let (first, last) = (offsets[0] as usize, offsets[lists.len()] as usize);
+    items_bytes(&lists.values().slice(first, last - first))
+}
+
+/// Returns the size of a list of these items.
+fn items_bytes(items: &ArrayRef) -> u64 {
+    let text_bytes = |texts: &StringArray| {
+        let offsets = texts.value_offsets();
+        u64::from(offsets[texts.len()].abs_diff(offsets[0]))
+    };
     let texts = items.as_string_opt::<i32>().map_or(0, text_bytes);
     EACH + EACH * items.len() as u64 + texts
 }

@@ -10,7 +10,7 @@ use arrow_array::types::{
 use arrow_array::{Array as _, ArrayRef, BooleanArray};
 
 use crate::float::compare;
-use crate::{ColumnBuilder, DataType, Field, Timestamp};
+use crate::{ColumnBuilder, DataType, Field, Quoting, Timestamp};
 
 /// A condition on the value of one column.
 ///
@@ -145,7 +145,7 @@ impl Condition {
         let text = time.map_or_else(|| text.clone(), |time| time.to_string());
         let mut value = ColumnBuilder::new(&field.data_type, 1);
         value
-            .append_text(&text, true)
+            .append_text(&text, Quoting::Quoted)
             .map_err(|message| format!("column `{}`: {message}", self.column))?;
         let value = value.finish();
         // An empty text would be a null, to which nothing compares.
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_condition_is_refused_with_the_reason() {
+    fn conditions_that_cannot_be_parsed_are_refused_with_the_reason() {
         for (condition, data_type, wanted) in [
             ("", "int64", "is not a condition"),
             ("v", "int64", "is not a condition"),

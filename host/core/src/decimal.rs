@@ -14,7 +14,7 @@ use std::fmt;
 /// Why a number is not one of the wanted type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Misfit {
-    /// The text is no number.
+    /// The text is not a number.
     NotANumber,
     /// The number has a fraction, and an integer is wanted.
     Fraction,
@@ -114,7 +114,7 @@ pub(crate) fn int64(text: &str) -> Result<i64, Misfit> {
 /// [`f64::from_str`]: std::str::FromStr
 ///
 /// # Errors
-/// Returns a [`Misfit`] when the text is no number, or one that the type does not keep.
+/// Returns a [`Misfit`] when the text is not a number, or is one that the type does not keep.
 pub(crate) fn float<F: Float>(text: &str) -> Result<F, Misfit> {
     let float: F = text.parse().map_err(|_| Misfit::NotANumber)?;
     // A float with a fraction is the nearest one to a number with a fraction, and numbers of few
@@ -152,7 +152,7 @@ pub(crate) fn float_of_integer<F: Float>(integer: i64) -> Result<F, Misfit> {
 /// Reads a float64 as the integer that it is.
 ///
 /// # Errors
-/// Returns a [`Misfit`] when the float is no integer of 64 bits.
+/// Returns a [`Misfit`] when the float is not an integer of 64 bits.
 pub(crate) fn int64_of_float(float: f64) -> Result<i64, Misfit> {
     const END: f64 = 9_223_372_036_854_775_808.0;
     if float.is_nan() {
@@ -170,7 +170,7 @@ pub(crate) fn int64_of_float(float: f64) -> Result<i64, Misfit> {
 /// Reads a float64 that was parsed from a text which is gone, as the integer that the text denoted.
 ///
 /// # Errors
-/// Returns a [`Misfit`] when the float is no integer of 64 bits, and [`Misfit::Rounded`] when
+/// Returns a [`Misfit`] when the float is not an integer of 64 bits, and [`Misfit::Rounded`] when
 /// several integers have this float.
 pub(crate) fn int64_of_parsed_float(float: f64) -> Result<i64, Misfit> {
     let integer = int64_of_float(float)?;
@@ -200,7 +200,7 @@ fn is_lost(number: &str) -> bool {
     }
     match float::<f64>(number) {
         Err(Misfit::TooSmall | Misfit::TooLarge | Misfit::Digits) => true,
-        // It is no number, which a parser refuses.
+        // It is not a number, and a parser refuses it.
         Err(_) => false,
         Ok(float) if float.has_fraction() => false,
         Ok(_) => Decimal::parse(number).is_some_and(|decimal| !decimal.is_integer()),
@@ -251,7 +251,7 @@ struct Decimal {
 }
 
 impl Decimal {
-    /// Takes a text apart, or returns `None` if it is no number in digits.
+    /// Takes a text apart, or returns `None` if it is not a number in digits.
     fn parse(text: &str) -> Option<Self> {
         let (is_negative, unsigned) = match text.as_bytes().first()? {
             b'-' => (true, &text[1..]),

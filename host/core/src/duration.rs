@@ -177,7 +177,7 @@ mod tests {
             ("9223372036854775808us", long),
             ("106751991d1d", long),
             ("99999999999999999999999999us", long),
-            // What is no duration is not too long either.
+            // A text that is not a duration is not said to be too long.
             ("9999999999999d5", wrong),
         ] {
             let error = text.parse::<Duration>().unwrap_err().to_string();

@@ -2,7 +2,7 @@
 
 use serde_json::Value as Json;
 
-use crate::{Digest, Timestamp, check_json_text};
+use crate::{Digest, Timestamp, check_json_text, without_mark};
 
 /// An event as it came in.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,10 +17,12 @@ pub struct IncomingEvent {
 }
 
 impl IncomingEvent {
-    /// Creates an event from the text of a JSON object. The event has no identity beside its
-    /// content. It cannot be read if a parser makes another number of one of its numbers, or drops
-    /// a field because another one has the same name.
+    /// Creates an event from the text of a JSON object, before which a byte-order mark may be. The
+    /// event has no identity beside its content, to which the mark does not belong. It cannot be
+    /// read if a parser makes another number of one of its numbers, or drops a field because
+    /// another one has the same name.
     pub fn from_json(text: &[u8]) -> Self {
+        let text = without_mark(text);
         let parsed = || serde_json::from_slice(text).map_err(|e| format!("is not JSON: {e}"));
         Self {
             payload: check_json_text(text).and_then(|()| parsed()),
@@ -53,6 +55,16 @@ pub struct FailedEvent {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn byte_order_mark_before_an_event_is_no_part_of_it() {
+        let text = r#"{"k": 1}"#;
+        let marked = IncomingEvent::from_json(format!("\u{feff}{text}").as_bytes());
+        assert_eq!(marked, IncomingEvent::from_json(text.as_bytes()));
+        assert!(marked.payload.is_ok());
+        let twice = format!("\u{feff}\u{feff}{text}");
+        assert!(IncomingEvent::from_json(twice.as_bytes()).payload.is_err());
+    }
 
     #[test]
     fn event_with_a_name_twice_in_one_object_is_not_read() {

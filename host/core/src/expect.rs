@@ -114,13 +114,13 @@ fn anchored_regex(pattern: &str) -> Result<Regex, String> {
 
 /// An expectation that is prepared for checking values.
 #[derive(Debug)]
-pub struct Check {
+pub struct PreparedExpectation {
     expectation: Expectation,
     regex: Option<Regex>,
     values: HashSet<Vec<u8>>,
 }
 
-impl Check {
+impl PreparedExpectation {
     /// Prepares an expectation whose rule has passed [`Rule::check`].
     pub fn new(expectation: &Expectation) -> Self {
         let regex = match &expectation.rule {
@@ -286,8 +286,8 @@ mod tests {
 
     use super::*;
 
-    fn check(rule: Rule) -> Check {
-        Check::new(&Expectation {
+    fn check(rule: Rule) -> PreparedExpectation {
+        PreparedExpectation::new(&Expectation {
             column: "c".to_owned(),
             rule,
             policy: Policy::Reject,

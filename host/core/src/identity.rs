@@ -9,7 +9,7 @@ pub const MAX_IDENTITY_BYTES: usize = 1 << 10;
 /// Checks the length of an identity in bytes.
 ///
 /// # Errors
-/// Returns the reason when it is too long, to be said of what the identity is.
+/// Returns that it is too long, as the rest of a sentence about the field or text.
 fn check_length(bytes: usize) -> Result<(), String> {
     match bytes > MAX_IDENTITY_BYTES {
         true => Err(format!(
@@ -62,7 +62,7 @@ pub fn joined_identity(sender: &str, id: &str) -> Result<String, String> {
 /// Like [`joined_identity`]s, texts of all other forms must stay what they are.
 ///
 /// # Errors
-/// Returns the reason when the text is longer than [`MAX_IDENTITY_BYTES`], to be said of it.
+/// Returns that the text is longer than [`MAX_IDENTITY_BYTES`], as the rest of a sentence about it.
 pub fn text_identity(text: &str) -> Result<Cow<'_, str>, String> {
     check_length(text.len())?;
     let rest = text.trim_start_matches(' ');

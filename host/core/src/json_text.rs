@@ -1,4 +1,4 @@
-//! What a parser would lose of a JSON text.
+//! Finds what a parser would lose of a JSON text without a word.
 
 use crate::cut_to;
 use crate::decimal::lost_number;
@@ -8,12 +8,12 @@ use crate::repeated::repeated_name;
 const SHOWN: usize = 60;
 
 /// Checks that a parser keeps all of a JSON text: each number exactly, and each value of an object.
-/// What was parsed no longer tells that it was something else, so that the text is to be refused
-/// before. A text that is not JSON may pass; the parser refuses it.
+/// After parsing, nobody could tell what the text had, so it has to be refused before. A text that
+/// is not JSON may pass; the parser refuses it.
 ///
 /// # Errors
-/// Returns what is wrong, to be said of the text: that it has a number that would become another
-/// one, or a name twice in one object.
+/// Returns what is wrong, as the rest of a sentence about the text: that it has a number that would
+/// become another one, or a name twice in one object.
 pub fn check_json_text(json: &[u8]) -> Result<(), String> {
     if let Some(number) = lost_number(json) {
         return Err(format!(
@@ -30,6 +30,12 @@ pub fn check_json_text(json: &[u8]) -> Result<(), String> {
             cut_to(name, SHOWN)
         )),
     }
+}
+
+/// Returns a JSON text without the byte-order mark that some programs write before it.
+pub fn without_mark(json: &[u8]) -> &[u8] {
+    let mark = "\u{feff}".as_bytes();
+    json.strip_prefix(mark).unwrap_or(json)
 }
 
 #[cfg(test)]

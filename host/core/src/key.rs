@@ -77,7 +77,7 @@ pub(crate) fn encode_key(
             }
             ArrowType::Utf8 => terminated(column.as_string::<i32>().value(row).as_bytes(), bytes),
             ArrowType::Binary => terminated(column.as_binary::<i32>().value(row), bytes),
-            other => unreachable!("{other} is no key type"),
+            other => unreachable!("{other} is not the type of a key"),
         }
     }
     if bytes.len() > MAX_KEY_BYTES {

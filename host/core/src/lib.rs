@@ -12,6 +12,7 @@ mod condition;
 mod decimal;
 mod digest;
 mod duration;
+mod entity_index;
 mod epoch;
 mod event;
 mod exact;
@@ -22,7 +23,6 @@ pub mod join;
 mod json;
 mod json_text;
 mod key;
-mod keys;
 mod packed;
 mod page;
 mod plain;
@@ -41,18 +41,18 @@ pub use coerce::{
     CoerceError, Coerced, can_widen, coerce, coerce_rows, nearest_type, oversized_decimals,
     readable_as, widen,
 };
-pub use column::{ColumnBuilder, value_bytes};
+pub use column::{ColumnBuilder, Quoting, value_bytes, widest_value};
 pub use condition::{BoundCondition, Condition};
 pub use digest::{Digest, DigestError, Hasher};
 pub use duration::Duration;
+pub use entity_index::EntityIndex;
 pub use epoch::{EpochUnit, is_storable_date};
 pub use event::{FailedBatch, FailedEvent, IncomingEvent};
 pub use float::with_canonical_floats;
 pub use identity::{MAX_IDENTITY_BYTES, joined_identity, number_identity, text_identity};
 pub use json::{JsonCell, cell_to_json};
-pub use json_text::check_json_text;
+pub use json_text::{check_json_text, without_mark};
 pub use key::{EntityKey, KeyError, MAX_KEY_BYTES, entity_key};
-pub use keys::EntityIndex;
 pub use packed::{decode_leading, decode_row, encode_row, encode_texts, packed_columns};
 pub use page::page_text;
 pub use plain::{PlainError, plain_column, plain_type};

@@ -2,8 +2,8 @@
 //!
 //! `1704067200000`, `03/04/2024 10:15` and `10.10` mean different things to different people. A
 //! source therefore declares what its columns mean, in a [`Reading`], and without a declaration
-//! such values are refused: an integer is no time without a unit, and a time without a time zone is
-//! no point in time. Declared or not, a value is read exactly, or it is refused with the reason.
+//! such values are refused: an integer without a unit is not a time, and neither is a text
+//! without a time zone. Declared or not, a value is read exactly, or it is refused with the reason.
 
 mod width;
 
@@ -26,9 +26,9 @@ use serde::{Deserialize, Serialize};
 use crate::decimal::{self, Misfit};
 use crate::epoch::no_unit;
 use crate::text::shown;
-use crate::time::{parse_date, parse_rfc3339, parse_time_of_day};
+use crate::time::{parse_date, parse_local, parse_rfc3339};
 use crate::{EpochUnit, ParseTimestampError, Timestamp, is_storable_date};
-use width::Piece;
+use width::ItemText;
 
 /// How the values of a column are read. The default declares nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,8 +105,8 @@ impl Reading {
     /// Returns the time that a text stands for.
     pub(crate) fn text_timestamp(&self, text: &str) -> Result<Timestamp, String> {
         if let Some(format) = &self.format {
-            let time = format.parse(text)?;
-            return self.instant(time, text);
+            let (time, is_fine) = format.parse(text)?;
+            return self.instant(time, is_fine, text);
         }
         if let Some(unit) = self.unit {
             match decimal::int64(text) {
@@ -119,8 +119,8 @@ impl Reading {
             }
         }
         let written = parse_rfc3339(text).map(ParsedTime::Instant);
-        match written.or_else(|| parse_local(text)) {
-            Some(time) => self.instant(time, text),
+        match written.or_else(|| parse_local(text).map(ParsedTime::Local)) {
+            Some(time) => self.instant(time, has_fine_digits(text), text),
             None => Err(not_a_time(text)),
         }
     }
@@ -132,9 +132,13 @@ impl Reading {
             (None, Err(_)) => {
                 parse_date(text).ok_or_else(|| format!("`{}` is not date", shown(text)))?
             }
-            (Some(format), _) => format.parse(text)?.whole_day().ok_or_else(|| {
-                format!("`{}` is not a whole day, and date has no time", shown(text))
-            })?,
+            (Some(format), _) => {
+                let (time, is_fine) = format.parse(text)?;
+                let day = time.whole_day().filter(|_| !is_fine);
+                day.ok_or_else(|| {
+                    format!("`{}` is not a whole day, and date has no time", shown(text))
+                })?
+            }
         };
         let days = date.signed_duration_since(NaiveDate::default()).num_days();
         let days = i32::try_from(days).ok();
@@ -143,8 +147,8 @@ impl Reading {
     }
 
     /// Returns the text by which a time of a column is written in the declared format, so that it
-    /// is read again as the same time. `None` if no format is declared, if the value is no time, or
-    /// if the text would be read as another time: a year that `%y` does not stand for, or a
+    /// is read again as the same time. `None` if no format is declared, if the value is not a time,
+    /// or if the text would be read as another time: a year that `%y` does not stand for, or a
     /// fraction of a second that the format leaves out.
     pub fn written(&self, column: &ArrayRef, row: usize) -> Option<String> {
         let format = self.format.as_ref().filter(|_| column.is_valid(row))?;
@@ -173,12 +177,13 @@ impl Reading {
         is_same.then_some(text)
     }
 
-    /// Returns the point in time of a time whose fields were read from `text`.
-    fn instant(&self, time: ParsedTime, text: &str) -> Result<Timestamp, String> {
+    /// Returns the point in time of a time whose fields were read from `text`. `is_fine` says
+    /// whether the text has digits beyond microseconds, which the fields may lack.
+    fn instant(&self, time: ParsedTime, is_fine: bool, text: &str) -> Result<Timestamp, String> {
         if time.is_leap_second() {
             return Err(ParseTimestampError::LeapSecond(shown(text)).to_string());
         }
-        if !self.truncate && (!time.nanosecond().is_multiple_of(1_000) || has_fine_digits(text)) {
+        if !self.truncate && (is_fine || !time.nanosecond().is_multiple_of(1_000)) {
             return Err(ParseTimestampError::TooFine(shown(text)).to_string());
         }
         let instant = match (time, &self.zone) {
@@ -190,8 +195,8 @@ impl Reading {
     }
 }
 
-/// The message for a text that is no time. A count of microseconds with its unit, which
-/// [`Timestamp`] writes where RFC 3339 has no year, is none among the values of rows.
+/// The message for a text that is not a time. [`Timestamp`] also parses a count of microseconds
+/// with its unit, which it writes for years that RFC 3339 does not have; rows have no such values.
 fn not_a_time(text: &str) -> String {
     let error = match text.parse::<Timestamp>() {
         Ok(_) => ParseTimestampError::NotATime(shown(text)),
@@ -208,8 +213,8 @@ fn no_zone(text: &str) -> String {
         None => "write an offset after it, such as Z or -05:00".to_owned(),
     };
     format!(
-        "`{text}` is not a time without a time zone; {write}, or declare the zone of the source: \
-         `zone = \"UTC\"`, or another name such as Europe/Berlin"
+        "`{text}` names no time zone; {write}, or declare the zone of such times, UTC or another \
+         name such as Europe/Berlin: `zone = \"UTC\"` in the source, `--zone UTC` for labels"
     )
 }
 
@@ -224,12 +229,9 @@ fn storable(time: Timestamp, text: &str) -> Result<Timestamp, String> {
     }
 }
 
-/// The length of an ISO 8601 date.
-const DATE_LENGTH: usize = "2013-01-01".len();
-
-/// Whether a decimal fraction in a text has a digit other than 0 after its sixth one. Parsers skip
-/// digits beyond the ninth in silence.
-pub(crate) fn has_fine_digits(text: &str) -> bool {
+/// Whether the fraction of a second in a text has a digit other than 0 after its sixth one. Parsers
+/// skip digits beyond the ninth in silence. Nothing else in the text may follow a point.
+fn has_fine_digits(text: &str) -> bool {
     text.split(['.', ',']).skip(1).any(|rest| {
         let mut digits = rest.bytes().take_while(u8::is_ascii_digit).skip(6);
         digits.any(|digit| digit != b'0')
@@ -266,17 +268,6 @@ impl ParsedTime {
         let local = self.local();
         (local.time() == NaiveTime::MIN).then_some(local.date())
     }
-}
-
-/// Parses a date, or a date and a time without an offset: `2013-01-01 10:15:00.5`, with a blank or
-/// a `T`, and with or without the seconds. Each field has all its digits, as in RFC 3339.
-fn parse_local(text: &str) -> Option<ParsedTime> {
-    if let Some(date) = parse_date(text) {
-        return Some(ParsedTime::Local(date.and_time(NaiveTime::MIN)));
-    }
-    let date = parse_date(text.get(..DATE_LENGTH)?)?;
-    let time = text[DATE_LENGTH..].strip_prefix(['T', 't', ' '])?;
-    Some(ParsedTime::Local(date.and_time(parse_time_of_day(time)?)))
 }
 
 /// How times are written in texts: a pattern such as `%d/%m/%Y %H:%M:%S`, in the notation of
@@ -331,27 +322,38 @@ impl TimeFormat {
         })
     }
 
-    /// Reads a text.
-    fn parse(&self, text: &str) -> Result<ParsedTime, String> {
-        let mut parsed = Parsed::new();
-        let fields = self.read_items(&mut parsed, text);
-        let time = fields.and_then(|()| self.time(&mut parsed).map_err(|error| error.to_string()));
-        time.map_err(|error| {
-            let text = shown(text);
-            format!("`{text}` is not of the format `{}`: {error}", self.text)
+    /// Reads a text. Returns the time, and whether a fraction of a second in the text has digits
+    /// beyond microseconds. An integer is read by its digits, however it is written.
+    fn parse(&self, text: &str) -> Result<(ParsedTime, bool), String> {
+        self.parse_fields(text).or_else(|error| {
+            let digits = integer_digits(text);
+            let read = digits.and_then(|digits| self.parse_fields(&digits).ok());
+            read.ok_or_else(|| {
+                let text = shown(text);
+                format!("`{text}` is not of the format `{}`: {error}", self.text)
+            })
         })
     }
 
-    /// Reads the items of the format one after the other, each with all its digits.
-    fn read_items(&self, parsed: &mut Parsed, text: &str) -> Result<(), String> {
+    fn parse_fields(&self, text: &str) -> Result<(ParsedTime, bool), String> {
+        let mut parsed = Parsed::new();
+        let is_fine = self.read_items(&mut parsed, text)?;
+        let time = self.time(&mut parsed).map_err(|error| error.to_string())?;
+        Ok((time, is_fine))
+    }
+
+    /// Reads the items of the format one after the other, each with all its digits. Returns whether
+    /// a fraction of a second has digits beyond microseconds.
+    fn read_items(&self, parsed: &mut Parsed, text: &str) -> Result<bool, String> {
         let mut rest = text;
+        let mut is_fine = false;
         let mut follows_number = false;
         let mut items = self.items.iter().peekable();
         while let Some(item) = items.next() {
             let start = rest;
             rest = chrono::format::parse_and_remainder(parsed, start, std::iter::once(item))
                 .map_err(|error| error.to_string())?;
-            let piece = Piece {
+            let piece = ItemText {
                 before: &text[..text.len() - start.len()],
                 taken: &start[..start.len() - rest.len()],
                 after: rest,
@@ -359,10 +361,11 @@ impl TimeFormat {
                 precedes_number: items.peek().is_some_and(|item| width::is_number(item)),
             };
             piece.check(item)?;
+            is_fine |= skips_digits(item) && has_fine_digits(piece.taken);
             follows_number = width::is_number(item);
         }
         match rest.is_empty() {
-            true => Ok(()),
+            true => Ok(is_fine),
             false => Err(format!("`{}` is left over at its end", shown(rest))),
         }
     }
@@ -398,6 +401,20 @@ fn set_centuries(parsed: &mut Parsed) -> chrono::format::ParseResult<()> {
         parsed.set_isoyear_div_100(century(year))?;
     }
     Ok(())
+}
+
+/// Whether a part of a format has a fraction of a second with any number of digits, of which the
+/// parser keeps nine.
+fn skips_digits(item: &Item<'_>) -> bool {
+    matches!(item, Item::Fixed(Fixed::Nanosecond | Fixed::RFC3339))
+}
+
+/// Returns the digits of an integer that is written with a decimal point or an exponent, as
+/// programs write integers of columns that have nulls: `20240101` for `20240101.0`.
+fn integer_digits(text: &str) -> Option<String> {
+    let is_plain = !text.contains(['.', 'e', 'E']);
+    let integer = decimal::int64(text).ok().filter(|_| !is_plain)?;
+    Some(integer.to_string())
 }
 
 /// Whether a part of a format is an offset from UTC.

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use chrono::{DateTime, FixedOffset, NaiveTime, SecondsFormat, Utc};
+use chrono::{DateTime, FixedOffset, NaiveDateTime, NaiveTime, SecondsFormat, Utc};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -67,6 +67,11 @@ impl Timestamp {
         self.0
     }
 
+    /// Creates a timestamp from milliseconds since the Unix epoch; saturates.
+    pub const fn from_millis(millis: i64) -> Self {
+        Self(millis.saturating_mul(1_000))
+    }
+
     /// The milliseconds since the Unix epoch, rounded towards the past.
     pub const fn as_millis(self) -> i64 {
         self.0.div_euclid(1_000)
@@ -113,15 +118,15 @@ pub enum ParseTimestampError {
     /// The text has the second 60.
     #[error("`{0}` is a leap second, which times do not have")]
     LeapSecond(String),
-    /// The text is a date, whose midnight is another point in time in each time zone.
+    /// The text is a date or a time that names no time zone, and so another point in time in each.
     #[error(
-        "`{0}` is a date, which is not a time without a time zone; write RFC 3339 such as 2013-01-01T00:00:00Z"
+        "`{0}` names no time zone; write RFC 3339 such as 2013-01-01T10:15:00Z or 2013-01-01T05:15:00-05:00"
     )]
-    Date(String),
+    NoZone(String),
     /// The text is a time that tables and texts of other programs cannot have.
     #[error("`{0}` is outside of the years 1 to 9999")]
     OutsideOfYears(String),
-    /// The text is no time at all.
+    /// The text is not a time at all.
     #[error(
         "`{0}` is not a time; write RFC 3339 such as 2013-01-01T10:15:00Z or 2013-01-01T05:15:00-05:00"
     )]
@@ -140,8 +145,8 @@ impl FromStr for Timestamp {
                 _ => Ok(Self(time.timestamp_micros())),
             };
         }
-        if parse_date(text).is_some() {
-            return Err(ParseTimestampError::Date(shown(text)));
+        if parse_local(text).is_some() {
+            return Err(ParseTimestampError::NoZone(shown(text)));
         }
         let micros = text.strip_suffix("us").and_then(|t| t.parse().ok());
         micros.map(Self).ok_or_else(|| {
@@ -152,6 +157,21 @@ impl FromStr for Timestamp {
             }
         })
     }
+}
+
+/// The length of an ISO 8601 date.
+const DATE_LENGTH: usize = "2013-01-01".len();
+
+/// Parses a date, which stands for its midnight, or a date and a time without an offset:
+/// `2013-01-01 10:15:00.5`, with a blank or a `T`, and with or without the seconds. Each field has
+/// all its digits, as in RFC 3339.
+pub(crate) fn parse_local(text: &str) -> Option<NaiveDateTime> {
+    if let Some(date) = parse_date(text) {
+        return Some(date.and_time(NaiveTime::MIN));
+    }
+    let date = parse_date(text.get(..DATE_LENGTH)?)?;
+    let time = text[DATE_LENGTH..].strip_prefix(['T', 't', ' '])?;
+    Some(date.and_time(parse_time_of_day(time)?))
 }
 
 /// Parses an ISO 8601 date such as 2013-01-01, with all its digits: a text such as `01-02-03` could
@@ -178,7 +198,7 @@ pub(crate) fn parse_rfc3339(text: &str) -> Option<DateTime<FixedOffset>> {
 /// Parses a time of the day such as `10:15:00`, `10:15:00.5` or `10:15`, with two digits in each
 /// field. The parser of chrono takes fewer of them and blanks before them, so that `1:5` could be
 /// five past one or ten to two.
-pub(crate) fn parse_time_of_day(text: &str) -> Option<NaiveTime> {
+fn parse_time_of_day(text: &str) -> Option<NaiveTime> {
     let is_digits = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());
     let (whole, fraction) = match text.split_once('.') {
         Some((whole, fraction)) => (whole, Some(fraction)),
@@ -250,6 +270,21 @@ impl SettableClock {
             anchor,
         }
     }
+
+    /// Creates a clock that shows `start` until it is set.
+    pub fn stopped_at(start: Timestamp) -> Self {
+        Self::new(Arc::new(Stopped), start, 0.0)
+    }
+}
+
+/// What a clock that stands still is relative to.
+#[derive(Debug)]
+struct Stopped;
+
+impl Clock for Stopped {
+    fn now(&self) -> Timestamp {
+        Timestamp::default()
+    }
 }
 
 impl Clock for SettableClock {
@@ -314,6 +349,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn timestamps_are_made_of_milliseconds_and_saturate() {
+        for (millis, micros) in [
+            (0, 0),
+            (1_574_109_732_004, 1_574_109_732_004_000),
+            (-1, -1_000),
+            (i64::MAX, i64::MAX),
+            (i64::MIN, i64::MIN),
+        ] {
+            let time = Timestamp::from_millis(millis);
+            assert_eq!(time.as_micros(), micros, "{millis}");
+        }
+        assert_eq!(Timestamp::from_millis(-7).as_millis(), -7);
+    }
+
+    #[test]
     fn timestamps_parse_and_print() {
         for (text, micros, printed) in [
             ("1970-01-01T00:00:00Z", 0, "1970-01-01T00:00:00Z"),
@@ -345,9 +395,11 @@ mod tests {
             ("2013-13-01", "is not a time;"),
             (
                 "2013-01-01",
-                "`2013-01-01` is a date, which is not a time without a time zone",
+                "`2013-01-01` names no time zone; write RFC 3339 such as 2013-01-01T10:15:00Z",
             ),
-            ("2013-01-01T10:15:00", "is not a time"),
+            ("2013-01-01T10:15:00", "names no time zone"),
+            ("2013-01-01 10:15", "names no time zone"),
+            ("2013-01-01 1:5", "is not a time;"),
             ("10:15", "is not a time"),
             ("01-02-03", "is not a time"),
             ("2013-1-1", "is not a time;"),
@@ -508,5 +560,14 @@ mod tests {
         );
         base.0.store(1_008, Ordering::Relaxed);
         assert_eq!(clock.now().as_micros(), 510);
+    }
+
+    #[test]
+    fn a_stopped_clock_shows_what_it_was_set_to() {
+        let at = Timestamp::from_micros;
+        let clock = SettableClock::stopped_at(at(50));
+        assert_eq!(clock.now(), at(50));
+        assert_eq!(clock.set(at(500)), Some(at(500)));
+        assert_eq!(clock.now(), at(500));
     }
 }

@@ -22,7 +22,7 @@ pub(crate) struct Quantity {
 }
 
 impl Quantity {
-    /// The error for text that is no such quantity.
+    /// The error for a text that does not denote such a quantity.
     pub(crate) fn malformed(self, text: &str) -> ParseUnitError {
         let Self { name, example, .. } = self;
         let unsigned = text.trim_start().strip_prefix('-').map(str::trim_start);

@@ -10,7 +10,7 @@ use wafer_core::oversized_decimals;
 use wafer_runtime::CHUNK_ROWS;
 use wafer_store::Result;
 
-use crate::decode::{Batch, Batches, Decoded, Request};
+use crate::decode::{Batches, Decoded, DecodedBatch, Request};
 use crate::plain_size::{FORMER_PIECE_BYTES, PIECE_BYTES, first_rows};
 use crate::{ReadColumn, RowReader, Rows};
 
@@ -47,7 +47,7 @@ pub(crate) fn read(
     Ok(Box::new(Reader {
         request,
         batches,
-        rest: Batch::from(RecordBatch::new_empty(schema)),
+        rest: DecodedBatch::from(RecordBatch::new_empty(schema)),
         next_row: 0,
     }))
 }
@@ -75,7 +75,7 @@ struct Reader {
     batches: Batches,
     /// The rows that were decoded and not returned yet, because batches of a file may be larger
     /// than a chunk.
-    rest: Batch,
+    rest: DecodedBatch,
     next_row: u64,
 }
 
@@ -96,7 +96,7 @@ impl RowReader for Reader {
                 Some(batch) => self.rest = batch,
             }
         }
-        let Batch { rows, mut faults } = self.piece()?;
+        let DecodedBatch { rows, mut faults } = self.piece()?;
         // Whoever reads such a value, or only copies it, would lose digits.
         for (field, column) in rows.schema().fields().iter().zip(rows.columns()) {
             for (row, message) in oversized_decimals(column) {
@@ -118,7 +118,7 @@ impl RowReader for Reader {
 
 impl Reader {
     /// Takes the next rows, as many as a chunk may have.
-    fn piece(&mut self) -> Result<Batch> {
+    fn piece(&mut self) -> Result<DecodedBatch> {
         let first = first_rows(&self.rest.rows, CHUNK_ROWS, self.request.piece_bytes);
         self.request.check_rows(self.next_row, &first)?;
         Ok(self.rest.take_first(first.num_rows()))

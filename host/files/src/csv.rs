@@ -16,10 +16,10 @@ use std::sync::Arc;
 use arrow_array::{Array as _, ArrayRef, Float64Array, RecordBatch};
 use arrow_schema::{DataType as ArrowType, Field as ArrowField, Schema as ArrowSchema, SchemaRef};
 use wafer_catalog::{Cuts, FileOptions, Format};
-use wafer_core::{ColumnBuilder, DataType, Digest, Field, plain_type};
+use wafer_core::{ColumnBuilder, DataType, Digest, Field, Quoting, plain_type};
 use wafer_store::{Error, Result};
 
-use crate::csv::records::{Fields, Record, RecordError, Records};
+use crate::csv::records::{CsvRecord, Fields, RecordError, Records};
 use crate::input::TextInput;
 use crate::output::plain_columns;
 use crate::text::{TYPE_OF_NULLS, TextColumns, TextRows, append_all};
@@ -53,8 +53,11 @@ impl FileFormat for Csv {
             .map(|name| InferredType::new(declared(name)))
             .collect();
         if columns.iter().any(|column| column.is_inferred) {
-            let mut record = Record::default();
-            while next(path, &mut records, &mut record)? {
+            let mut record = CsvRecord::default();
+            for _ in 0..options.most_guessed_from() {
+                if !next(path, &mut records, &mut record)? {
+                    break;
+                }
                 // Reading the row reports what is wrong with it.
                 if record.fault.is_some() {
                     continue;
@@ -190,7 +193,7 @@ fn open(
 
 /// Reads the header of a file, which has no names if the file is empty.
 fn header(path: &Path, records: &mut Records<TextInput>) -> Result<Vec<String>> {
-    let mut record = Record::default();
+    let mut record = CsvRecord::default();
     if !next(path, records, &mut record)? {
         return Ok(Vec::new());
     }
@@ -209,7 +212,7 @@ fn header(path: &Path, records: &mut Records<TextInput>) -> Result<Vec<String>> 
 }
 
 /// Reads the next record; returns `false` at the end of the file. The error names the file.
-fn next(path: &Path, records: &mut Records<TextInput>, record: &mut Record) -> Result<bool> {
+fn next(path: &Path, records: &mut Records<TextInput>, record: &mut CsvRecord) -> Result<bool> {
     records.read(record).map_err(|error| match error {
         RecordError::Read(error) => unreadable(path, error),
         RecordError::Quotes { line, message } => {
@@ -234,7 +237,7 @@ struct CsvReader {
 impl RowReader for CsvReader {
     fn next(&mut self) -> Result<Option<Rows>> {
         let mut rows = TextRows::new(&self.columns);
-        let mut record = Record::default();
+        let mut record = CsvRecord::default();
         while !rows.is_full() && next(&self.path, &mut self.records, &mut record)? {
             self.check_lines(&record)?;
             match (&record.fault, record.fields()) {
@@ -258,7 +261,7 @@ fn is_text(field: &Field) -> bool {
 impl CsvReader {
     /// Refuses a record that spans lines and does not fit the header. A quote that is not closed
     /// makes such a record, in which all rows up to the next quote are.
-    fn check_lines(&self, record: &Record) -> Result<()> {
+    fn check_lines(&self, record: &CsvRecord) -> Result<()> {
         let Some(opened) = record.spans_from.filter(|_| record.len() != self.width) else {
             return Ok(());
         };
@@ -294,7 +297,11 @@ impl CsvReader {
                 return Ok(());
             }
             // An empty field without quotes is a null, if the column can have one.
-            builder.append_text(text, is_quoted || !field.nullable)
+            let quoting = match is_quoted || !field.nullable {
+                true => Quoting::Quoted,
+                false => Quoting::Unquoted,
+            };
+            builder.append_text(text, quoting)
         });
         match width == self.width {
             true => appended,
@@ -397,7 +404,7 @@ mod tests {
             assert_eq!(inferred.data_type(), wanted, "{texts:?}");
             let mut builder = ColumnBuilder::new(&wanted, 1);
             for text in texts.iter().filter(|text| !text.is_empty()) {
-                builder.append_text(text, false).unwrap();
+                builder.append_text(text, Quoting::Unquoted).unwrap();
                 assert_eq!(cell_text(&builder.finish(), 0), *text);
             }
         }
@@ -444,7 +451,7 @@ mod tests {
             file.push(b'\n');
             file.extend(line);
             let mut records = Records::new(&file[..], Dialect::default());
-            let mut record = Record::default();
+            let mut record = CsvRecord::default();
             assert!(records.read(&mut record).unwrap());
             if record.len() == 1 {
                 records.keep_empty_lines();

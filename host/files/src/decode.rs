@@ -35,6 +35,13 @@ pub use worker::{decode_in_child, decode_worker, this_program};
 /// small file can have more of them than could ever be worked on.
 const ROWS: u64 = 1 << 20;
 const ROWS_PER_BYTE: u64 = 1_024;
+/// The size of the values that are read from any file, each written out, and the further size for
+/// each byte of it. Any number of rows can name one large value of a dictionary, or of a page that
+/// is compressed: each chunk of them is small, and all of them together could be of any size, as
+/// could be what is written of them. It is as if each of the rows above had 8 KiB, and each of the
+/// further ones 64 bytes.
+const VALUE_BYTES: u64 = 8 << 30;
+const VALUE_BYTES_PER_BYTE: u64 = 64 << 10;
 
 /// What is to be read from a file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -62,18 +69,18 @@ pub(crate) struct Decoded {
 }
 
 /// The rows of a file. An error is the last item.
-pub(crate) type Batches = Box<dyn Iterator<Item = Result<Batch>> + Send>;
+pub(crate) type Batches = Box<dyn Iterator<Item = Result<DecodedBatch>> + Send>;
 
 /// Some consecutive rows of a file.
 #[derive(Debug)]
-pub(crate) struct Batch {
+pub(crate) struct DecodedBatch {
     /// All rows, those that are to be rejected among them.
     pub(crate) rows: RecordBatch,
     /// What is wrong with the rows that are to be rejected, by their indexes.
     pub(crate) faults: BTreeMap<usize, String>,
 }
 
-impl From<RecordBatch> for Batch {
+impl From<RecordBatch> for DecodedBatch {
     fn from(rows: RecordBatch) -> Self {
         Self {
             rows,
@@ -82,7 +89,7 @@ impl From<RecordBatch> for Batch {
     }
 }
 
-impl Batch {
+impl DecodedBatch {
     /// Takes the first rows out of the batch.
     pub(crate) fn take_first(&mut self, count: usize) -> Self {
         let rest = self.faults.split_off(&count);
@@ -149,17 +156,19 @@ impl Request {
         })?;
         check_row_count(&self, decoded.rows.unwrap_or(0), bytes)?;
         let mut batches = decoded.batches;
-        let (mut rows, mut is_done) = (0, false);
+        let (mut rows, mut values, mut is_done) = (0_u64, 0_u64, false);
         let batches = std::iter::from_fn(move || {
             if is_done {
                 return None;
             }
-            let next = guarded(&self, || batches.next().transpose()).and_then(|next| {
-                let more = next
-                    .as_ref()
-                    .map_or(0, |batch| batch.rows.num_rows() as u64);
-                rows = more.saturating_add(rows);
-                check_row_count(&self, rows, bytes)?;
+            let next = guarded(&self, || {
+                let next = batches.next().transpose()?;
+                if let Some(DecodedBatch { rows: more, .. }) = &next {
+                    rows = rows.saturating_add(more.num_rows() as u64);
+                    check_row_count(&self, rows, bytes)?;
+                    values = values.saturating_add(total(more.columns()));
+                    check_value_bytes(&self, values, bytes)?;
+                }
                 Ok(next)
             });
             let next = next.transpose();
@@ -197,6 +206,28 @@ fn check_row_count(request: &Request, rows: u64, bytes: u64) -> Result<()> {
         "{} has {rows} rows or more in {bytes} bytes, and at most {most} rows are read from a file \
          of this size: its rows hold next to nothing, or it is damaged",
         request.path
+    )))
+}
+
+/// Checks that the values of a file of so many bytes have no larger size, each written out, than is
+/// read from it.
+///
+/// # Errors
+/// Returns [`Kind::Invalid`] if they have.
+fn check_value_bytes(request: &Request, values: u64, bytes: u64) -> Result<()> {
+    let most = bytes
+        .saturating_mul(VALUE_BYTES_PER_BYTE)
+        .saturating_add(VALUE_BYTES);
+    if values <= most {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "{}: its values take {} MiB or more when each is written out, and at most {} MiB are read from a \
+         file of {bytes} bytes: many rows have the same large values, or it is damaged. Write it again \
+         without dictionaries and compression, or with a short name in the place of each large value",
+        request.path,
+        values >> 20,
+        most >> 20
     )))
 }
 
@@ -284,15 +315,18 @@ mod tests {
     use super::*;
     use crate::plain_size::PIECE_BYTES;
 
-    #[test]
-    fn rows_are_limited_by_the_size_of_their_file() {
-        let request = Request {
+    fn request() -> Request {
+        Request {
             format: Format::Arrow,
             path: "in.arrow".to_owned(),
             columns: None,
             piece_bytes: PIECE_BYTES,
             row_bytes: MAX_ROW_BYTES,
-        };
+        }
+    }
+
+    #[test]
+    fn rows_are_limited_by_the_size_of_their_file() {
         for (rows, bytes, wanted) in [
             (0, 0, true),
             (ROWS, 0, true),
@@ -303,15 +337,31 @@ mod tests {
             (u64::MAX, 1 << 30, false),
             (u64::MAX, u64::MAX, true),
         ] {
-            let found = check_row_count(&request, rows, bytes);
+            let found = check_row_count(&request(), rows, bytes);
             assert_eq!(found.is_ok(), wanted, "{rows} rows of {bytes} bytes");
+        }
+    }
+
+    #[test]
+    fn values_are_limited_together_by_the_size_of_their_file() {
+        for (values, bytes, wanted) in [
+            (0, 0, true),
+            (VALUE_BYTES, 0, true),
+            (VALUE_BYTES + 1, 0, false),
+            (VALUE_BYTES + (2 << 16), 2, true),
+            (VALUE_BYTES + (2 << 16) + 1, 2, false),
+            (u64::MAX, 1 << 30, false),
+            (u64::MAX, u64::MAX, true),
+        ] {
+            let found = check_value_bytes(&request(), values, bytes);
+            assert_eq!(found.is_ok(), wanted, "{values} of {bytes} bytes");
         }
     }
 
     #[test]
     fn faults_stay_with_their_rows() {
         let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..10));
-        let mut batch = Batch::from(RecordBatch::try_from_iter([("n", numbers)]).unwrap());
+        let mut batch = DecodedBatch::from(RecordBatch::try_from_iter([("n", numbers)]).unwrap());
         batch.faults = [0, 3, 4, 9].map(|row| (row, row.to_string())).into();
         for (count, wanted) in [
             (4, vec![(0, "0"), (3, "3")]),

@@ -38,9 +38,24 @@ impl TextInput {
     /// # Errors
     /// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid) when the file cannot be read, or is
     /// compressed or encoded in another way than is declared.
-    pub(crate) fn open(path: &Path, file: File, options: &FileOptions) -> Result<Self> {
-        let compression = options.compression_of(path);
-        let bytes = decompressed(path, file, compression, options)?;
+    pub(crate) fn open(path: &Path, mut file: File, options: &FileOptions) -> Result<Self> {
+        let size = file.metadata().map_err(|e| unreadable(path, e))?.len();
+        file.rewind().map_err(|e| unreadable(path, e))?;
+        Self::of_reader(path, file, size, options)
+    }
+
+    /// Opens the text that a reader returns. `size` is the number of its bytes, or 0 if that is not
+    /// known; what it may decompress to depends on it.
+    ///
+    /// # Errors
+    /// Returns the errors of [`Self::open`].
+    pub(crate) fn of_reader(
+        path: &Path,
+        reader: impl Read + Send + 'static,
+        size: u64,
+        options: &FileOptions,
+    ) -> Result<Self> {
+        let bytes = decompressed(path, reader, size, options)?;
         let text = Head::take(bytes).map_err(|e| unreadable(path, e))?;
         text.check(path, options.encoding)?;
         let text = Decoded::new(text.whole(), options.encoding);
@@ -49,16 +64,16 @@ impl TextInput {
     }
 }
 
-/// Opens the bytes of a file that may be compressed.
+/// Opens bytes that may be compressed.
 fn decompressed(
     path: &Path,
-    mut file: File,
-    compression: Option<Compression>,
+    reader: impl Read + Send + 'static,
+    size: u64,
     options: &FileOptions,
 ) -> Result<Box<dyn Read + Send>> {
-    let size = file.metadata().map_err(|e| unreadable(path, e))?.len();
-    let head = Head::take(&file).map_err(|e| unreadable(path, e))?.bytes;
-    file.rewind().map_err(|e| unreadable(path, e))?;
+    let head = Head::take(reader).map_err(|e| unreadable(path, e))?;
+    let begins_like = compression_of_content(&head.bytes);
+    let bytes = BufReader::with_capacity(1 << 16, head.whole());
     let limited = |inner: Box<dyn Read + Send>| {
         let most = options.most_decompressed(size);
         Box::new(Limited {
@@ -67,21 +82,20 @@ fn decompressed(
             read: 0,
         })
     };
-    let file = BufReader::with_capacity(1 << 16, file);
-    match compression {
+    match options.compression_of(path) {
         Some(Compression::Gzip) => Ok(limited(Box::new(flate2::bufread::MultiGzDecoder::new(
-            file,
+            bytes,
         )))),
         Some(Compression::Zstd) => {
-            let decoder = zstd::stream::read::Decoder::with_buffer(file);
+            let decoder = zstd::stream::read::Decoder::with_buffer(bytes);
             let decoder = decoder.map_err(|e| unreadable(path, e))?;
             Ok(limited(Box::new(decoder)))
         }
-        Some(Compression::None) | None => match compression_of_content(&head) {
-            None => Ok(Box::new(file)),
+        Some(Compression::None) | None => match begins_like {
+            None => Ok(Box::new(bytes)),
             Some(name) => Err(Error::invalid(format!(
-                "{} is compressed; set `compression = \"{name}\"` in the source, or give the file a \
-                 name that says so (.gz, .zst)",
+                "{} is compressed; give the file a name that says so (.gz, .zst), or set \
+                 `compression = \"{name}\"` in its source",
                 path.display()
             ))),
         },
@@ -140,9 +154,10 @@ impl<R: Read> Head<R> {
             Encoding::Utf16Be if is_utf16(UTF16LE_MARK) => wrong(
                 "is UTF-16 with the low byte first; set `encoding = \"utf-16le\"` in the source",
             ),
-            Encoding::Utf8 if is_utf16(UTF16LE_MARK) || is_utf16(UTF16BE_MARK) => {
-                wrong("is UTF-16 by its byte-order mark; set `encoding = \"utf-16\"` in the source")
-            }
+            Encoding::Utf8 if is_utf16(UTF16LE_MARK) || is_utf16(UTF16BE_MARK) => wrong(
+                "is UTF-16 by its byte-order mark; convert the file to UTF-8, or set \
+                 `encoding = \"utf-16\"` in its source",
+            ),
             Encoding::Latin1 | Encoding::Windows1252 if self.bytes.starts_with(UTF8_MARK) => {
                 wrong("is UTF-8 by its byte-order mark; leave `encoding` out of the source")
             }

@@ -24,6 +24,7 @@ mod binary;
 mod csv;
 mod decode;
 mod input;
+mod lines;
 mod ndjson;
 mod output;
 mod parquet;
@@ -49,6 +50,7 @@ use wafer_core::{DataType, Digest, Field, Reading};
 use wafer_store::{Error, Kind, Result};
 
 pub use decode::{decode_in_child, decode_worker, this_program};
+pub use lines::TextLines;
 pub use output::{OutputFile, check_columns};
 pub use plain_size::plain_bytes;
 pub use row_size::{batch_bytes, rows_within, widest_row};
@@ -83,7 +85,7 @@ pub trait FileFormat: Debug + Send + Sync + 'static {
     ///
     /// A text format has no types of its own. `declared` returns the types of the columns that are
     /// read, and the types of other columns are inferred from the whole file, so that their values
-    /// are written as the same texts.
+    /// are written as the same texts, or from as many rows of it as the options say.
     ///
     /// # Errors
     /// Returns an error when the file cannot be read.
@@ -410,6 +412,37 @@ mod tests {
         let schema = ndjson.schema(&path, file, &options, &|_| None).unwrap();
         let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
         assert_eq!(names, ["a", "b"]);
+    }
+
+    #[test]
+    fn types_are_guessed_from_as_many_rows_as_are_wanted() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, format, content) in [
+            ("in.csv", Format::Csv, "a\n1\n2\nx\n"),
+            (
+                "in.ndjson",
+                Format::Ndjson,
+                "{\"a\":1}\n{\"a\":2}\n{\"a\":2.5}\n",
+            ),
+        ] {
+            let path = folder.path().join(name);
+            std::fs::write(&path, content).unwrap();
+            let guessed = |guessed_from: Option<u64>| {
+                let options = FileOptions {
+                    guessed_from,
+                    ..FileOptions::default()
+                };
+                let file = File::open(&path).unwrap();
+                let schema = file_format(format).schema(&path, file, &options, &|_| None);
+                let schema = schema.unwrap();
+                let first = schema.fields().first();
+                first.map(|field| field.data_type().clone())
+            };
+            assert_eq!(guessed(Some(2)), Some(ArrowType::Int64), "{name}");
+            let all = guessed(None);
+            assert_ne!(all, Some(ArrowType::Int64), "{name}");
+            assert_eq!(guessed(Some(3)), all, "{name}");
+        }
     }
 
     #[test]

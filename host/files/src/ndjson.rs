@@ -45,7 +45,10 @@ impl FileFormat for Ndjson {
         let mut values = open(path, file, options)?;
         let (mut columns, mut positions) = (Vec::<Column>::new(), HashMap::<String, usize>::new());
         let mut first_fault = None;
-        while let Some(value) = values.next().map_err(|e| unreadable(path, e))? {
+        for _ in 0..options.most_guessed_from() {
+            let Some(value) = values.next().map_err(|e| unreadable(path, e))? else {
+                break;
+            };
             let object = match RawObject::parse(value.bytes) {
                 Ok(object) => object,
                 Err(message) if message.starts_with(TOO_MANY_FIELDS) => {

@@ -11,7 +11,9 @@ use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{DataType as ArrowType, Field as ArrowField, SchemaRef};
-use wafer_catalog::{BoundedFile, ColumnStatistics, Cuts, DiskRoom, Format, PartialFile};
+use wafer_catalog::{
+    BoundedFile, ColumnStatistics, Cuts, DiskRoom, Format, PartialFile, check_no_terminal,
+};
 use wafer_core::{Digest, plain_column};
 use wafer_store::{Error, Kind, Result};
 
@@ -97,9 +99,10 @@ impl OutputFile {
     /// Starts to write rows with these columns to an open file. Errors name it `path`.
     ///
     /// # Errors
-    /// Returns [`Kind::Invalid`] when the format cannot hold a column, and [`Kind::Unavailable`]
-    /// when the file cannot be written.
+    /// Returns [`Kind::Invalid`] when the format cannot hold a column or the file is a terminal,
+    /// and [`Kind::Unavailable`] when the file cannot be written.
     pub fn opened(file: File, path: &Path, format: Format, schema: &SchemaRef) -> Result<Self> {
+        check_no_terminal(path, &file)?;
         check_held(path, format, schema.fields().iter().map(AsRef::as_ref))?;
         let file = BoundedFile::new(file, None);
         Self::started(file, path, (format, Cuts::default()), schema)

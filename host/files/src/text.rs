@@ -16,8 +16,8 @@ use wafer_store::Error;
 use crate::plain_size::PIECE_BYTES;
 use crate::{MAX_COLUMNS, ReadColumn, Rows};
 
-/// The largest number of bytes that a row takes in memory. One that is larger has a quote or a
-/// bracket that is not closed, or is no row at all.
+/// The largest number of bytes that a row takes in memory. A larger one has a quote or a bracket
+/// that is not closed, or is not a row at all.
 pub(crate) const MAX_RECORD_BYTES: usize = 16 << 20;
 
 /// The type of a column in which a file has no value, so that nothing tells its type: the one that
@@ -338,6 +338,8 @@ pub fn cell_text(values: &ArrayRef, row: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use wafer_core::Quoting;
+
     use super::*;
 
     fn columns(count: usize, data_type: &DataType) -> Vec<ReadColumn> {
@@ -365,7 +367,7 @@ mod tests {
                 pushed += 1;
                 rows.push(pushed, |builders| {
                     let mut builders = builders.iter_mut();
-                    builders.try_for_each(|builder| builder.append_text(&text, true))
+                    builders.try_for_each(|builder| builder.append_text(&text, Quoting::Quoted))
                 });
             }
             assert_eq!(pushed, wanted as u64, "{count} columns");

@@ -18,9 +18,9 @@ use std::sync::Arc;
 use arrow_array::builder::{ListBuilder, StringDictionaryBuilder};
 use arrow_array::types::Int32Type;
 use arrow_array::{
-    ArrayRef, BooleanArray, Decimal128Array, FixedSizeListArray, Float64Array, Int64Array,
-    NullArray, RecordBatch, RecordBatchOptions, StringArray, StringViewArray, StructArray,
-    TimestampMicrosecondArray,
+    ArrayRef, BooleanArray, Decimal128Array, DictionaryArray, FixedSizeListArray, Float64Array,
+    Int32Array, Int64Array, NullArray, RecordBatch, RecordBatchOptions, StringArray,
+    StringViewArray, StructArray, TimestampMicrosecondArray,
 };
 use arrow_ipc::CompressionType;
 use arrow_ipc::writer::{IpcWriteOptions, StreamWriter};
@@ -48,6 +48,7 @@ fn main() {
     valid_files_are_read_completely();
     lying_lengths_are_refused();
     values_that_become_large_are_read_in_small_chunks();
+    values_that_become_too_large_together_are_refused();
     rows_that_are_too_large_are_refused_by_the_child();
     what_rows_refer_to_is_bounded();
     long_texts_of_views_are_sent_with_their_rows();
@@ -88,7 +89,7 @@ fn lying_lengths_are_refused() {
         b"\xff\xff\xff\xff\x10\0\0\0\0\0\0\0",
         "past the end of the file",
     );
-    // A file that ends with what is no footer.
+    // A file that does not end with a footer.
     refused(
         b"ARROW1\0\0\xff\xff\xff\x7fARROW1",
         "past the end of the file",
@@ -123,6 +124,22 @@ fn values_that_become_large_are_read_in_small_chunks() {
         rows += chunk.seen;
     }
     assert_eq!(rows, 20_000);
+}
+
+/// A file of some kilobytes has a long text once, and its rows would become gigabytes.
+fn values_that_become_too_large_together_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let texts: ArrayRef = Arc::new(StringArray::from(vec!["x".repeat(64 << 20)]));
+    let keys = Int32Array::from(vec![0; 250]);
+    let texts = DictionaryArray::<Int32Type>::new(keys, texts);
+    let stream = compressed(CompressionType::ZSTD, &batch(vec![Arc::new(texts)]));
+    assert!(stream.len() < 100_000, "{}", stream.len());
+    let path = folder.path().join("in.arrows");
+    std::fs::write(&path, stream).unwrap();
+    let error = read(Format::ArrowStream, &path).unwrap_err();
+    assert_eq!(error.kind(), Kind::Invalid);
+    let wanted = "its values take 16000 MiB or more when each is written out";
+    assert!(error.to_string().contains(wanted), "{error}");
 }
 
 /// Reads a file whose rows may take a mebibyte, and returns the error.

@@ -1,16 +1,16 @@
 //! The composition root: opens the stores on AWS and the platform by the settings of the
 //! environment.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, bail};
-use url::Url;
+use anyhow::{Context as _, Result};
 use wafer_core::{Clock, SystemClock};
 use wafer_platform::{Components, Platform};
 use wafer_runtime::{Compiler, Guests, Runtime, RuntimeConfig};
 use wafer_store::{Backends, StoreLocation};
 
+use crate::environment::{path, required, required_url, variable};
 use crate::handler::Handler;
 
 /// The number of sandboxes. An environment of Lambda has one invocation at a time, which may call
@@ -27,17 +27,19 @@ const COPIES: &str = "/tmp/wafer";
 /// # Errors
 /// Returns an error when a variable is missing or malformed, when a store cannot be opened, and
 /// when the clock is behind the time at which the project was last used.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the composition root, which hands randomness in"
+)]
 pub(crate) async fn open() -> Result<Handler> {
-    let project = setting("WAFER_PROJECT")?;
-    let (online, objects) = (url("WAFER_STORE_ONLINE")?, url("WAFER_STORE_OBJECTS")?);
-    let sources = std::env::var_os("WAFER_EVENT_SOURCES").unwrap_or_default();
-    let sources = sources
-        .into_string()
-        .map_err(|_| anyhow::anyhow!("WAFER_EVENT_SOURCES is not text"))?;
+    let project = required("WAFER_PROJECT")?;
+    let online = required_url("WAFER_STORE_ONLINE")?;
+    let objects = required_url("WAFER_STORE_OBJECTS")?;
+    let sources = variable("WAFER_EVENT_SOURCES")?.unwrap_or_default();
     let sources = wafer_aws::EventSources::parse(&sources)?;
     let machine_clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let seed = getrandom::u64().context("the system has no random numbers")?;
-    let copies = std::env::var_os("WAFER_COPIES").unwrap_or_else(|| COPIES.into());
+    let copies = path("WAFER_COPIES").unwrap_or_else(|| COPIES.into());
     let backend = wafer_aws::Aws {
         machine_clock: Arc::clone(&machine_clock),
         seed,
@@ -47,7 +49,7 @@ pub(crate) async fn open() -> Result<Handler> {
         project: project.clone(),
         online,
         objects: objects.clone(),
-        local: copies.into(),
+        local: copies,
         // There is no embedded store.
         map_size: 0,
     };
@@ -75,29 +77,19 @@ pub(crate) async fn open() -> Result<Handler> {
     Ok(Handler::new(platform, sources, objects))
 }
 
-/// Returns the folder for temporary files: that of the environment variable `TMPDIR`, or `/tmp`.
-pub(crate) fn temporary_files() -> PathBuf {
-    std::env::temp_dir()
+/// Says where temporary files are made: in the folder of the environment variable `TMPDIR`, or in
+/// `/tmp`.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the composition root, which says where temporary files go"
+)]
+pub(crate) fn name_folder_for_temporary_files() {
+    let setting = "the environment variable TMPDIR";
+    wafer_platform::keep_temporary_files_in(std::env::temp_dir(), setting);
 }
 
 /// Returns the folder of the package with compiled code, if there is one.
 fn shipped() -> Option<PathBuf> {
-    let package = std::env::var_os("LAMBDA_TASK_ROOT")?;
-    let folder = Path::new(&package).join("artifacts");
+    let folder = path("LAMBDA_TASK_ROOT")?.join("artifacts");
     folder.is_dir().then_some(folder)
-}
-
-/// Returns the value of a required environment variable.
-fn setting(name: &str) -> Result<String> {
-    let value = std::env::var(name).unwrap_or_default();
-    if value.is_empty() {
-        bail!("{name} is not set; `terraform apply` in infra/ sets it");
-    }
-    Ok(value)
-}
-
-/// Returns the value of a required environment variable that is a URL.
-fn url(name: &str) -> Result<Url> {
-    let value = setting(name)?;
-    Url::parse(&value).with_context(|| format!("{name} is `{value}`, which is not a URL"))
 }

@@ -9,12 +9,12 @@ use wafer_platform::{Error, Kind};
 /// The error of an invocation. A state machine decides by its type (`Wafer.Unavailable` and so on)
 /// whether to try again.
 #[derive(Debug)]
-pub(crate) struct Failure {
+pub(crate) struct InvocationFailure {
     kind: Kind,
     message: String,
 }
 
-impl Failure {
+impl InvocationFailure {
     /// Returns an error for an invocation that will never succeed.
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
         Self {
@@ -44,7 +44,7 @@ impl Failure {
     }
 }
 
-impl From<Error> for Failure {
+impl From<Error> for InvocationFailure {
     fn from(error: Error) -> Self {
         Self {
             kind: error.kind(),
@@ -53,14 +53,14 @@ impl From<Error> for Failure {
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for InvocationFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }
 }
 
-impl From<Failure> for Diagnostic {
-    fn from(failure: Failure) -> Self {
+impl From<InvocationFailure> for Diagnostic {
+    fn from(failure: InvocationFailure) -> Self {
         Self {
             error_type: failure.name().to_owned(),
             error_message: failure.message,

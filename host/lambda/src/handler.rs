@@ -19,7 +19,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use lambda_http::Adapter;
@@ -29,18 +28,14 @@ use serde_json::{Value as Json, json};
 use tower_service::Service as _;
 use url::Url;
 use wafer_aws::EventSources;
-use wafer_aws::records::{Batch, Record, Stored};
+use wafer_aws::records::{LambdaRecords, Record, WrittenObject};
+use wafer_core::Timestamp;
 use wafer_platform::{Background, Delivery, IncomingEvent, Moment, Platform};
 use wafer_server::{Hosts, ServerLimits, ServerOptions, router};
 
-use crate::failure::Failure;
+use crate::failure::InvocationFailure;
 use crate::metrics::write_outbox_age;
-use crate::task::{Task, TaskEvent};
-
-/// How often a flush is tried while another process is flushing.
-const FLUSH_ATTEMPTS: u32 = 100;
-/// The pause between these attempts.
-const FLUSH_PAUSE: Duration = Duration::from_millis(200);
+use crate::task::{TaskEvent, WaferTask};
 
 /// Handles the invocations of a project.
 pub(crate) struct Handler {
@@ -58,22 +53,22 @@ enum Invocation {
     /// An HTTP request.
     Request(Box<LambdaRequest>),
     /// A batch of records of a queue, of a stream or of S3.
-    Records(Batch),
+    Records(LambdaRecords),
     /// A task of a schedule, a state machine or an operator.
-    Task(Task),
+    Task(WaferTask),
 }
 
 impl Invocation {
     /// Recognises the kind of an event by its fields, and decodes it.
-    fn of(event: Json) -> Result<Self, Failure> {
+    fn of(event: Json) -> Result<Self, InvocationFailure> {
         if event.get("wafer").is_some() {
             let task_event: TaskEvent = serde_json::from_value(event)
-                .map_err(|e| Failure::invalid(format!("the task cannot be read: {e}")))?;
+                .map_err(|e| InvocationFailure::invalid(format!("the task cannot be read: {e}")))?;
             return Ok(Self::Task(task_event.wafer));
         }
         if event.get("Records").is_some() {
             let batch = serde_json::from_value(event).map_err(|e| {
-                Failure::invalid(format!("the records of this event cannot be read: {e}"))
+                InvocationFailure::invalid(format!("the records of this event cannot be read: {e}"))
             })?;
             return Ok(Self::Records(batch));
         }
@@ -81,15 +76,15 @@ impl Invocation {
             let fields = event
                 .as_object()
                 .map(|event| event.keys().cloned().collect::<Vec<_>>());
-            return Err(Failure::invalid(format!(
-                "an event with {} is nothing that this function knows: it handles function \
+            return Err(InvocationFailure::invalid(format!(
+                "an event with {} is of a kind that this function does not know: it handles function \
                  URLs, API Gateway, SQS, Kinesis, DynamoDB Streams, S3 notifications and \
                  {{\"wafer\": …}}",
                 fields.unwrap_or_default().join(", ")
             )));
         }
         let request = serde_json::from_value(without_stage(event))
-            .map_err(|e| Failure::invalid(format!("the request cannot be read: {e}")))?;
+            .map_err(|e| InvocationFailure::invalid(format!("the request cannot be read: {e}")))?;
         Ok(Self::Request(Box::new(request)))
     }
 }
@@ -132,7 +127,7 @@ impl Handler {
     ///
     /// # Errors
     /// Returns an error when the event is unknown or malformed, and when its work fails.
-    pub(crate) async fn handle(&self, event: LambdaEvent<Json>) -> Result<Json, Failure> {
+    pub(crate) async fn handle(&self, event: LambdaEvent<Json>) -> Result<Json, InvocationFailure> {
         let (payload, context) = event.into_parts();
         let invocation = Invocation::of(payload)?;
         let is_request = matches!(invocation, Invocation::Request(_));
@@ -144,10 +139,15 @@ impl Handler {
             Invocation::Request(request) => {
                 let mut adapter = Adapter::from(self.router.clone());
                 let Ok(answer) = adapter.call(LambdaEvent::new(*request, context)).await;
-                serde_json::to_value(answer).map_err(|e| Failure::invalid(e.to_string()))
+                serde_json::to_value(answer).map_err(|e| InvocationFailure::invalid(e.to_string()))
             }
             Invocation::Records(batch) => self.records(&batch).await,
-            Invocation::Task(task) => task.perform(&self.platform, context.deadline).await,
+            Invocation::Task(task) => {
+                let deadline = i64::try_from(context.deadline).unwrap_or(i64::MAX);
+                let deadline = Timestamp::from_millis(deadline);
+                task.perform(&self.platform, &self.background, deadline)
+                    .await
+            }
         }
     }
 
@@ -173,7 +173,7 @@ impl Handler {
     ///
     /// # Errors
     /// Returns an error when the whole batch must be delivered again.
-    async fn records(&self, batch: &Batch) -> Result<Json, Failure> {
+    async fn records(&self, batch: &LambdaRecords) -> Result<Json, InvocationFailure> {
         let mut failed: BTreeSet<String> = BTreeSet::new();
         let mut by_source: BTreeMap<&str, Vec<&Record>> = BTreeMap::new();
         let mut notifications: Vec<(&Record, Vec<String>)> = Vec::new();
@@ -200,13 +200,13 @@ impl Handler {
         if !notifications.is_empty() {
             // Commits that are finished are in the tables now. The notifications of those that are
             // still being written must come again.
-            let flushed = self.flush().await;
+            let flushed = self.background.flush().await;
             write_outbox_age(&self.platform).await;
-            let unfinished = flushed?;
+            let unfinished = flushed?.unfinished;
             let is_unfinished = |commits: &[String]| commits.iter().any(|c| unfinished.contains(c));
             notifications.retain(|(_, commits)| is_unfinished(commits));
             if notifications.iter().any(|(record, _)| record.is_from_s3()) {
-                return Err(Failure::unavailable(
+                return Err(InvocationFailure::unavailable(
                     "a commit in the outbox is not finished yet",
                 ));
             }
@@ -225,7 +225,7 @@ impl Handler {
         source: &str,
         records: &[&Record],
         failed: &mut BTreeSet<String>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), InvocationFailure> {
         let events = events_of(source, records, failed);
         if events.is_empty() {
             return Ok(());
@@ -233,6 +233,7 @@ impl Handler {
         let report = self
             .platform
             .pipelines()
+            .events()
             .ingest(source, events, Delivery::Now)
             .await;
         let report = report?;
@@ -245,28 +246,9 @@ impl Handler {
         Ok(())
     }
 
-    /// Flushes the outbox, and returns the names of the commits that are still being written. While
-    /// another process is flushing, the flush is tried again.
-    ///
-    /// # Errors
-    /// Returns [`Kind::Unavailable`](wafer_platform::Kind::Unavailable) when others flush for all
-    /// of that time.
-    async fn flush(&self) -> Result<Vec<String>, Failure> {
-        for _ in 0..FLUSH_ATTEMPTS {
-            let report = self.platform.tables().flush().await?;
-            if !report.busy {
-                return Ok(report.unfinished);
-            }
-            tokio::time::sleep(FLUSH_PAUSE).await;
-        }
-        Err(Failure::unavailable(
-            "the outbox is being flushed by another process",
-        ))
-    }
-
     /// Returns the name of the commit whose object was written to the outbox, or `None` for any
     /// other object.
-    fn commit_name(&self, stored: &Stored) -> Option<String> {
+    fn commit_name(&self, stored: &WrittenObject) -> Option<String> {
         let folder = format!("{}/outbox/", self.objects.path().trim_matches('/'));
         let key = stored.key();
         let name = key.strip_prefix(folder.trim_start_matches('/'))?;
@@ -327,7 +309,7 @@ mod tests {
                 message("4", "a", r#"{"n": 4}"#),
                 message("5", "b", r#"{"n": 5}"#),
             ]});
-            let batch: Batch = serde_json::from_value(batch).unwrap();
+            let batch: LambdaRecords = serde_json::from_value(batch).unwrap();
             let records: Vec<&Record> = batch.records.iter().collect();
             let mut failed = BTreeSet::new();
             let events = events_of("s", &records, &mut failed);
@@ -358,8 +340,8 @@ mod tests {
                 json!({"wafer": {"tick": {"pipe": "p"}}}),
                 "unknown field `pipe`",
             ),
-            (json!({"a": 1, "b": 2}), "an event with a, b is nothing"),
-            (json!([1]), "is nothing that this function knows"),
+            (json!({"a": 1, "b": 2}), "an event with a, b is of a kind"),
+            (json!([1]), "is of a kind that this function does not know"),
             (json!({"Records": 1}), "cannot be read"),
         ] {
             let said = kind(event);

@@ -23,13 +23,10 @@
 //! | `AWS_LAMBDA_RUNTIME_API` | Address of Lambda's API, set by Lambda |
 //! | `LAMBDA_TASK_ROOT` | Folder of the package, set by Lambda; its folder `artifacts` may contain compiled code |
 //! | `WAFER_LOG` | Filter of the log, such as `info` or `debug,hyper=info`; default: `info` |
-#![allow(
-    clippy::disallowed_methods,
-    reason = "an edge: it reads the environment and hands in clocks and randomness"
-)]
 
 mod app;
 mod end;
+mod environment;
 mod failure;
 mod handler;
 mod metrics;
@@ -61,7 +58,7 @@ fn main() -> Result<(), Error> {
     }
     let program = wafer_platform::this_program()?;
     wafer_platform::decode_in_child(program, vec![DECODE_FILES.to_owned()]);
-    wafer_platform::keep_temporary_files_in(app::temporary_files());
+    app::name_folder_for_temporary_files();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_stack_size(wafer_runtime::THREAD_STACK_BYTES)
@@ -71,12 +68,12 @@ fn main() -> Result<(), Error> {
 }
 
 async fn handle_invocations() -> Result<(), Error> {
-    let filter = std::env::var("WAFER_LOG").ok();
+    let filter = environment::variable("WAFER_LOG")?;
     wafer_log::start(Destination::Collector, filter.as_deref(), "info");
     // An error here is an error of the deployment. It ends the program before the first
     // invocation, which Lambda reports as a failed initialisation.
     let handler = Arc::new(app::open().await?);
-    let api = std::env::var("AWS_LAMBDA_RUNTIME_API").unwrap_or_default();
+    let api = environment::variable("AWS_LAMBDA_RUNTIME_API")?.unwrap_or_default();
     if let Err(error) = end::prepare(&api, Arc::clone(&handler)).await {
         tracing::warn!("what waits is lost when the environment ends: {error:#}");
     }

@@ -8,26 +8,26 @@
 
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
-use wafer_core::Timestamp;
 use wafer_core::rules::Interval;
-use wafer_platform::{DistributedRun, Division, Kind, Platform, RunRecord};
+use wafer_core::{Duration, Timestamp};
+use wafer_platform::{Background, DistributedRun, Division, Kind, Platform, RunRecord};
 
-use crate::failure::Failure;
+use crate::failure::InvocationFailure;
 use crate::metrics::write_outbox_age;
 
-/// The time that must be left of an invocation, in milliseconds, to look for another due run.
-const TIME_LEFT: u64 = 60_000;
+/// The time that must be left of an invocation to look for another due run.
+const TIME_LEFT: Duration = Duration::from_mins(1);
 
 /// The event of a task, such as `{"wafer": {"flush": {}}}`.
 #[derive(Debug, Deserialize)]
 pub(crate) struct TaskEvent {
-    pub(crate) wafer: Task,
+    pub(crate) wafer: WaferTask,
 }
 
 /// A task.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub(crate) enum Task {
+pub(crate) enum WaferTask {
     /// Flush the outbox.
     Flush {},
     /// Run what is due by the triggers of a pipeline. Without a pipeline, flush the outbox, tell
@@ -71,41 +71,28 @@ pub(crate) struct RunName {
     key: String,
 }
 
-impl Task {
-    /// Performs the task, and returns its answer. `deadline` is the end of the invocation, in
-    /// milliseconds since 1970.
+impl WaferTask {
+    /// Performs the task, and returns its answer. `deadline` is the end of the invocation.
     ///
     /// # Errors
     /// Returns an error when the task fails; its kind decides whether a state machine tries again.
-    pub(crate) async fn perform(self, platform: &Platform, deadline: u64) -> Result<Json, Failure> {
+    pub(crate) async fn perform(
+        self,
+        platform: &Platform,
+        background: &Background,
+        deadline: Timestamp,
+    ) -> Result<Json, InvocationFailure> {
         match self {
             Self::Flush {} => {
                 let report = platform.tables().flush().await?;
                 Ok(json!({"rows": report.rows, "busy": report.busy}))
             }
             Self::Tick { pipeline, except } => {
-                let until = deadline.saturating_sub(TIME_LEFT);
-                let pipelines = match pipeline {
-                    Some(pipeline) => vec![pipeline],
-                    None => {
-                        let flushed = platform.tables().flush().await;
-                        write_outbox_age(platform).await;
-                        flushed?;
-                        platform.pipelines().triggered()
-                    }
-                };
-                let (mut ran, mut failure) = (Vec::new(), None);
-                for pipeline in pipelines.iter().filter(|name| !except.contains(name)) {
-                    // An error of one pipeline is returned only after the others have run.
-                    match run_due(platform, pipeline, until).await {
-                        Ok(more) => ran.extend(more),
-                        Err(error) => drop(failure.get_or_insert(error)),
-                    }
-                }
-                match failure {
-                    Some(error) => Err(error),
-                    None => Ok(json!({"ran": ran})),
-                }
+                let mut pipelines = pipelines_of_tick(platform, pipeline).await?;
+                pipelines.retain(|pipeline| !except.contains(pipeline));
+                let until = deadline.minus(TIME_LEFT);
+                let ran = background.run_due(&pipelines, until).await?;
+                Ok(json!({"ran": ran}))
             }
             Self::Plan {
                 pipeline,
@@ -122,80 +109,58 @@ impl Task {
             }
             Self::Partition { run, partition } => {
                 let run = open_and_renew(platform, &run).await?;
-                platform.pipelines().run_partition(&run, partition).await?;
+                platform
+                    .pipelines()
+                    .distributed_runs()
+                    .run_partition(&run, partition)
+                    .await?;
                 Ok(json!({"partition": partition}))
             }
             Self::Commit { run } => {
                 let run = open_and_renew(platform, &run).await?;
-                let partitions = platform.pipelines().commit_distributed(&run).await?;
+                let partitions = platform
+                    .pipelines()
+                    .distributed_runs()
+                    .commit_distributed(&run)
+                    .await?;
                 Ok(json!({"partitions": partitions}))
             }
             Self::Online { run, partition } => {
                 let run = open_and_renew(platform, &run).await?;
                 platform
                     .pipelines()
+                    .distributed_runs()
                     .put_partition_online(&run, partition)
                     .await?;
                 Ok(json!({"partition": partition}))
             }
             Self::Finish { run } => {
-                let RunName { pipeline, key } = &run;
-                let ran = match platform.pipelines().distributed(pipeline, key).await {
-                    Ok(run) => {
-                        platform.pipelines().hold(&run).await?;
-                        platform.pipelines().finish_distributed(&run).await?
-                    }
-                    // The run is finished already: the first answer was lost, and is given again.
-                    Err(e) if e.kind() == Kind::Conflict => {
-                        platform
-                            .pipelines()
-                            .finished_distributed(pipeline, key)
-                            .await?
-                    }
-                    Err(e) => return Err(e.into()),
-                };
+                let ran = finish(platform, &run).await?;
                 Ok(json!({"ran": ran}))
             }
             Self::Fail { run, error } => {
-                let run = platform
-                    .pipelines()
-                    .distributed(&run.pipeline, &run.key)
-                    .await?;
-                let error = platform
-                    .pipelines()
-                    .fail_distributed(&run, &reason(&error))
-                    .await?;
+                let runs = platform.pipelines().distributed_runs();
+                let run = runs.distributed(&run.pipeline, &run.key).await?;
+                let error = runs.fail_distributed(&run, &reason(&error)).await?;
                 Ok(json!({"failed": run.key(), "error": error}))
             }
         }
     }
 }
 
-/// Runs what is due by the triggers of a pipeline, until nothing is due or `until` has passed, in
-/// milliseconds since the Unix epoch. The time is checked before each call of
-/// [`wafer_platform::Pipelines::run_due`], which may run several intervals. The next tick continues
-/// with the rest.
-async fn run_due(
+/// Returns the pipelines whose triggers a tick asks. Without a pipeline, flushes the outbox and
+/// tells its age before, and returns all that have triggers.
+async fn pipelines_of_tick(
     platform: &Platform,
-    pipeline: &str,
-    until: u64,
-) -> Result<Vec<RunRecord>, Failure> {
-    let mut ran = Vec::new();
-    let is_over = || {
-        let now = platform
-            .context()
-            .components()
-            .machine_clock
-            .now()
-            .as_millis();
-        u64::try_from(now).unwrap_or(0) > until
-    };
-    while !is_over()
-        && let Some(record) = platform.pipelines().run_due(pipeline).await?
-    {
-        ran.push(record);
+    pipeline: Option<String>,
+) -> Result<Vec<String>, InvocationFailure> {
+    if let Some(pipeline) = pipeline {
+        return Ok(vec![pipeline]);
     }
-    Ok(ran)
+    let flushed = platform.tables().flush().await;
+    write_outbox_age(platform).await;
+    flushed?;
+    Ok(platform.pipelines().triggers().triggered())
 }
 
 /// Starts a run, and returns its name and its partitions.
@@ -205,19 +170,20 @@ async fn plan(
     (from, to): (Option<Timestamp>, Option<Timestamp>),
     division: Division,
     execution: Option<String>,
-) -> Result<Json, Failure> {
+) -> Result<Json, InvocationFailure> {
     let is_due = from.is_none() && to.is_none() && is_scheduled(platform, pipeline);
     let interval = (!is_due).then(|| Interval {
         from: from.unwrap_or(Timestamp::MIN),
         to: to.unwrap_or(Timestamp::MAX),
     });
     if let Some(Interval { from, to }) = interval.filter(|i| i.from >= i.to) {
-        return Err(Failure::invalid(format!(
+        return Err(InvocationFailure::invalid(format!(
             "from {from} is not before to {to}"
         )));
     }
     let started = platform
         .pipelines()
+        .distributed_runs()
         .start_distributed(pipeline, interval, division, execution)
         .await;
     let run = match started {
@@ -238,19 +204,36 @@ async fn plan(
 fn is_scheduled(platform: &Platform, pipeline: &str) -> bool {
     platform
         .pipelines()
+        .triggers()
         .scheduled()
         .iter()
         .any(|name| name == pipeline)
 }
 
 /// Opens a run, and renews its lease.
-async fn open_and_renew(platform: &Platform, run: &RunName) -> Result<DistributedRun, Failure> {
-    let run = platform
-        .pipelines()
-        .distributed(&run.pipeline, &run.key)
-        .await?;
-    platform.pipelines().hold(&run).await?;
+async fn open_and_renew(
+    platform: &Platform,
+    run: &RunName,
+) -> Result<DistributedRun, InvocationFailure> {
+    let runs = platform.pipelines().distributed_runs();
+    let run = runs.distributed(&run.pipeline, &run.key).await?;
+    runs.hold(&run).await?;
     Ok(run)
+}
+
+/// Ends a run, and returns its record. If it is finished already, the first answer was lost, and is
+/// given again.
+async fn finish(platform: &Platform, run: &RunName) -> Result<RunRecord, InvocationFailure> {
+    let RunName { pipeline, key } = run;
+    let runs = platform.pipelines().distributed_runs();
+    let run = match runs.distributed(pipeline, key).await {
+        Err(e) if e.kind() == Kind::Conflict => {
+            return Ok(runs.finished_distributed(pipeline, key).await?);
+        }
+        other => other?,
+    };
+    runs.hold(&run).await?;
+    Ok(runs.finish_distributed(&run).await?)
 }
 
 /// Returns the message of an error that Step Functions reports, `{"Error": …, "Cause": …}`. If a

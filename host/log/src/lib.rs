@@ -191,9 +191,9 @@ mod tests {
     use super::*;
 
     #[derive(Clone, Default)]
-    struct Written(Arc<Mutex<Vec<u8>>>);
+    struct LoggedBytes(Arc<Mutex<Vec<u8>>>);
 
-    impl io::Write for Written {
+    impl io::Write for LoggedBytes {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().unwrap().extend_from_slice(bytes);
             Ok(bytes.len())
@@ -228,7 +228,7 @@ mod tests {
 
     /// Returns what of `log` a filter lets through.
     fn logged_by(filter: &str, log: impl FnOnce()) -> String {
-        let written = Written::default();
+        let written = LoggedBytes::default();
         let writer = written.clone();
         let subscriber = tracing_subscriber::fmt()
             .with_env_filter(EnvFilter::new(of_wafer(filter)))

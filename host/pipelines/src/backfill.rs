@@ -14,18 +14,18 @@ mod pieces;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use serde::Serialize;
-use wafer_catalog::{BackfillEstimate, Definitions, Generation, Progress, Ticks, get};
+use wafer_catalog::{BackfillEstimate, Context, Definitions, Generation, Progress, Ticks, get};
 use wafer_core::rules::Interval;
 use wafer_core::{Duration, Timestamp};
-use wafer_store::{Error, Expect, Result};
+use wafer_store::{Error, Result};
 
 use crate::backfill::pieces::Piece;
-
+use crate::materialize::Materializer;
 use crate::run::job::{Job, OnlineUpdate};
-use crate::run::{RequestedRun, RunRequest};
-use crate::service::Pipelines;
+use crate::run::lease::run_lease;
+use crate::run::{RequestedRun, RunRequest, Runs};
+use crate::staging::Staging;
 
 /// The number of pieces that one pass over the source writes. Each piece keeps rows in memory until
 /// they fill a row group of a file.
@@ -96,7 +96,30 @@ struct Filling {
     run: RunRequest,
 }
 
-impl Pipelines {
+/// Fills groups with history.
+#[derive(Debug)]
+pub struct Backfills {
+    context: Arc<Context>,
+    runs: Arc<Runs>,
+    staging: Arc<Staging>,
+    materializer: Materializer,
+}
+
+impl Backfills {
+    pub(crate) fn new(
+        context: Arc<Context>,
+        runs: Arc<Runs>,
+        staging: Arc<Staging>,
+        materializer: Materializer,
+    ) -> Self {
+        Self {
+            context,
+            runs,
+            staging,
+            materializer,
+        }
+    }
+
     /// Fills a pipeline's group over a span of time: its staged version if there is one, else
     /// the live version. Intervals whose inputs did not change are left as they are, so a
     /// backfill can be stopped and repeated at any time. After all intervals are written, the
@@ -106,7 +129,7 @@ impl Pipelines {
     /// # Errors
     /// Returns [`Kind::NotFound`](wafer_store::Kind::NotFound) for an unknown pipeline,
     /// [`Kind::Invalid`](wafer_store::Kind::Invalid) for a span that contains no interval, and
-    /// the errors of [`run`](Self::run).
+    /// the errors of [`Runs::run`].
     pub async fn backfill(
         &self,
         request: &BackfillRequest,
@@ -114,7 +137,7 @@ impl Pipelines {
     ) -> Result<BackfillReport> {
         // What is wrong with the request is said before anything is waited for.
         self.filling(request)?;
-        let lease = self.run_lease(&request.pipeline).await?;
+        let lease = run_lease(&self.context, &request.pipeline).await?;
         lease
             .during(self.backfill_under_lease(request, &progress))
             .await
@@ -129,7 +152,7 @@ impl Pipelines {
     ) -> Result<BackfillReport> {
         if self.filling(request)?.staged.is_some() {
             progress.stage("waiting until every process writes to the new version");
-            self.settle().await?;
+            self.staging.settle().await?;
         }
         progress.stage("reading the source");
         let filling = self.filling(request)?;
@@ -140,6 +163,8 @@ impl Pipelines {
             ..
         } = &filling;
         let mut job = self
+            .runs
+            .jobs
             .job(definitions, run, None, OnlineUpdate::ByCaller)
             .await?;
         let mut report = self.fill(&mut job, intervals, progress).await?;
@@ -150,13 +175,15 @@ impl Pipelines {
             // A process that was suspended for longer than `settle` waits may have committed events
             // since. They are looked for once more.
             job = self
+                .runs
+                .jobs
                 .job(definitions, run, None, OnlineUpdate::ByCaller)
                 .await?;
             report = report.with(self.fill(&mut job, intervals, progress).await?);
         }
-        report.missing = self.first_missing(&job).await?;
+        report.missing = self.staging.first_missing(&job).await?;
         if report.missing.is_none() {
-            report.became_live = self.record_filled(&report.table, staged).await?;
+            report.became_live = self.staging.record_filled(&report.table, staged).await?;
         }
         Ok(report)
     }
@@ -219,43 +246,21 @@ impl Pipelines {
         let combined = pieces.iter().filter(|piece| piece.intervals > 1);
         job.combined = combined.map(|piece| piece.interval).collect();
         if !job.combined.is_empty() {
-            self.record_combined(&table).await?;
+            self.runs.records.record_combined(&table).await?;
         }
         for pass in pieces.chunks(PIECES_OF_A_PASS) {
             let intervals: Vec<Interval> = pass.iter().map(|piece| piece.interval).collect();
-            let runs = self.run_pass(job, &intervals, progress).await?;
+            let runs = self.runs.run_pass(job, &intervals, progress).await?;
             for (piece, run) in pass.iter().zip(&runs) {
                 report.add(piece, run);
             }
         }
-        let rebuild_marker = self.online_rebuild_name(&table);
-        let metadata = &self.context.components().stores.metadata;
-        if metadata.get(&rebuild_marker).await?.is_some() {
+        if self.runs.records.needs_online_rebuild(&table).await? {
             progress.stage("updating the online store");
-            report.entities = Some(self.materialize(&job.target).await?.entities);
-            metadata.delete(&rebuild_marker, Expect::Anything).await?;
+            report.entities = Some(self.materializer.materialize(&job.target).await?.entities);
+            self.runs.records.forget_online_rebuild(&table).await?;
         }
         Ok(report)
-    }
-}
-
-impl Pipelines {
-    /// Records that the online rows of a table have to be rebuilt, before the table is written.
-    /// If the backfill is interrupted, whoever repeats it rebuilds them, even if no interval is
-    /// left to run.
-    pub(crate) async fn record_online_rebuild(&self, table: &str) -> Result<()> {
-        let metadata = &self.context.components().stores.metadata;
-        let note = Bytes::from_static(b"{}");
-        metadata
-            .put(&self.online_rebuild_name(table), note, Expect::Anything)
-            .await?;
-        Ok(())
-    }
-
-    /// Returns the name of the object that records that the online rows of a table have to be
-    /// rebuilt.
-    fn online_rebuild_name(&self, table: &str) -> String {
-        format!("{}/owed/{table}", self.context.project())
     }
 }
 

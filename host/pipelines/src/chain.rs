@@ -20,6 +20,15 @@ use wafer_store::{DataFile, Kind, Result, TableChange, TableSnapshot};
 
 use crate::delta_log::check_changes;
 
+/// Whether a run may read only the rows that were added since the last one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum IncrementalRead {
+    /// It may.
+    Allowed,
+    /// It reads everything, because something is asked of all rows together.
+    Refused,
+}
+
 /// A table that a pipeline reads, and the changes in it since an earlier version.
 pub(crate) struct UpstreamChanges {
     /// The version of the table that the run reads.
@@ -64,9 +73,14 @@ impl UpstreamChanges {
     }
 
     /// Says what to read for an interval whose output reflects the table up to the version
-    /// `seen`; returns `None` when nothing in the interval changed since then. With `may_add`,
-    /// only the new rows are read if nothing else changed.
-    pub(crate) fn unread(&self, seen: u64, interval: Interval, may_add: bool) -> Option<Upstream> {
+    /// `seen`; returns `None` when nothing in the interval changed since then. Only the new rows
+    /// are read if nothing else changed and `incremental` allows it.
+    pub(crate) fn unread(
+        &self,
+        seen: u64,
+        interval: Interval,
+        incremental: IncrementalRead,
+    ) -> Option<Upstream> {
         if seen < self.since {
             return Some(self.full_read());
         }
@@ -78,7 +92,8 @@ impl UpstreamChanges {
         let live: BTreeSet<&str> = self.files.iter().map(|file| file.path.as_str()).collect();
         let is_new =
             |change: &TableChange| !change.is_removal && live.contains(change.file.path.as_str());
-        let adds = may_add && self.changes_after(seen, interval).all(is_new);
+        let adds = incremental == IncrementalRead::Allowed
+            && self.changes_after(seen, interval).all(is_new);
         Some(Upstream {
             version: self.version,
             changed,
@@ -131,6 +146,7 @@ async fn changes_since(snapshot: &TableSnapshot, since: u64) -> Result<Vec<Table
 mod tests {
     use wafer_core::Timestamp;
 
+    use super::IncrementalRead::{Allowed, Refused};
     use super::*;
 
     fn at(day: i64) -> Timestamp {
@@ -180,21 +196,21 @@ mod tests {
                 base: None,
             })
         };
-        for (seen, interval, may_add, wanted) in [
+        for (seen, interval, incremental, wanted) in [
             // No rows of the first day were added or removed.
-            (4, day(1), true, None),
-            (4, day(2), true, upstream(5, Some(4))),
-            (4, day(2), false, upstream(5, None)),
-            (5, day(2), true, None),
+            (4, day(1), Allowed, None),
+            (4, day(2), Allowed, upstream(5, Some(4))),
+            (4, day(2), Refused, upstream(5, None)),
+            (5, day(2), Allowed, None),
             // The file of the third day was replaced.
-            (4, day(3), true, upstream(6, None)),
+            (4, day(3), Allowed, upstream(6, None)),
             // The new file was merged into another one.
-            (4, day(4), true, upstream(7, None)),
-            (7, Interval::ALL, true, None),
+            (4, day(4), Allowed, upstream(7, None)),
+            (7, Interval::ALL, Allowed, None),
             // The version is older than the log.
-            (3, day(1), true, upstream(9, None)),
+            (3, day(1), Allowed, upstream(9, None)),
         ] {
-            let found = changes.unread(seen, interval, may_add);
+            let found = changes.unread(seen, interval, incremental);
             assert_eq!(found, wanted, "after {seen} in {interval}");
             assert_eq!(changes.has_changes(seen, interval), wanted.is_some());
         }

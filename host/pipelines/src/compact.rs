@@ -8,7 +8,7 @@ use serde::Serialize;
 use wafer_core::Duration;
 use wafer_store::{ARRIVAL_ORDER, Kind, Result};
 
-use crate::service::Pipelines;
+use crate::upkeep::TableUpkeep;
 
 /// The size of a table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -42,7 +42,7 @@ pub struct CompactReport {
     pub removed: usize,
 }
 
-impl Pipelines {
+impl TableUpkeep {
     /// Returns all tables that exist, with their sizes.
     ///
     /// # Errors

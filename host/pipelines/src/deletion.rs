@@ -15,13 +15,13 @@ use bytes::Bytes;
 use futures::TryStreamExt as _;
 use futures::future::BoxFuture;
 use serde_json::Value as Json;
-use wafer_catalog::{LATE, TableDef};
+use wafer_catalog::{Context, LATE, TableDef};
 use wafer_core::rules::Interval;
-use wafer_core::{Digest, EntityKey, Timestamp, entity_key};
+use wafer_core::{Digest, EntityKey, Field, Timestamp, entity_key};
 use wafer_store::{AsOf, Error, Expect, Kind, OnlineKey, Result};
-use wafer_tables::{Deleted, Deletion, key_of, stored_column, subject_keys};
+use wafer_tables::{Deleted, Deletion, Tables, key_of, stored_column, subject_keys};
 
-use crate::service::Pipelines;
+use crate::materialize::Materializer;
 
 /// What refers to an entity, beside its own rows.
 #[derive(Default)]
@@ -33,6 +33,29 @@ struct Traces {
     has_newer: bool,
 }
 
+/// The entity that is deleted, as the rows that were set aside name it.
+struct Named<'a> {
+    /// The name of the entity.
+    entity: &'a str,
+    /// Its join keys, and their encoded values.
+    fields: &'a [Field],
+    key: &'a EntityKey,
+}
+
+impl Named<'_> {
+    /// Returns whether a JSON object has the keys of the entity. What counts is their values as
+    /// keys, and not how they are written: `7` and `7.0` name one entity.
+    fn is_in(&self, json: &str) -> bool {
+        let Ok(Json::Object(object)) = serde_json::from_str(json) else {
+            return false;
+        };
+        let key = |field: &Field| Some((field.name.clone(), object.get(&field.name)?.clone()));
+        let keys: Option<BTreeMap<String, Json>> = self.fields.iter().map(key).collect();
+        let found = keys.and_then(|keys| key_of(self.entity, self.fields, &keys).ok());
+        found.as_ref() == Some(self.key)
+    }
+}
+
 /// The result of searching a table for the rows of deleted entities.
 #[derive(Default)]
 struct DeletedRows {
@@ -42,7 +65,27 @@ struct DeletedRows {
     has_newer: bool,
 }
 
-impl Pipelines {
+/// Deletes entities, and what runs wrote of deleted ones.
+#[derive(Clone, Debug)]
+pub struct EntityDeleter {
+    context: Arc<Context>,
+    tables: Arc<Tables>,
+    materializer: Materializer,
+}
+
+impl EntityDeleter {
+    pub(crate) fn new(
+        context: Arc<Context>,
+        tables: Arc<Tables>,
+        materializer: Materializer,
+    ) -> Self {
+        Self {
+            context,
+            tables,
+            materializer,
+        }
+    }
+
     /// Deletes an entity: its values online, its rows in the tables and late tables of all
     /// groups that describe it, the raw events that these rows came from, quarantined rows that
     /// name it, and logged requests for it. The deletion is recorded, and facts up to now are
@@ -85,13 +128,18 @@ impl Pipelines {
             .await?;
         // This flush leaves out the entity's rows that were still in the outbox.
         self.tables.flush_all().await?;
-        let deleted = Deleted::from_iter([(key, deletion.time)]);
+        let deleted = Deleted::from_iter([(key.clone(), deletion.time)]);
         let traces = self.find_traces(&entity_tables, &deleted).await?;
+        let named = Named {
+            entity,
+            fields: &first.keys,
+            key: &key,
+        };
         // The entity's own rows are deleted last, because a deletion that was interrupted and is
         // repeated needs them to find the rest.
         for table in other_tables {
             let rows = match table.subjects.is_empty() {
-                true => self.delete_traces(&table, entity, &traces, keys).await?,
+                true => self.delete_traces(&table, &named, &traces).await?,
                 false => self.delete_rows_about(&table, entity, keys).await?,
             };
             deletion.rows.extend(rows.map(|rows| (table.name, rows)));
@@ -105,7 +153,7 @@ impl Pipelines {
             // happened after the deletion.
             let summed = definitions.groups.values();
             for group in summed.filter(|g| g.entity == entity && !g.aggregates.is_empty()) {
-                self.materialize_group(&group.name).await?;
+                self.materializer.materialize_group(&group.name).await?;
             }
         }
         self.record_deletion(&deletion).await?;
@@ -234,12 +282,11 @@ impl Pipelines {
     async fn delete_traces(
         &self,
         table: &TableDef,
-        entity: &str,
+        named: &Named<'_>,
         traces: &Traces,
-        keys: &BTreeMap<String, Json>,
     ) -> Result<Option<u64>> {
         let quarantined_table = table.name.strip_suffix("_quarantine");
-        if quarantined_table.is_some() && table.entity != entity {
+        if quarantined_table.is_some() && table.entity != named.entity {
             return Ok(None);
         }
         let keep = |batch: &RecordBatch| -> BooleanArray {
@@ -257,7 +304,7 @@ impl Pipelines {
                 let id = text("event_id", row).unwrap_or_default();
                 let of_table = |table: &str| traces.events.get(table);
                 tables.any(|table| of_table(table).is_some_and(|events| events.contains(id)))
-                    || text("row", row).is_some_and(|json| has_fields(json, keys))
+                    || text("row", row).is_some_and(|json| named.is_in(json))
             };
             let rows = 0..batch.num_rows();
             rows.map(|row| Some(!is_own(row))).collect()
@@ -332,13 +379,4 @@ fn row_columns(
         .as_primitive_opt()?;
     let ids = Arc::clone(batch.column_by_name("event_id")?);
     Some((keys.collect::<Option<_>>()?, times.clone(), ids))
-}
-
-/// Returns whether a JSON object contains all of the given fields with these values.
-pub(crate) fn has_fields(json: &str, keys: &BTreeMap<String, Json>) -> bool {
-    let Ok(Json::Object(object)) = serde_json::from_str(json) else {
-        return false;
-    };
-    keys.iter()
-        .all(|(name, value)| object.get(name) == Some(value))
 }

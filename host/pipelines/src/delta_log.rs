@@ -7,7 +7,7 @@
 //! the table reads: the newest complete checkpoint and newer ones that are not, the files that they
 //! are divided into (sidecars), and the commits after it.
 //!
-//! Files of a log are written once. Somebody who replaces one between this look and the reading is
+//! Files of a log are written once. Somebody who replaces one between this check and the reading is
 //! not found out.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -58,7 +58,7 @@ pub(crate) async fn check_log(folder: &Path, version: Option<u64>) -> Result<()>
 /// followed, as if the log did not reach back that far.
 pub(crate) async fn check_changes(folder: &Path, after: u64, through: u64) -> Result<()> {
     let log = folder.join("_delta_log");
-    let look = move || {
+    let inspect = move || {
         let files = LogFiles::list(&log)?;
         check(&log, &files, u64::MAX)?;
         check(&log, &files, after)?;
@@ -68,7 +68,7 @@ pub(crate) async fn check_changes(folder: &Path, after: u64, through: u64) -> Re
         }
         Ok(())
     };
-    blocking(look).await?
+    blocking(inspect).await?
 }
 
 /// Looks at what is read of a log for the newest version up to `last`.
@@ -87,16 +87,16 @@ fn check(log: &Path, files: &LogFiles, last: u64) -> Result<()> {
     let mut sidecars = sidecars_of_hint(&log.join("_last_checkpoint"))?;
     let mut bytes: u64 = 0;
     for name in checkpoints {
-        let found = look(&log.join(name))?;
+        let found = inspect(&log.join(name))?;
         bytes = bytes.saturating_add(found.bytes);
         sidecars.extend(found.sidecars);
     }
     for name in sidecars {
         if !is_plain(&name) {
-            let what = format!("a checkpoint names the file `{name}`, which is no plain name");
+            let what = format!("a checkpoint names the file `{name}`, which is not a plain name");
             return Err(refused(log, &what));
         }
-        let found = look(&log.join("_sidecars").join(name))?;
+        let found = inspect(&log.join("_sidecars").join(name))?;
         bytes = bytes.saturating_add(found.bytes);
     }
     match bytes > CHECKPOINT_BYTES {
@@ -229,12 +229,12 @@ fn is_plain(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('.') && name.bytes().all(is_plain)
 }
 
-/// Describes a file; `None` for one that is gone. What is no file, such as a pipe, could be read
-/// without end.
+/// Describes a file, and returns `None` if it is gone. Anything but a file is refused: a read from
+/// a pipe, for example, could wait forever.
 fn described(path: &Path) -> Result<Option<Metadata>> {
     match std::fs::metadata(path) {
         Ok(found) if found.is_file() => Ok(Some(found)),
-        Ok(_) => Err(refused(path, "it is no file")),
+        Ok(_) => Err(refused(path, "it is not a file")),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
         Err(e) => Err(unreadable(path, e)),
     }
@@ -252,12 +252,12 @@ struct LogPart {
 /// What changes when a file is written or replaced: device, number, size, and time of change.
 type FileState = (u64, u64, u64, (i64, i64));
 
-/// The checkpoints that were looked at.
+/// The checkpoints that were inspected.
 static KNOWN: Mutex<BTreeMap<PathBuf, (FileState, LogPart)>> = Mutex::new(BTreeMap::new());
 
-/// Looks at a file of a checkpoint, unless that was done and it is still the same. One that is gone
+/// Inspects a file of a checkpoint, unless that was done and it is still the same. One that is gone
 /// has nothing in it.
-fn look(path: &Path) -> Result<LogPart> {
+fn inspect(path: &Path) -> Result<LogPart> {
     let Some(file) = described(path)? else {
         return Ok(LogPart::default());
     };
@@ -277,8 +277,8 @@ fn look(path: &Path) -> Result<LogPart> {
         .extension()
         .is_some_and(|extension| extension == "json");
     let found = match is_json {
-        true => look_at_json(path, file.len())?,
-        false => look_at_parquet(path)?,
+        true => inspect_json(path, file.len())?,
+        false => inspect_parquet(path)?,
     };
     let mut known = known();
     if known.len() >= MAX_KNOWN {
@@ -289,7 +289,7 @@ fn look(path: &Path) -> Result<LogPart> {
 }
 
 /// Decodes a Parquet file to its end.
-fn look_at_parquet(path: &Path) -> Result<LogPart> {
+fn inspect_parquet(path: &Path) -> Result<LogPart> {
     let open = || File::open(path).map_err(|e| unreadable(path, e));
     let (format, options) = (file_format(Format::Parquet), FileOptions::default());
     let schema = format.schema(path, open()?, &options, &|_| None)?;
@@ -336,7 +336,7 @@ struct JsonSidecar {
 }
 
 /// Reads a checkpoint in JSON, which has an object in each line.
-fn look_at_json(path: &Path, bytes: u64) -> Result<LogPart> {
+fn inspect_json(path: &Path, bytes: u64) -> Result<LogPart> {
     if bytes > COMMIT_BYTES {
         return Err(too_large(path));
     }
@@ -490,7 +490,7 @@ mod tests {
         assert_eq!(checked(&log, 1), Ok(()));
         let said = checked(&log, 2).unwrap_err();
         assert!(said.contains("384 MiB after the last checkpoint"), "{said}");
-        // A part of a checkpoint is none.
+        // One of several parts is not a whole checkpoint.
         let part = log.join(name(2, "checkpoint.0000000001.0000000002.parquet"));
         write(&part, ("n", numbers()));
         assert!(checked(&log, 3).is_err());
@@ -498,7 +498,7 @@ mod tests {
         assert_eq!(checked(&log, 3), Ok(()));
         std::fs::create_dir(log.join(name(4, "json"))).unwrap();
         let said = checked(&log, 3).unwrap_err();
-        assert!(said.contains("it is no file"), "{said}");
+        assert!(said.contains("it is not a file"), "{said}");
     }
 
     #[test]
@@ -514,14 +514,14 @@ mod tests {
         );
         // An older version does not read it.
         assert_eq!(checked(log, 0), Ok(()));
-        // It is looked at again when it was written again.
+        // It is inspected again when it was written again.
         write(&checkpoint, ("n", numbers()));
         assert_eq!(checked(log, u64::MAX), Ok(()));
         assert_eq!(checked(log, u64::MAX), Ok(()));
     }
 
     #[test]
-    fn files_that_a_checkpoint_is_divided_into_are_looked_at() {
+    fn files_that_a_checkpoint_is_divided_into_are_inspected() {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path();
         std::fs::create_dir(log.join("_sidecars")).unwrap();
@@ -531,7 +531,7 @@ mod tests {
         damaged("c.parquet").unwrap();
         let checkpoint = log.join(name(1, "checkpoint.parquet"));
         for (path, wanted) in [
-            ("../x.parquet", "`../x.parquet`, which is no plain name"),
+            ("../x.parquet", "`../x.parquet`, which is not a plain name"),
             ("a.parquet", "a.parquet cannot be read"),
         ] {
             write(&checkpoint, ("sidecar", sidecar(path)));

@@ -35,23 +35,26 @@ pub(crate) mod event;
 pub(crate) mod route;
 pub(crate) mod routes;
 
-use std::sync::{Arc, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use wafer_catalog::{
-    FIVE_MINUTES, LatelyApplied, SEVEN_DAYS, SourceDef, SourceKind, TableDef, get,
+    Context, FIVE_MINUTES, LatelyApplied, SEVEN_DAYS, SourceDef, SourceKind, TableDef, get,
 };
 use wafer_core::{DataType, Duration, Field, IncomingEvent, Schema, Timestamp};
 use wafer_files::ReadColumn;
 use wafer_store::{
     EarlyWrite, Error, EventCommit, EventOutcome, Kind, OutboxRow, Result, for_work,
 };
+use wafer_tables::Tables;
 
+use crate::counters::Counters;
 use crate::events::arrivals::Arrivals;
 use crate::events::draft::{Draft, IngestTerms, Pending, WhenApplied};
 use crate::events::event::{Delivery, EventResult, IngestReport};
 use crate::events::route::{Made, Push, Route};
+use crate::events::routes::RouteCache;
 use crate::group_rows::{Columns, GroupRows, Standing, Target};
-use crate::service::Pipelines;
 use crate::transform::Transform;
 
 /// The size of the encoded rows of commits, in bytes, from which on no further ones are encoded and
@@ -63,7 +66,32 @@ const COMMIT_BYTES: u64 = 4 << 20;
 /// store divides so few into several commits, of which the later ones would begin later.
 const COMMIT_ROWS: usize = 4_000;
 
-impl Pipelines {
+/// Takes in events of stream sources, and rows that are written to groups directly.
+#[derive(Debug)]
+pub struct Events {
+    context: Arc<Context>,
+    tables: Arc<Tables>,
+    routes: RouteCache,
+    /// The latest event time of each source among the events that this process ingested.
+    watermarks: Mutex<HashMap<String, Timestamp>>,
+    /// The numbers of the rows that this process takes in.
+    arrivals: Arc<Arrivals>,
+    /// The counts of ingested events that [`Events::metrics`] reports.
+    counters: Counters,
+}
+
+impl Events {
+    pub(crate) fn new(context: Arc<Context>, tables: Arc<Tables>, arrivals: Arc<Arrivals>) -> Self {
+        Self {
+            routes: RouteCache::new(Arc::clone(&context), Arc::clone(&tables)),
+            context,
+            tables,
+            watermarks: Mutex::default(),
+            arrivals,
+            counters: Counters::default(),
+        }
+    }
+
     /// Ingests events of a stream source: each event goes through every pipeline of the source, and
     /// everything that it writes is committed atomically. Waits until the accepted events are
     /// durable and readable.
@@ -88,7 +116,7 @@ impl Pipelines {
             );
             return Err(Error::invalid(message));
         };
-        let routes = self.routes(source, &lately.applied).await?;
+        let routes = self.routes.of(source, &lately.applied).await?;
         if routes.is_empty() {
             let message =
                 format!("no pipeline reads source `{source}`: its events would go nowhere");
@@ -169,7 +197,7 @@ impl Pipelines {
                 .map(ReadColumn::from)
                 .collect(),
             transform: Transform::Columns(columns),
-            targets: vec![Target::new(definition.clone(), &deletions)],
+            targets: vec![Target::of(&self.context, definition.clone(), &deletions)],
         };
         let routes = Arc::new(vec![route]);
         // A name of a source contains no `/`, so no source shares these identities.
@@ -182,7 +210,7 @@ impl Pipelines {
     }
 
     /// Begins a push, whose rows get numbers in the order in which they come in.
-    pub(crate) fn begin_arrivals(&self) -> Arc<Arrivals> {
+    fn begin_arrivals(&self) -> Arc<Arrivals> {
         self.arrivals.begin(self.context.machine_now());
         Arc::clone(&self.arrivals)
     }
@@ -459,7 +487,7 @@ fn archive_tables(
     Some((TableDef::archive(source).name, tables.join(",")))
 }
 
-impl Pipelines {
+impl Events {
     /// Returns the counts of the events that this process ingested, in the text format of
     /// Prometheus (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
     pub fn metrics(&self) -> String {
@@ -467,7 +495,7 @@ impl Pipelines {
     }
 
     /// Returns the latest event time of a source among the events that this process ingested.
-    pub(crate) fn watermark(&self, source: &str) -> Timestamp {
+    fn watermark(&self, source: &str) -> Timestamp {
         let watermarks = self
             .watermarks
             .lock()
@@ -476,7 +504,7 @@ impl Pipelines {
     }
 
     /// Raises the latest event time of a source to `time`, if that is later.
-    pub(crate) fn raise_watermark(&self, source: &str, time: Timestamp) {
+    fn raise_watermark(&self, source: &str, time: Timestamp) {
         let mut watermarks = self
             .watermarks
             .lock()

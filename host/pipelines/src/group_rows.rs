@@ -4,9 +4,10 @@
 //! A `Target` knows the group, its table, its expectations and the deleted entities.
 //! `Target::rows_of` checks each output row: its event time must be set, lie in the covered
 //! interval and not too far in the future, its join keys must be set, its entity must not have
-//! been deleted afterwards, and it must not break an expectation that rejects rows. The rows
-//! that pass are written offline as batches (`GroupRows::offline_batch`) or as rows of the
-//! outbox, and online as the newest row or the summary of each entity.
+//! been deleted afterwards, it must not break an expectation that rejects rows, and a request must
+//! be able to look it up. The rows that pass are written offline as batches
+//! (`GroupRows::offline_batch`) or as rows of the outbox, and online as the newest row or the
+//! summary of each entity.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,13 +16,13 @@ use arrow_array::cast::AsArray as _;
 use arrow_array::types::TimestampMicrosecondType;
 use arrow_array::{Array as _, ArrayRef, BooleanArray, RecordBatch, TimestampMicrosecondArray};
 use bytes::Bytes;
-use wafer_catalog::{GroupDef, MAX_FOUND_BYTES, TableDef};
+use wafer_catalog::{Context, GroupDef, MAX_FOUND_BYTES, TableDef};
 use wafer_core::aggregate::{Cells, Item, ItemLayout};
-use wafer_core::expect::{Check, Policy, RunValues};
+use wafer_core::expect::{Policy, PreparedExpectation, RunValues};
 use wafer_core::rules::{Admission, Arrival, Interval, RowVersion, admit, keep_until};
 use wafer_core::{
     Duration, EntityKey, KeyError, Schema, Timestamp, bytes_text, encode_row, entity_key,
-    value_bytes,
+    value_bytes, widest_value,
 };
 use wafer_runtime::Output;
 use wafer_store::{EarlyWrite, Error, Kind, OnlineKey, OnlineRow, OnlineWrite, Result};
@@ -40,10 +41,12 @@ pub(crate) struct Target {
     layout: Option<ItemLayout>,
     /// How many times an entity can hold a value of each column of a row.
     copies: Vec<u64>,
+    /// How many bytes the online store keeps of a row.
+    max_row_bytes: u64,
     /// Whether the table holds the order of arrival of its rows.
     is_ordered: bool,
     /// The expectations of the group.
-    pub(crate) checks: Vec<Check>,
+    pub(crate) checks: Vec<PreparedExpectation>,
     /// The deleted entities, whose earlier rows are left out.
     pub(crate) deleted: Deleted,
 }
@@ -147,7 +150,13 @@ pub(crate) struct Gate {
 
 impl Target {
     /// Prepares a group for making rows.
-    pub(crate) fn new(group: GroupDef, deletions: &Deletions) -> Self {
+    pub(crate) fn of(context: &Context, group: GroupDef, deletions: &Deletions) -> Self {
+        let online = &context.components().stores.online;
+        Self::new(group, deletions, online.max_row_bytes())
+    }
+
+    /// Prepares a group for making rows, for an online store that keeps so many bytes of a row.
+    fn new(group: GroupDef, deletions: &Deletions, max_row_bytes: u64) -> Self {
         let (table, layout) = (group.rows_table(), group.layout());
         let copies = |column: usize| {
             layout
@@ -161,7 +170,12 @@ impl Target {
             fingerprint: group.fingerprint(),
             copies: (0..group.columns.len()).map(copies).collect(),
             layout,
-            checks: group.expectations.iter().map(Check::new).collect(),
+            max_row_bytes,
+            checks: group
+                .expectations
+                .iter()
+                .map(PreparedExpectation::new)
+                .collect(),
             group,
         }
     }
@@ -239,6 +253,11 @@ impl Target {
         // failed.
         let failed = |row: usize| output.source_rows.is_none() && output.has_failed(row);
         let row_checks = self.row_checks(&returned.columns);
+        let are_small = self.are_readable(&returned.columns);
+        let unreadable = |row: usize| match are_small {
+            true => None,
+            false => self.unreadable(&returned.columns, row),
+        };
         for row in (0..output.rows).filter(|row| !failed(*row)) {
             let event = Timestamp::from_micros(events.value(row));
             let refused = |reason, fails| RefusedRow {
@@ -252,7 +271,8 @@ impl Target {
                     admitted.deleted.push(output.source_row(row));
                 }
                 Ok(Some(entity)) => {
-                    match first_violation(&row_checks, row, &mut admitted.warnings) {
+                    let violation = first_violation(&row_checks, row, &mut admitted.warnings);
+                    match violation.or_else(|| Some((unreadable(row)?, Policy::Reject))) {
                         None => {
                             admitted.kept[row] = true;
                             admitted.entities.push(entity);
@@ -270,13 +290,57 @@ impl Target {
         admitted
     }
 
+    /// Returns the most bytes that a row may take: as many as a request may look up, if the online
+    /// store keeps as many.
+    fn most_bytes(&self) -> u64 {
+        MAX_FOUND_BYTES.min(self.max_row_bytes)
+    }
+
+    /// Returns whether every row of some columns can be looked up, because the longest values of
+    /// all columns together take no more than a row may take. That is soon said of most chunks.
+    fn are_readable(&self, columns: &[ArrayRef]) -> bool {
+        let columns = columns.iter().zip(&self.copies);
+        let sizes = columns.map(|(column, copies)| widest_value(column).saturating_mul(*copies));
+        sizes.fold(0, u64::saturating_add) <= self.most_bytes()
+    }
+
+    /// Returns why no request could look a row up, or `None` if one can: its values take at most
+    /// [`most_bytes`](Self::most_bytes), each counted as often as the summary of an entity may hold
+    /// it.
+    fn unreadable(&self, columns: &[ArrayRef], row: usize) -> Option<String> {
+        let columns = columns.iter().zip(&self.copies);
+        let sizes = columns.map(|(column, copies)| {
+            let bytes = value_bytes(column, row);
+            bytes.saturating_mul(*copies)
+        });
+        let (bytes, most) = (sizes.fold(0, u64::saturating_add), self.most_bytes());
+        if bytes <= most {
+            return None;
+        }
+        let most = match most == MAX_FOUND_BYTES {
+            true => format!(
+                "a request may look up at most {}, so that nobody could read it",
+                bytes_text(most)
+            ),
+            false => format!(
+                "the online store keeps at most {} of a row",
+                bytes_text(most)
+            ),
+        };
+        Some(format!(
+            "its row of group `{}` takes {bytes} bytes, and {most}; write shorter values, or fewer into \
+             one row",
+            self.group.name
+        ))
+    }
+
     /// Returns whether an entity was deleted at or after an event time.
     fn is_deleted(&self, entity: &EntityKey, event: Timestamp) -> bool {
         self.deleted.is_before(entity, event)
     }
 
     /// Returns the expectations about single rows, each with the values of its column.
-    fn row_checks(&self, columns: &[ArrayRef]) -> Vec<(&Check, Cells)> {
+    fn row_checks(&self, columns: &[ArrayRef]) -> Vec<(&PreparedExpectation, Cells)> {
         let of_rows = self
             .checks
             .iter()
@@ -421,7 +485,7 @@ fn packed(columns: &[ArrayRef], row: usize) -> Bytes {
 /// An expectation about all rows of a run, with the values that it has seen so far.
 #[derive(Debug)]
 pub(crate) struct RunCheck<'a> {
-    check: &'a Check,
+    check: &'a PreparedExpectation,
     values: RunValues,
 }
 
@@ -465,7 +529,7 @@ impl RunCheck<'_> {
 /// Returns the reason and policy of the first broken expectation that keeps a row from being
 /// written. Counts a warning if the row is kept but breaks an expectation.
 fn first_violation(
-    row_checks: &[(&Check, Cells)],
+    row_checks: &[(&PreparedExpectation, Cells)],
     row: usize,
     warnings: &mut u64,
 ) -> Option<(String, Policy)> {
@@ -571,25 +635,6 @@ impl GroupRows {
             system,
             self.columns.clone(),
         )
-    }
-
-    /// Returns why no request could look a row up, or `None` if one can: its values take at most
-    /// [`MAX_FOUND_BYTES`], each counted as often as the summary of an entity may hold it.
-    pub(crate) fn unreadable(&self, target: &Target, row: usize) -> Option<String> {
-        let columns = self.columns.iter().zip(&target.copies);
-        let sizes = columns.map(|(column, copies)| {
-            let bytes = value_bytes(column, row);
-            bytes.saturating_mul(*copies)
-        });
-        let bytes = sizes.fold(0, u64::saturating_add);
-        (bytes > MAX_FOUND_BYTES).then(|| {
-            format!(
-                "its row of group `{}` takes {bytes} bytes, and a request may look up at most {}, so \
-                 that nobody could read it; send less in one event",
-                target.group.name,
-                bytes_text(MAX_FOUND_BYTES)
-            )
-        })
     }
 
     /// Packs the keys and columns of a row, as the outbox stores them.

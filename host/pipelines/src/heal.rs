@@ -15,7 +15,7 @@ use wafer_store::{
 use wafer_tables::StoredRows;
 
 use crate::group_rows::{Standing, Target};
-use crate::service::Pipelines;
+use crate::upkeep::TableUpkeep;
 
 /// The number of late rows that are committed in one batch.
 const HEAL_BATCH: usize = 1_000;
@@ -29,7 +29,7 @@ pub struct HealReport {
     pub known: u64,
 }
 
-impl Pipelines {
+impl TableUpkeep {
     /// Takes in the rows of a group that came too late: they count from now on, and training
     /// sets contain them for labels from now on. Healing can be repeated; each row is healed
     /// once.
@@ -46,7 +46,7 @@ impl Pipelines {
             Err(e) if e.kind() == Kind::NotFound => return Ok(HealReport::default()),
             other => other?,
         };
-        let target = Target::new(group, &*self.tables.deletions().await?);
+        let target = Target::of(&self.context, group, &*self.tables.deletions().await?);
         let mut report = HealReport::default();
         // The rows are healed in the order in which they came in.
         let files = snapshot.in_order_of_creation(snapshot.files().to_vec());
@@ -81,46 +81,15 @@ impl Pipelines {
         report: &mut HealReport,
     ) -> Result<()> {
         let now = self.context.now();
-        let arrivals = self.begin_arrivals();
-        let table = &target.table.name;
+        self.arrivals.begin(self.context.machine_now());
         let mut commits = Vec::new();
         for row in range {
-            let event = rows.version(row).event;
-            let available = available_from_event(event, now);
-            let entity = entity(&rows.keys, row, table)?;
-            if target.deleted.is_before(&entity, event) {
+            let entity = entity(&rows.keys, row, &target.table.name)?;
+            if target.deleted.is_before(&entity, rows.version(row).event) {
                 continue;
             }
-            let event_id = rows.ids.value(row).to_owned();
-            let order = target.stored_order(arrivals.take(1));
-            let standing = Standing::new(event, now, order, &event_id);
-            let write = target.row_write(entity, &rows.columns, row, standing);
-            let columns: Vec<_> = rows.keys.iter().chain(&rows.columns).cloned().collect();
-            let mut values = Vec::new();
-            encode_row(&columns, row, &mut values);
-            let is_due = available <= now;
-            let early = (!is_due).then(|| EarlyWrite {
-                due: available,
-                write: write.clone(),
-            });
-            commits.push(EventCommit {
-                // An event may have produced rows of several entities, so the entity is part of
-                // the identity.
-                source: format!("heal/{table}"),
-                id: format!("{event_id}/{}", hex(&write.key)),
-                remember_until: Timestamp::MAX,
-                writes: is_due.then_some(write).into_iter().collect(),
-                early: early.into_iter().collect(),
-                outbox: vec![OutboxRow {
-                    table: table.clone(),
-                    event,
-                    available,
-                    created: now,
-                    event_id,
-                    values: values.into(),
-                    order,
-                }],
-            });
+            let order = target.stored_order(self.arrivals.take(1));
+            commits.push(healing(target, (rows, row), entity, now, order));
         }
         for outcome in self
             .context
@@ -136,6 +105,48 @@ impl Pipelines {
             }
         }
         Ok(())
+    }
+}
+
+/// Returns the commit by which a late row counts from `now` on.
+fn healing(
+    target: &Target,
+    (rows, row): (&StoredRows, usize),
+    entity: EntityKey,
+    now: Timestamp,
+    order: Option<u64>,
+) -> EventCommit {
+    let table = &target.table.name;
+    let event = rows.version(row).event;
+    let available = available_from_event(event, now);
+    let event_id = rows.ids.value(row).to_owned();
+    let standing = Standing::new(event, now, order, &event_id);
+    let write = target.row_write(entity, &rows.columns, row, standing);
+    let columns: Vec<_> = rows.keys.iter().chain(&rows.columns).cloned().collect();
+    let mut values = Vec::new();
+    encode_row(&columns, row, &mut values);
+    let is_due = available <= now;
+    let early = (!is_due).then(|| EarlyWrite {
+        due: available,
+        write: write.clone(),
+    });
+    EventCommit {
+        // An event may have produced rows of several entities, so the entity is part of the
+        // identity.
+        source: format!("heal/{table}"),
+        id: format!("{event_id}/{}", hex(&write.key)),
+        remember_until: Timestamp::MAX,
+        writes: is_due.then_some(write).into_iter().collect(),
+        early: early.into_iter().collect(),
+        outbox: vec![OutboxRow {
+            table: table.clone(),
+            event,
+            available,
+            created: now,
+            event_id,
+            values: values.into(),
+            order,
+        }],
     }
 }
 

@@ -2,15 +2,15 @@
 //! pushed.
 
 use serde_json::{Map, Value as Json};
-use wafer_catalog::get;
+use wafer_catalog::{Reject, get};
 use wafer_core::rules::{Interval, available_from_file};
 use wafer_core::{Duration, Timestamp, cell_to_json};
 use wafer_files::ReadColumn;
 use wafer_store::{Error, Result};
 
-use crate::group_rows::{Gate, Target};
-use crate::service::Pipelines;
-use crate::source::{SourceReader, read_columns};
+use crate::group_rows::{Gate, GroupRows, Target};
+use crate::source::chunk::Chunk;
+use crate::source::{SourceReader, Sources, read_columns};
 use crate::transform::Transform;
 
 /// An event of the past, as it would have been pushed.
@@ -23,7 +23,35 @@ pub struct PastEvent {
     pub payload: Json,
 }
 
-impl Pipelines {
+/// The events of the past, and the rows that none is made of.
+#[derive(Clone, Debug, Default)]
+pub struct PastEvents {
+    /// The events, in the order of their times.
+    pub events: Vec<PastEvent>,
+    /// The number of rows that cannot be read or are refused, so that nothing says when they would
+    /// have been pushed.
+    pub rejected: u64,
+    /// The first of these rows.
+    pub reject: Option<Reject>,
+}
+
+impl PastEvents {
+    /// Counts the rows of a chunk that no event is made of.
+    fn add_rejects(&mut self, chunk: &Chunk, made: &GroupRows) {
+        let unread = chunk.rejects.iter().cloned();
+        // An event with a refused row and others is pushed for those, and the server refuses it.
+        let refused = made.rejects.iter();
+        let refused = refused.filter(|refused| made.sources.binary_search(&refused.row).is_err());
+        let refused =
+            refused.map(|refused| Reject::new(chunk.place(refused.row), refused.reason.clone()));
+        for reject in unread.chain(refused) {
+            self.rejected += 1;
+            self.reject.get_or_insert(reject);
+        }
+    }
+}
+
+impl Sources {
     /// Returns the events of a pipeline's source that produce rows within an interval, in the
     /// order of their times. Blocks the thread, and calls the pipeline's function.
     ///
@@ -31,7 +59,7 @@ impl Pipelines {
     /// Returns [`Kind::NotFound`](wafer_store::Kind::NotFound) for an unknown pipeline and
     /// [`Kind::Invalid`](wafer_store::Kind::Invalid) when a model makes the rows, when the
     /// source has no files, or when its rows hold columns that JSON cannot express.
-    pub fn past_events(&self, pipeline: &str, interval: Interval) -> Result<Vec<PastEvent>> {
+    pub fn past_events(&self, pipeline: &str, interval: Interval) -> Result<PastEvents> {
         let definitions = self.context.definitions();
         let pipeline = get(&definitions.pipelines, pipeline, "pipeline")?;
         let source = &definitions.sources[&pipeline.source];
@@ -58,14 +86,15 @@ impl Pipelines {
             now: Timestamp::MAX,
             skew: Duration::ZERO,
         };
-        let target = Target::new(group.clone(), &self.tables.known_deletions());
+        let target = Target::of(&self.context, group.clone(), &self.tables.known_deletions());
         let columns = read_columns(source, &fields);
         let mut chunks = reader.chunks();
-        let mut events = Vec::new();
+        let mut past = PastEvents::default();
         while let Some(chunk) = chunks.next()? {
             let output = transform.invoke_rows(&chunk.columns);
             let output = output.map_err(|failure| chunk.failure(failure.into()))?;
             let made = target.rows_of(transform.outputs(), &output, gate);
+            past.add_rejects(&chunk, &made);
             // The rows that one source row produced are next to each other.
             let mut latest: Vec<(usize, Timestamp)> = Vec::new();
             for (row, source) in made.sources.iter().enumerate() {
@@ -84,13 +113,13 @@ impl Pipelines {
                         (field.name.clone(), cell)
                     })
                     .collect();
-                events.push(PastEvent {
+                past.events.push(PastEvent {
                     time: available_from_file(time, source.delay),
                     payload: payload.into(),
                 });
             }
         }
-        events.sort_by_key(|event| event.time);
-        Ok(events)
+        past.events.sort_by_key(|event| event.time);
+        Ok(past)
     }
 }

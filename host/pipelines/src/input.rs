@@ -11,18 +11,19 @@ mod stored;
 mod table;
 
 use std::fmt::Debug;
-use std::sync::Arc;
 
 use futures::future::{self, BoxFuture};
 use futures::stream::{self, BoxStream};
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
-use wafer_catalog::{Definitions, PipelineDef, SourceDef, SourceKind};
+use wafer_catalog::{Context, Definitions, PipelineDef, SourceDef, SourceKind};
 use wafer_core::rules::{Interval, MAX_RUN_FILES};
 use wafer_core::{Digest, Field, Hasher};
 use wafer_store::{DataFile, Result, TableSnapshot};
 
-use crate::producer::Freshness;
-use crate::service::Pipelines;
+use self::archive::ArchiveSource;
+use self::delta::DeltaSource;
+use self::files::FileSource;
+use self::table::TableSource;
 use crate::source::chunk::Chunk;
 use crate::source::files::SourceFile;
 use crate::source::read_columns;
@@ -75,71 +76,76 @@ pub(crate) const MAX_SOURCE_FILES: u64 = MAX_RUN_FILES / 2;
 /// The size of a row in a text file, for estimates.
 const ROW_BYTES: u64 = 64;
 
+/// Whether a run reads the archive of a stream as well: the raw events that were not written to its
+/// group when they came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ArchiveRead {
+    /// The archive is read after the files of the stream, if it has any.
+    Included,
+    /// Only the files are read.
+    Skipped,
+}
+
 /// Everything that a run reads, one source after the other.
 #[derive(Debug)]
 pub(crate) struct Input {
     sources: Vec<Box<dyn Source>>,
 }
 
-impl Pipelines {
+impl Input {
     /// Opens the sources that a pipeline reads. `fields` are the columns by their names in the
-    /// source. With `archive`, raw events that were not written
-    /// to its group when they came in are read as well.
-    pub(crate) async fn input(
-        &self,
-        definitions: &Arc<Definitions>,
+    /// source.
+    pub(crate) async fn open(
+        context: &Context,
+        definitions: &Definitions,
         pipeline: &PipelineDef,
         fields: Vec<Field>,
-        archive: bool,
-        freshness: Freshness,
-    ) -> Result<Input> {
-        if freshness == Freshness::Flushed && source_reads_tables(definitions, pipeline, archive) {
-            // Events that came in a moment ago may still be in the outbox.
-            self.tables.flush_all().await?;
-        }
+        archive: ArchiveRead,
+    ) -> Result<Self> {
         let source = &definitions.sources[&pipeline.source];
         let mut sources: Vec<Box<dyn Source>> = Vec::new();
         match &source.kind {
             SourceKind::Table { group } => {
                 let group = &definitions.groups[group];
-                sources.push(Box::new(self.table_source(group, fields).await?));
+                let table = TableSource::open(context, group, fields).await?;
+                sources.push(Box::new(table));
             }
             SourceKind::Delta { version } => {
-                let delta = delta::DeltaSource::open(source, *version, &fields);
+                let delta = DeltaSource::open(source, *version, &fields);
                 sources.push(Box::new(delta.await?));
             }
             SourceKind::Files | SourceKind::Stream { .. } => {
-                if source.files.is_some() || !archive {
+                if source.files.is_some() || archive == ArchiveRead::Skipped {
                     let name = &pipeline.source;
-                    let files = self.file_source(name, source, fields.clone()).await?;
-                    sources.push(Box::new(files));
+                    let files = FileSource::open(context, name, source, fields.clone());
+                    sources.push(Box::new(files.await?));
                 }
-                if archive {
+                if archive == ArchiveRead::Included {
                     let table = definitions.groups[&pipeline.group].table();
                     let columns = read_columns(source, &fields);
-                    let archive = self.archive_source(&pipeline.source, table, columns);
+                    let archive = ArchiveSource::open(context, &pipeline.source, table, columns);
                     sources.extend(archive.await?.map(|archive| Box::new(archive) as _));
                 }
             }
         }
-        Ok(Input { sources })
+        Ok(Self { sources })
     }
 
     /// Opens files of a pipeline's source that were found earlier, such as those of one
     /// partition of a divided run.
-    pub(crate) fn input_of(
-        &self,
+    pub(crate) fn of_files(
+        context: &Context,
         files: Vec<SourceFile>,
         source: &SourceDef,
         fields: &[Field],
-    ) -> Input {
-        Input {
-            sources: vec![Box::new(self.files_of_source(files, source, fields))],
+    ) -> Self {
+        Self {
+            sources: vec![Box::new(FileSource::of_files(
+                context, files, source, fields,
+            ))],
         }
     }
-}
 
-impl Input {
     /// Returns the files that are read, if the input consists of files only.
     pub(crate) fn files(&self) -> Option<&[SourceFile]> {
         match &self.sources[..] {
@@ -215,7 +221,11 @@ fn in_source(mut chunk: Chunk, source: u64) -> Chunk {
 }
 
 /// Returns whether a run reads tables that events are flushed to.
-fn source_reads_tables(definitions: &Definitions, pipeline: &PipelineDef, archive: bool) -> bool {
+pub(crate) fn reads_tables(
+    definitions: &Definitions,
+    pipeline: &PipelineDef,
+    archive: ArchiveRead,
+) -> bool {
     let source = &definitions.sources[&pipeline.source];
-    archive || source.kind.upstream().is_some()
+    archive == ArchiveRead::Included || source.kind.upstream().is_some()
 }

@@ -9,14 +9,14 @@
 use std::sync::Arc;
 
 use futures::TryStreamExt as _;
-use wafer_catalog::{PipelineDef, blocking, get};
+use wafer_catalog::{Context, PipelineDef, blocking, get};
 use wafer_core::rules::Interval;
 use wafer_core::{ColumnBuilder, decode_row, entity_key};
 use wafer_store::{AsOf, EarlyWrite, Error, FromOutbox, GroupContent, Kind, OutboxRow, Result};
-use wafer_tables::{Deleted, StoredRows};
+use wafer_tables::{Deleted, StoredRows, Tables};
 
 use crate::group_rows::{OnlineRows, Standing, Target};
-use crate::service::Pipelines;
+use crate::run::lease::run_lease;
 
 /// The report of a materialization.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -27,7 +27,18 @@ pub struct Materialized {
     pub entities: u64,
 }
 
-impl Pipelines {
+/// Rebuilds the online rows of groups.
+#[derive(Clone, Debug)]
+pub struct Materializer {
+    context: Arc<Context>,
+    tables: Arc<Tables>,
+}
+
+impl Materializer {
+    pub(crate) fn new(context: Arc<Context>, tables: Arc<Tables>) -> Self {
+        Self { context, tables }
+    }
+
     /// Rebuilds the online rows of a live group from its offline table and from the rows that
     /// are still in the outbox, and replaces them at once.
     ///
@@ -37,13 +48,13 @@ impl Pipelines {
     pub async fn materialize_group(&self, group: &str) -> Result<Materialized> {
         let definitions = self.context.definitions();
         let target = get(&definitions.groups, group, "feature group")?.clone();
-        let target = Target::new(target, &*self.tables.deletions().await?);
+        let target = Target::of(&self.context, target, &*self.tables.deletions().await?);
         let writes = |(_, pipeline): &(&String, &PipelineDef)| pipeline.group == group;
         let pipeline = definitions.pipelines.iter().find(writes);
         let (pipeline, _) = pipeline.expect("every group is written by a pipeline");
         // A run writes its committed rows to the online store, which must not happen while the
         // online rows are rebuilt.
-        let lease = self.run_lease(pipeline).await?;
+        let lease = run_lease(&self.context, pipeline).await?;
         lease.during(self.materialize(&Arc::new(target))).await
     }
 

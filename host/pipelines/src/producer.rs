@@ -16,12 +16,11 @@ use std::sync::Arc;
 use arrow_array::ArrayRef;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
-use wafer_catalog::{Definitions, GroupDef, MadeBy, PipelineDef, Progress, VersionName};
+use wafer_catalog::{Context, Definitions, GroupDef, MadeBy, PipelineDef, Progress, VersionName};
 use wafer_core::{Digest, Schema};
 use wafer_runtime::Output;
 use wafer_store::Result;
 
-use crate::service::Pipelines;
 use crate::transform::Transform;
 
 /// Turns rows of a source into rows of a group.
@@ -119,19 +118,18 @@ impl Producer for Transform {
     }
 }
 
-impl Pipelines {
-    /// Opens what produces the rows of a pipeline.
-    pub(crate) async fn producer(
-        &self,
-        definitions: &Definitions,
-        pipeline: &PipelineDef,
-        group: &GroupDef,
-    ) -> Result<Arc<dyn Producer>> {
-        let MadeBy::Model(model) = &pipeline.made_by else {
-            let transform = Transform::of(&self.context, definitions, &pipeline.made_by)?;
-            let transform = transform.expect("only a model is no transform");
-            return Ok(Arc::new(transform));
-        };
-        self.predictors.open(model, group).await
-    }
+/// Opens what produces the rows of a pipeline.
+pub(crate) async fn open_producer(
+    context: &Context,
+    predictors: &dyn Predictors,
+    definitions: &Definitions,
+    pipeline: &PipelineDef,
+    group: &GroupDef,
+) -> Result<Arc<dyn Producer>> {
+    let MadeBy::Model(model) = &pipeline.made_by else {
+        let transform = Transform::of(context, definitions, &pipeline.made_by)?;
+        let transform = transform.expect("everything but a model has a transform");
+        return Ok(Arc::new(transform));
+    };
+    predictors.open(model, group).await
 }

@@ -6,11 +6,10 @@ use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use futures::future::BoxFuture;
 use wafer_catalog::TableDef;
 use wafer_core::{Timestamp, cut};
-use wafer_store::{Follows, Kind, Result, TableWriter, Txn, WrittenFiles};
+use wafer_store::{Follows, Kind, OfflineTables, Result, TableWriter, Txn, WrittenFiles};
 use wafer_tables::{SystemValues, table_batch};
 
 use crate::group_rows::Target;
-use crate::service::Pipelines;
 
 /// The number of rows that are kept in memory before they are written to a file.
 const MAX_ROWS: usize = 8_192;
@@ -77,46 +76,43 @@ impl QuarantineWriter {
         ];
         table_batch(table, Vec::new(), system, columns)
     }
-}
 
-impl Pipelines {
     /// Adds a row to the quarantine, and writes the collected rows to a file when there are
     /// enough.
-    pub(crate) async fn quarantine(
-        &self,
+    pub(crate) async fn add(
+        &mut self,
+        offline: &OfflineTables,
         target: &Target,
-        quarantine: &mut QuarantineWriter,
         row: QuarantinedRow,
     ) -> Result<()> {
         let row = QuarantinedRow {
             reason: cut(row.reason),
             ..row
         };
-        quarantine.bytes += row.reason.len() + row.row.as_ref().map_or(0, String::len);
-        quarantine.rows.push(row);
-        if quarantine.rows.len() < MAX_ROWS && quarantine.bytes < MAX_BYTES {
+        self.bytes += row.reason.len() + row.row.as_ref().map_or(0, String::len);
+        self.rows.push(row);
+        if self.rows.len() < MAX_ROWS && self.bytes < MAX_BYTES {
             return Ok(());
         }
-        self.write_quarantine(target, quarantine).await
+        self.write(offline, target).await
     }
 
     /// Writes the collected rows to a file, and creates the table if there is none.
-    fn write_quarantine<'a>(
-        &'a self,
+    fn write<'a>(
+        &'a mut self,
+        offline: &'a OfflineTables,
         target: &'a Target,
-        quarantine: &'a mut QuarantineWriter,
     ) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             let table = target.group.quarantine_table();
-            let offline = &self.context.components().stores.offline;
-            let batch = quarantine.take(&table)?;
-            let writer = match &mut quarantine.writer {
+            let batch = self.take(&table)?;
+            let writer = match &mut self.writer {
                 Some(writer) => writer,
                 none => {
                     offline
                         .ensure(&table.name, &table.schema().to_arrow())
                         .await?;
-                    none.insert(offline.writer(&table.name, &quarantine.folder).await?)
+                    none.insert(offline.writer(&table.name, &self.folder).await?)
                 }
             };
             writer.write(&batch).await?;
@@ -125,50 +121,49 @@ impl Pipelines {
     }
 
     /// Writes the remaining rows and closes the files.
-    pub(crate) async fn close_quarantine(
-        &self,
+    pub(crate) async fn close(
+        mut self,
+        offline: &OfflineTables,
         target: &Target,
-        mut quarantine: QuarantineWriter,
     ) -> Result<WrittenFiles> {
-        if !quarantine.rows.is_empty() {
-            self.write_quarantine(target, &mut quarantine).await?;
+        if !self.rows.is_empty() {
+            self.write(offline, target).await?;
         }
-        match quarantine.writer {
+        match self.writer {
             Some(writer) => Ok(writer.finish().await?),
             None => Ok(WrittenFiles::none(&target.group.quarantine_table().name)),
         }
     }
+}
 
-    /// Commits files of rejected rows to the quarantine table. If `replaces` names a folder, the
-    /// files in it are removed by the same commit.
-    pub(crate) async fn commit_quarantine(
-        &self,
-        target: &Target,
-        quarantine: WrittenFiles,
-        txn: &Txn,
-        replaces: Option<&str>,
-    ) -> Result<()> {
-        let name = &target.group.quarantine_table().name;
-        let offline = &self.context.components().stores.offline;
-        let is_known = match offline.txn_version(name, &txn.app_id).await {
-            Ok(version) => version.is_some(),
-            Err(e) if e.kind() == Kind::NotFound => false,
-            Err(e) => return Err(e),
-        };
-        if is_known && replaces.is_none() && txn.follows == Follows::Anything {
-            // The table has these files, from a commit before the process died, or the same rows
-            // in other files. In that case the new files do not become part of the table, and
-            // vacuuming removes them.
-            return Ok(());
-        }
-        if quarantine.is_empty() && !(is_known && replaces.is_some()) {
-            return Ok(());
-        }
-        let txn = Txn {
-            follows: Follows::Anything,
-            ..txn.clone()
-        };
-        offline.commit(quarantine, &txn, replaces).await?;
-        Ok(())
+/// Commits files of rejected rows to the quarantine table. If `replaces` names a folder, the
+/// files in it are removed by the same commit.
+pub(crate) async fn commit_quarantine(
+    offline: &OfflineTables,
+    target: &Target,
+    quarantine: WrittenFiles,
+    txn: &Txn,
+    replaces: Option<&str>,
+) -> Result<()> {
+    let name = &target.group.quarantine_table().name;
+    let is_known = match offline.txn_version(name, &txn.app_id).await {
+        Ok(version) => version.is_some(),
+        Err(e) if e.kind() == Kind::NotFound => false,
+        Err(e) => return Err(e),
+    };
+    if is_known && replaces.is_none() && txn.follows == Follows::Anything {
+        // The table has these files, from a commit before the process died, or the same rows
+        // in other files. In that case the new files do not become part of the table, and
+        // vacuuming removes them.
+        return Ok(());
     }
+    if quarantine.is_empty() && !(is_known && replaces.is_some()) {
+        return Ok(());
+    }
+    let txn = Txn {
+        follows: Follows::Anything,
+        ..txn.clone()
+    };
+    offline.commit(quarantine, &txn, replaces).await?;
+    Ok(())
 }

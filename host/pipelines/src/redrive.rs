@@ -9,15 +9,17 @@
 //! Events count once as long as their identities are remembered. A batch that is older than that is
 //! left where it is unless somebody says otherwise.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use url::Url;
-use wafer_catalog::{Definitions, SourceKind, get, temporary_folder};
+use wafer_catalog::{Context, Definitions, SourceKind, get, temporary_folder};
 use wafer_core::{Duration, FailedBatch, FailedEvent, IncomingEvent, Timestamp, cut_to};
 use wafer_files::unreadable;
 use wafer_store::{Kind, RemoteFile, RemoteListing, Result};
 
+use crate::events::Events;
 use crate::events::event::{Delivery, EventResult, IngestReport};
-use crate::service::Pipelines;
 
 /// The greatest size of the file of a batch, in bytes. Services deliver some MB at once, which take
 /// more as escaped text.
@@ -27,8 +29,8 @@ const TAKEN_AT_ONCE: usize = 1_000;
 /// The greatest number of events and batches that are left and that a report names.
 const MAX_NAMED: usize = 100;
 /// Why a file is left whose name no URL stands for.
-const ODD_NAME: &str = "has a name that is no path, which no service gives to a batch that it keeps \
-                        aside: give it another name, or remove it";
+const ODD_NAME: &str = "has a name that is not a path, which no service gives to a batch that it \
+                        keeps aside: give it another name, or remove it";
 /// The greatest size of a reason in a report, in bytes.
 const MAX_REASON_BYTES: usize = 1 << 10;
 
@@ -109,7 +111,18 @@ impl RedriveReport {
     }
 }
 
-impl Pipelines {
+/// Takes in events that were given up on their way.
+#[derive(Debug)]
+pub struct Redrives {
+    context: Arc<Context>,
+    events: Arc<Events>,
+}
+
+impl Redrives {
+    pub(crate) fn new(context: Arc<Context>, events: Arc<Events>) -> Self {
+        Self { context, events }
+    }
+
     /// Takes in the events of failed batches, which `decode` reads, and removes the files of those
     /// of which everything was taken in.
     ///
@@ -239,7 +252,8 @@ impl Pipelines {
         while !readable.as_slice().is_empty() {
             let taken = readable.by_ref().take(TAKEN_AT_ONCE);
             let (names, events): (Vec<String>, Vec<IncomingEvent>) = taken.unzip();
-            match self.ingest(&batch.source, events, Delivery::Now).await {
+            let ingested = self.events.ingest(&batch.source, events, Delivery::Now);
+            match ingested.await {
                 Ok(taken) => report.add(file.url.as_str(), names, taken),
                 // Another attempt fails as well, until a definition or a function is changed.
                 Err(e) if matches!(e.kind(), Kind::Invalid | Kind::Function) => {

@@ -7,13 +7,12 @@
 use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
-use wafer_catalog::TableDef;
+use wafer_catalog::{Context, TableDef};
 use wafer_store::{EarlyWrite, Error, Expect, GroupContent, Kind, OutboxRow, Result};
 
-use crate::service::Pipelines;
-use crate::staging::filled_name;
+use crate::upkeep::TableUpkeep;
 
-impl Pipelines {
+impl TableUpkeep {
     /// Removes a table: its rows online, its offline table with all versions, and its definition. A
     /// removal that was interrupted can be repeated.
     ///
@@ -47,7 +46,7 @@ impl Pipelines {
             self.remove_online(name).await?;
         }
         stores.offline.remove(name).await?;
-        self.context.remove_object(&filled_name(name)).await?;
+        self.filled.forget(name).await?;
         self.context.remove_object(&format!("table/{name}")).await
     }
 
@@ -75,12 +74,12 @@ impl Pipelines {
         };
         stores.online.replace_group(name, nothing).await
     }
+}
 
-    /// Returns whether a version of a group was removed under this name.
-    pub(crate) async fn was_removed(&self, table: &str) -> Result<bool> {
-        let marker: Option<(Json, u64)> = self.context.object(&dropped_name(table)).await?;
-        Ok(marker.is_some())
-    }
+/// Returns whether a version of a group was removed under this name.
+pub(crate) async fn was_removed(context: &Context, table: &str) -> Result<bool> {
+    let marker: Option<(Json, u64)> = context.object(&dropped_name(table)).await?;
+    Ok(marker.is_some())
 }
 
 /// Returns whether a table has rows online: those of groups have, and no others.

@@ -3,9 +3,10 @@
 //!
 //! How a run goes from plan to commit:
 //!
-//! 1. *Lease.* [`Pipelines::run`] acquires the lease of the pipeline, which it renews until the
-//!    end. A holder on this machine that is no longer alive does not count. The definitions are
-//!    read then, because a new version of the group is made live under this lease (`staging.rs`).
+//! 1. *Lease.* [`Runs::run`] acquires the lease of the pipeline (`lease.rs`), which it renews
+//!    until the end. A holder on this machine that is no longer alive does not count. The
+//!    definitions are read then, because a new version of the group is made live under this lease
+//!    (`staging.rs`).
 //! 2. *Plan.* The input is opened and digested (`job.rs`, `input.rs`), and compared with the
 //!    claim of the interval, which is the record of the last run over it. If that run succeeded
 //!    with the same inputs, there is nothing to do, unless the limit of rejected rows was lowered
@@ -36,8 +37,9 @@
 pub(crate) mod distributed;
 pub(crate) mod dry;
 pub(crate) mod job;
+pub(crate) mod lease;
 pub(crate) mod online;
-mod plan;
+pub(crate) mod plan;
 pub(crate) mod records;
 pub(crate) mod rejects;
 pub(crate) mod write;
@@ -45,15 +47,23 @@ pub(crate) mod write;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use wafer_catalog::{LEASE, Progress, RenewedLease, RunRecord, RunState, get};
+use wafer_catalog::{Context, Progress, RunRecord, RunState, get};
 use wafer_core::rules::{Interval, available_from_schedule};
 use wafer_core::{Duration, Timestamp};
-use wafer_store::{DataFile, Error, Kind, Leased, Result, for_work};
+use wafer_store::{DataFile, Error, Kind, Result, for_work};
+use wafer_tables::Tables;
 
+use crate::deletion::EntityDeleter;
 use crate::input::Selection;
-use crate::run::job::{Job, OnlineUpdate};
-use crate::run::write::IntervalWork;
-use crate::service::Pipelines;
+use crate::materialize::Materializer;
+use crate::producer::Predictors;
+use crate::run::job::{Job, Jobs, OnlineUpdate};
+use crate::run::lease::run_lease;
+use crate::run::online::OnlineWriter;
+use crate::run::plan::Planner;
+use crate::run::records::RunRecords;
+use crate::run::rejects::check_rejects;
+use crate::run::write::{IntervalWork, RowWriter};
 
 /// A request to run a pipeline over an interval.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,7 +101,40 @@ pub(crate) struct PlannedRun {
     pub(crate) is_behind: bool,
 }
 
-impl Pipelines {
+/// Runs pipelines over intervals in this process. The fields are the steps of a run, which divided
+/// runs, backfills and triggers take as well.
+#[derive(Debug)]
+pub struct Runs {
+    pub(crate) context: Arc<Context>,
+    /// The claims of intervals and the records of runs.
+    pub(crate) records: RunRecords,
+    pub(crate) jobs: Jobs,
+    pub(crate) planner: Planner,
+    pub(crate) writer: RowWriter,
+    pub(crate) online: OnlineWriter,
+    pub(crate) deleter: EntityDeleter,
+}
+
+impl Runs {
+    pub(crate) fn new(
+        context: Arc<Context>,
+        tables: Arc<Tables>,
+        predictors: Arc<dyn Predictors>,
+        materializer: Materializer,
+        deleter: EntityDeleter,
+    ) -> Self {
+        let records = RunRecords::new(Arc::clone(&context));
+        Self {
+            jobs: Jobs::new(Arc::clone(&context), tables, predictors),
+            planner: Planner::new(Arc::clone(&context), records.clone()),
+            writer: RowWriter::new(Arc::clone(&context), records.clone()),
+            online: OnlineWriter::new(Arc::clone(&context), records.clone(), materializer),
+            deleter,
+            records,
+            context,
+        }
+    }
+
     /// Runs a pipeline over an interval. A run with the same inputs as the last one changes
     /// nothing; a run with other inputs replaces what the interval had. A run that was killed is
     /// taken up again.
@@ -107,16 +150,25 @@ impl Pipelines {
     ) -> Result<RequestedRun> {
         progress.stage("reading the source");
         self.check_interval(request)?;
-        let lease = self.run_lease(&request.pipeline).await?;
+        let lease = run_lease(&self.context, &request.pipeline).await?;
         let definitions = self.context.definitions();
         let work = async {
             let job = self
+                .jobs
                 .job(&definitions, request, None, OnlineUpdate::AfterRun)
                 .await?;
             self.run_pass(&job, &[request.interval], &progress).await
         };
         let mut done = lease.during(work).await?;
         Ok(done.pop().expect("one interval was requested"))
+    }
+
+    /// Returns the records of all runs, newest first.
+    ///
+    /// # Errors
+    /// Returns the errors of the metadata store.
+    pub async fn all(&self) -> Result<Vec<RunRecord>> {
+        self.records.all().await
     }
 
     /// Checks that the interval of a pipeline with a schedule has a start and an end, because
@@ -136,22 +188,6 @@ impl Pipelines {
         Err(Error::invalid(message))
     }
 
-    /// Acquires the lease that allows this process to run a pipeline, and reads the present
-    /// definitions: those that were known before may be of a version that was replaced.
-    pub(crate) async fn run_lease(&self, pipeline: &str) -> Result<RenewedLease> {
-        let lease = match self.context.lease(&run_lease_name(pipeline), LEASE).await? {
-            Leased::Mine(lease) => self.context.renewed(lease),
-            Leased::HeldBy(holder) => return Err(pipeline_busy_error(pipeline, &holder)),
-        };
-        match self.context.refresh().await {
-            Ok(_) => Ok(lease),
-            Err(error) => {
-                lease.end().await;
-                Err(error)
-            }
-        }
-    }
-
     /// Runs a pipeline over some intervals in one pass over its source.
     ///
     /// # Errors
@@ -163,14 +199,16 @@ impl Pipelines {
         progress: &'a Arc<dyn Progress>,
     ) -> BoxFuture<'a, Result<Vec<RequestedRun>>> {
         Box::pin(async move {
-            let mut planned = self.plan_runs(job, intervals).await?;
+            let mut planned = self.planner.plan_runs(job, intervals).await?;
             if job.online == OnlineUpdate::ByCaller && planned.iter().any(|run| !run.is_done) {
-                self.record_online_rebuild(&job.target.table.name).await?;
+                self.records
+                    .record_online_rebuild(&job.target.table.name)
+                    .await?;
             }
             let mut works: Vec<IntervalWork<'_>> = Vec::new();
             for run in planned.iter_mut().filter(|run| !run.is_done) {
-                self.insert_record(&mut run.record).await?;
-                self.save(&mut run.record).await?;
+                self.records.insert_record(&mut run.record).await?;
+                self.records.save(&mut run.record).await?;
                 works.push(IntervalWork::new(run, job));
             }
             let selection = selection(intervals, &mut planned);
@@ -228,7 +266,7 @@ impl Pipelines {
                 record.overran = false;
             }
         }
-        match self.save(&mut record).await {
+        match self.records.save(&mut record).await {
             // The error that stopped the run says more than the error of writing its record.
             Err(unsaved) if failed.is_some() => {
                 tracing::warn!("the failed run was not recorded: {}", unsaved.chain());
@@ -261,7 +299,7 @@ impl Pipelines {
         // between threads.
         let records: Vec<RunRecord> = works.iter().map(|work| work.record.clone()).collect();
         for (index, record) in records.iter().enumerate() {
-            if !self.is_committed(record).await? {
+            if !self.planner.is_committed(record).await? {
                 to_write.push(index);
             }
         }
@@ -279,13 +317,14 @@ impl Pipelines {
         // into account.
         let is_new = to_write.len() == works.len();
         let known = is_new.then_some(job.deletions.version());
-        self.delete_rows_of_deleted(&job.target.table, known)
+        self.deleter
+            .delete_rows_of_deleted(&job.target.table, known)
             .await?;
         if job.online == OnlineUpdate::AfterRun {
             progress.stage("updating the online store");
             let work = format!("pipeline/{}", job.name);
             let records = works.iter_mut().map(|work| &mut work.record);
-            for_work(work, self.write_online(job, records.collect())).await?;
+            for_work(work, self.online.write_online(job, records.collect())).await?;
         }
         Ok(())
     }
@@ -301,6 +340,7 @@ impl Pipelines {
     ) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             let unplaced = self
+                .writer
                 .write_files(job, works, to_write, selection, progress)
                 .await?;
             // The records are copied, because the works hold open files, which cannot be shared
@@ -308,32 +348,23 @@ impl Pipelines {
             let records: Vec<RunRecord> =
                 to_write.iter().map(|i| works[*i].record.clone()).collect();
             let records: Vec<&RunRecord> = records.iter().collect();
-            let checked = self.check_rejects(job, &records, unplaced.rows).await;
+            let offline = &self.context.components().stores.offline;
+            let checked = check_rejects(offline, job, &records, unplaced.rows).await;
             if let Err(error) = checked {
-                self.discard_unplaced(unplaced.rejects).await;
+                self.writer.discard_unplaced(unplaced.rejects).await;
                 return Err(error);
             }
-            self.commit_unplaced(job, unplaced.rejects).await?;
+            self.writer.commit_unplaced(job, unplaced.rejects).await?;
             for index in to_write {
                 let work = &mut works[*index];
-                let written = self.close(job, work).await?;
-                self.commit_work(job, &mut work.record, &work.checks, written)
+                let written = self.writer.close(job, work).await?;
+                self.writer
+                    .commit_work(job, &mut work.record, &work.checks, written)
                     .await?;
             }
             Ok(())
         })
     }
-}
-
-/// Returns the name of the lease for runs of a pipeline.
-pub(crate) fn run_lease_name(pipeline: &str) -> String {
-    format!("run/{pipeline}")
-}
-
-/// The error for a pipeline that another process runs.
-pub(crate) fn pipeline_busy_error(pipeline: &str, holder: &str) -> Error {
-    let message = format!("pipeline `{pipeline}` is being run by {holder}");
-    Error::new(Kind::Conflict, message)
 }
 
 /// Returns what a pass reads for all planned runs together; takes their files.
@@ -405,6 +436,33 @@ mod tests {
             is_done,
             files: paths.iter().map(file).collect(),
             is_behind: false,
+        }
+    }
+
+    #[tokio::test]
+    async fn work_ends_within_its_time_limit_or_fails_with_it() {
+        assert_eq!(within(None, async { Ok(1) }).await.unwrap(), 1);
+        let hour = Some(Duration::from_hours(1));
+        assert_eq!(within(hour, async { Ok(2) }).await.unwrap(), 2);
+        let failed = within(hour, async { Err::<u32, _>(Error::invalid("no")) }).await;
+        assert_eq!(failed.unwrap_err().to_string(), "no");
+        let never = std::future::pending::<Result<u32>>();
+        let error = within(Some(Duration::ZERO), never).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Unavailable);
+        assert!(error.to_string().contains("its `time_limit` of"), "{error}");
+    }
+
+    #[test]
+    fn intervals_are_covered_from_the_first_start_to_the_last_end() {
+        for (intervals, wanted) in [
+            (&[][..], Interval::ALL),
+            (&[interval(5, 9)], interval(5, 9)),
+            (
+                &[interval(5, 9), interval(1, 2), interval(3, 12)],
+                interval(1, 12),
+            ),
+        ] {
+            assert_eq!(covering_interval(intervals), wanted, "{intervals:?}");
         }
     }
 

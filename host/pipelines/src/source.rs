@@ -8,13 +8,15 @@ pub(crate) mod chunk;
 pub(crate) mod copy;
 pub(crate) mod files;
 mod find;
+mod first;
 pub(crate) mod inspect;
-pub(crate) mod look;
 mod missing;
 mod overwritten;
 mod partition;
+pub(crate) mod show;
 mod table_format;
 
+pub use first::FirstRows;
 pub use missing::{check_listed, missing_files, unread_files};
 pub use overwritten::ProtectedFiles;
 
@@ -26,15 +28,30 @@ use std::sync::Arc;
 use arrow_array::ArrayRef;
 use arrow_schema::DataType as ArrowType;
 use futures::stream::{self, BoxStream, StreamExt as _};
-use wafer_catalog::{FileOptions, Format, Location, Reject, SourceDef, blocking};
+use wafer_catalog::{Context, FileOptions, Format, Location, Reject, SourceDef, blocking};
 use wafer_core::{CoerceError, DataType, Digest, Field, Hasher, coerce_rows};
 use wafer_files::{ReadColumn, RowReader, Rows, file_format, missing_column, unreadable};
 use wafer_store::{Error, RemoteFiles, Result};
+use wafer_tables::Tables;
 
 use crate::source::chunk::Chunk;
 use crate::source::files::SourceFile;
 use crate::source::find::{find_files, find_remote};
 use crate::source::partition::PartitionColumn;
+
+/// Reads the sources of a project for other reasons than a run: to show their files (`show.rs`),
+/// to copy these (`copy.rs`), and to replay them as events (`history.rs`).
+#[derive(Debug)]
+pub struct Sources {
+    pub(crate) context: Arc<Context>,
+    pub(crate) tables: Arc<Tables>,
+}
+
+impl Sources {
+    pub(crate) fn new(context: Arc<Context>, tables: Arc<Tables>) -> Self {
+        Self { context, tables }
+    }
+}
 
 /// The files of a source, with the digests of their contents, and the columns to read from them.
 #[derive(Clone, Debug)]
@@ -184,28 +201,6 @@ impl SourceReader {
         Ok(())
     }
 
-    /// Returns the first rows that can be read, at most `limit` of them, and says which rows before
-    /// and among them cannot be read. Blocks the thread.
-    ///
-    /// # Errors
-    /// Returns an error when a file cannot be read.
-    pub fn first_rows(&self, limit: usize) -> Result<FirstRows> {
-        let mut first = FirstRows::default();
-        let mut chunks = self.chunks();
-        while let Some(chunk) = chunks.next()? {
-            first.unreadable += chunk.rejects.len() as u64;
-            let reject = first.reject.take();
-            first.reject = reject.or_else(|| chunk.rejects.first().cloned());
-            if chunk.rows() > 0 {
-                let rows = chunk.rows().min(limit);
-                let columns = chunk.columns.iter();
-                first.columns = Some(columns.map(|column| column.slice(0, rows)).collect());
-                break;
-            }
-        }
-        Ok(first)
-    }
-
     /// Returns an iterator over the rows, file by file, in order.
     pub(crate) fn chunks(&self) -> Chunks {
         Chunks {
@@ -248,17 +243,6 @@ fn files_at(
         file.number = number;
     }
     Ok(files)
-}
-
-/// The first rows of a source.
-#[derive(Clone, Debug, Default)]
-pub struct FirstRows {
-    /// The columns of the rows. `None` when no row of the source can be read.
-    pub columns: Option<Vec<ArrayRef>>,
-    /// The number of rows before and among them that cannot be read.
-    pub unreadable: u64,
-    /// The first of these rows.
-    pub reject: Option<Reject>,
 }
 
 /// Reads the rows of a source, file by file. Blocks the thread.

@@ -10,7 +10,7 @@
 //! pointer.
 //!
 //! A new version whose old version has no rows is staged as well. It becomes live without a
-//! backfill ([`Pipelines::complete_staged`]) if the old version is still empty when every process
+//! backfill ([`Staging::complete_staged`]) if the old version is still empty when every process
 //! writes to both.
 //!
 //! # Nothing is missing in the version that becomes live
@@ -25,65 +25,83 @@
 //! - What a staged table must be filled for is unknown
 //!   ([`UNKNOWN_SPAN`](wafer_catalog::UNKNOWN_SPAN)) until that time has passed since it was
 //!   staged, and everything that came in by then is in the tables. Only then the old version is
-//!   asked for its event times, by the first backfill ([`Pipelines::settle`]). They include those
+//!   asked for its event times, by the first backfill ([`Staging::settle`]). They include those
 //!   of all events that were not written to both versions, and these events are in the archive, if
 //!   the source keeps one. A commit may be durable later if its process was suspended meanwhile. So
 //!   a backfill looks at the archive once more when it has filled the version; what comes even
 //!   later is missing.
 //! - An interval counts as filled only if it was filled from the inputs that a backfill finds now
-//!   ([`Pipelines::first_missing`]): not if raw events, files or the function are others since, not
+//!   ([`Staging::first_missing`]): not if raw events, files or the function are others since, not
 //!   if fewer rows may be rejected since, and not if the version was staged before, and was left
 //!   out while events came in.
 //! - A table counts as filled only for the staged generation that it was filled for.
 //! - Runs write the live version alone. They are kept out by the lease of the pipeline, which a
 //!   backfill holds until the new version is live, and whoever gets that lease reads the pointer
-//!   (`run.rs`). The event times of a version that only runs write are asked for under that lease
-//!   by each backfill.
+//!   (`run/lease.rs`). The event times of a version that only runs write are asked for under that
+//!   lease by each backfill.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time;
 
 use futures::future::BoxFuture;
-use serde::{Deserialize, Serialize};
 use wafer_catalog::{
-    Applied, DEFINITIONS_AGE, Definitions, Generation, GroupDef, Pointer, Progress, RenewedLease,
-    RunRecord, TableDef,
+    Applied, Context, DEFINITIONS_AGE, Definitions, Generation, GroupDef, Pointer, Progress,
+    RenewedLease, RunRecord, TableDef,
 };
 use wafer_core::rules::Interval;
 use wafer_core::{DataType, Duration};
-use wafer_store::{AsOf, Error, Expect, Kind, Result};
+use wafer_store::{AsOf, Error, Kind, Result};
+use wafer_tables::Tables;
 
+use crate::filled::FilledTables;
+use crate::retire::was_removed;
 use crate::run::job::Job;
-use crate::service::Pipelines;
+use crate::run::lease::run_lease;
+use crate::run::records::RunRecords;
 
-/// What is recorded of a table that is filled.
-#[derive(Debug, Serialize, Deserialize)]
-struct Filled {
-    /// The number of the generation that it was filled for when that was staged, or that was made
-    /// live with it at once. Earlier versions of Wafer did not record it: such a table is filled
-    /// again.
-    #[serde(default)]
-    generation: u64,
+/// Decides when staged versions of groups become live.
+#[derive(Debug)]
+pub struct Staging {
+    context: Arc<Context>,
+    tables: Arc<Tables>,
+    records: RunRecords,
+    filled: FilledTables,
 }
 
-impl Pipelines {
+impl Staging {
+    pub(crate) fn new(context: Arc<Context>, tables: Arc<Tables>, records: RunRecords) -> Self {
+        Self {
+            filled: FilledTables::new(Arc::clone(&context)),
+            context,
+            tables,
+            records,
+        }
+    }
+
     /// Checks that a table keeps the keys, columns and aggregates that it was first applied
     /// with; only new columns may be added at the end. Rows and summaries with the old columns
-    /// may exist already. Returns whether its definition is stored as it is.
+    /// may exist already. Returns whether its definition is stored as it is. If what is stored is
+    /// damaged, the applied definitions say what it was.
     ///
     /// # Errors
-    /// Returns [`Kind::Invalid`] when the definition changed in another way.
+    /// Returns [`Kind::Invalid`] when the definition changed in another way, and [`Kind::Corrupt`]
+    /// when it is damaged and no applied definitions write the table.
     pub async fn check_table(&self, wanted: &TableDef) -> Result<bool> {
-        if self.was_removed(&wanted.name).await? {
+        if was_removed(&self.context, &wanted.name).await? {
             return Err(Error::invalid(format!(
                 "table `{}` was dropped, and its name is not used again: give the group a version that was \
                  not used yet",
                 wanted.name
             )));
         }
-        let Some(stored) = self.tables.stored_definition(&wanted.name).await? else {
-            return Ok(false);
+        let (stored, is_whole) = match self.tables.stored_definition(&wanted.name).await {
+            Ok(Some(stored)) => (stored, true),
+            Ok(None) => return Ok(false),
+            Err(e) if e.kind() == Kind::Corrupt => {
+                (self.applied_table(&wanted.name).ok_or(e)?, false)
+            }
+            Err(e) => return Err(e),
         };
         let kept = stored.keys.len() + stored.columns.len();
         let columns = |table: &TableDef| -> Vec<(String, DataType)> {
@@ -93,13 +111,23 @@ impl Pipelines {
                 .collect()
         };
         if stored.aggregates == wanted.aggregates && columns(&stored) == columns(wanted) {
-            return Ok(stored == *wanted);
+            return Ok(is_whole && stored == *wanted);
         }
         Err(Error::invalid(format!(
             "table `{}` was applied with other columns or aggregates before, and may have rows; \
              give the group a version that was not used yet",
             wanted.name
         )))
+    }
+
+    /// Returns the table of this name that applied definitions write.
+    fn applied_table(&self, name: &str) -> Option<TableDef> {
+        let applied = self.context.applied();
+        let applied = [Some(&applied.live), applied.staged.as_ref()];
+        let applied = applied.into_iter().flatten();
+        let mut tables = applied.flat_map(|definitions| written_tables(definitions));
+        let found = tables.find(|written| written.table.name == name)?;
+        Some(found.table)
     }
 
     /// Returns the tables of versions of groups by which definitions would replace others.
@@ -123,7 +151,7 @@ impl Pipelines {
         let mut tables = Vec::new();
         for (live, group) in replaced(&applied.live, wanted) {
             let has_rows = offline.info(&live.table()).await?.rows > 0;
-            if has_rows && !self.is_filled(&group.table(), staged).await? {
+            if has_rows && !self.filled.is_filled(&group.table(), staged).await? {
                 tables.push(group.table());
             }
         }
@@ -142,11 +170,11 @@ impl Pipelines {
         let mut tables = Vec::new();
         for group in wanted.groups.values() {
             let others = other_versions(&known, group);
-            if others.is_empty() || self.is_filled_last(&group.table(), &others).await? {
+            if others.is_empty() || self.filled.is_filled_last(&group.table(), &others).await? {
                 continue;
             }
             for table in others {
-                if !self.was_removed(table).await? && self.has_rows(table).await? {
+                if !was_removed(&self.context, table).await? && self.has_rows(table).await? {
                     tables.push(table.to_owned());
                 }
             }
@@ -164,7 +192,7 @@ impl Pipelines {
         let known = self.tables.known_tables().await?;
         for group in definitions.groups.values() {
             if !other_versions(&known, group).is_empty() {
-                self.put_filled(&group.table(), live).await?;
+                self.filled.put_filled(&group.table(), live).await?;
             }
         }
         Ok(())
@@ -178,8 +206,7 @@ impl Pipelines {
     pub async fn forget_filled(&self, staged: &Definitions) -> Result<()> {
         let live = self.context.definitions();
         for (_, group) in replaced(&live, staged) {
-            let name = filled_name(&group.table());
-            self.context.remove_object(&name).await?;
+            self.filled.forget(&group.table()).await?;
         }
         Ok(())
     }
@@ -301,7 +328,7 @@ impl Pipelines {
                 true => applied.pointer.spans.contains_key(&table),
                 false => self.has_rows(&live.table()).await?,
             };
-            if has_rows && !self.is_filled(&table, Some(staged)).await? {
+            if has_rows && !self.filled.is_filled(&table, Some(staged)).await? {
                 left.push(table);
             }
         }
@@ -320,7 +347,7 @@ impl Pipelines {
     ) -> Result<Option<Vec<RenewedLease>>> {
         let mut leases = Vec::new();
         for pipeline in pipelines_of_replaced(live, staged) {
-            match self.run_lease(pipeline).await {
+            match run_lease(&self.context, pipeline).await {
                 Ok(lease) => leases.push(lease),
                 Err(error) => {
                     for lease in leases {
@@ -384,12 +411,12 @@ impl Pipelines {
         let Some(span) = self.span_to_fill(job).await? else {
             return Ok(None);
         };
-        let is_present = |run: &RunRecord| {
+        let is_present = |run: &&RunRecord| {
             job.is_settled(run) && run.inputs == job.inputs_over(run.interval, run.upstream)
         };
-        let claims = self.claims(&job.target.table.name).await?;
-        let claims = claims.iter().map(|run| job.with_present_inputs(run));
-        let mut done: Vec<Interval> = claims.filter(is_present).map(|run| run.interval).collect();
+        let claims = self.records.claims(&job.target.table.name).await?;
+        let done = claims.iter().filter(is_present);
+        let mut done: Vec<Interval> = done.map(|run| run.interval).collect();
         done.sort_by_key(|interval| interval.from);
         Ok(first_gap(span, &done))
     }
@@ -411,45 +438,11 @@ impl Pipelines {
         }
     }
 
-    /// Returns whether a staged table was recorded as filled for a staged generation.
-    async fn is_filled(&self, table: &str, staged: Option<Generation>) -> Result<bool> {
-        let Some(staged) = staged else {
-            return Ok(false);
-        };
-        Ok(self.filled_for(table).await? == Some(staged.number))
-    }
-
-    /// Returns whether a table was recorded as filled for a later generation than all others.
-    async fn is_filled_last(&self, table: &str, others: &[&str]) -> Result<bool> {
-        let last = self.filled_for(table).await?;
-        for other in others {
-            if self.filled_for(other).await? >= last {
-                return Ok(false);
-            }
-        }
-        Ok(last.is_some())
-    }
-
-    /// Returns the number of the generation that a table was last filled for.
-    async fn filled_for(&self, table: &str) -> Result<Option<u64>> {
-        let recorded = self.context.object::<Filled>(&filled_name(table)).await?;
-        Ok(recorded.map(|(filled, _)| filled.generation))
-    }
-
-    async fn put_filled(&self, table: &str, generation: Generation) -> Result<()> {
-        let filled = Filled {
-            generation: generation.number,
-        };
-        let name = filled_name(table);
-        let put = self.context.put_object(&name, &filled, Expect::Anything);
-        put.await.map(drop)
-    }
-
     /// Records that a table is filled for the staged generation, and makes the staged definitions
     /// live when all staged tables are. Returns whether they became live; they do not if others
     /// were applied meanwhile.
     pub(crate) async fn record_filled(&self, table: &str, staged: Generation) -> Result<bool> {
-        self.put_filled(table, staged).await?;
+        self.filled.put_filled(table, staged).await?;
         self.context.refresh().await?;
         let applied = self.context.applied();
         let (Some(definitions), Some(generation)) = (&applied.staged, applied.pointer.staged)
@@ -536,11 +529,6 @@ fn is_written_by_events(definitions: &Definitions, group: &str) -> bool {
     pipelines.any(|pipeline| {
         pipeline.group == group && definitions.sources[&pipeline.source].kind.takes_events()
     })
-}
-
-/// Returns the name of the object that records that a table is filled.
-pub(crate) fn filled_name(table: &str) -> String {
-    format!("filled/{table}")
 }
 
 /// Returns the first part of a span that no interval covers. The intervals must be sorted by

@@ -1,37 +1,37 @@
 //! Triggers: what makes a pipeline run without being asked.
 //!
 //! The definition of a pipeline decides which triggers it has ([`triggers`]). The background of a
-//! server and the ticks of Lambda call [`Pipelines::run_due`] (`run.rs`) again and again for each
+//! server and the ticks of Lambda call [`Triggers::run_due`] (`run.rs`) again and again for each
 //! pipeline that has any. It asks the triggers for the intervals that are due, acquires the lease
 //! of the pipeline, asks them again, and runs what is due. Every host does so, and the lease lets
 //! one of them run an interval, and another one take over if it fails.
 //!
 //! There are two triggers: the times of a cron expression (`schedule.rs`), and the changes in the
-//! table that a chained pipeline reads (`upstream.rs`). What they know from one look to the next
+//! table that a chained pipeline reads (`upstream.rs`). What they know from one call to the next
 //! is one object in the metadata store (`state.rs`).
 
 mod run;
-mod schedule;
+pub(crate) mod schedule;
 pub(crate) mod state;
 mod upstream;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use wafer_catalog::{Definitions, RunRecord, get};
+use wafer_catalog::{Context, Definitions, RunRecord, get};
 use wafer_core::Timestamp;
 use wafer_core::rules::Interval;
 use wafer_store::Result;
 
+use crate::run::Runs;
 use crate::run::job::Job;
-use crate::service::Pipelines;
 use crate::trigger::schedule::ScheduleTrigger;
 use crate::trigger::state::Schedule;
 use crate::trigger::upstream::UpstreamTrigger;
 
 /// Something that makes a pipeline run without being asked.
 ///
-/// A trigger lives for one call of [`Pipelines::run_due`]. Whatever it has to know at the next
+/// A trigger lives for one call of [`Triggers::run_due`]. Whatever it has to know at the next
 /// one is in a store, because another process may make that call.
 #[async_trait]
 pub(crate) trait Trigger: Send + Sync {
@@ -41,25 +41,25 @@ pub(crate) trait Trigger: Send + Sync {
     /// Returns the intervals that are due now, in the order in which they are to be run. Under
     /// the lease, whatever must not be forgotten if this process ends is stored before this
     /// returns.
-    async fn due(&mut self, pipelines: &Pipelines, look: Look<'_>) -> Result<Vec<Interval>>;
+    async fn due(&mut self, runs: &Runs, check: DueCheck<'_>) -> Result<Vec<Interval>>;
 
     /// Prepares the run over an interval that [`due`](Self::due) returned under the lease.
-    async fn job(&self, pipelines: &Pipelines, interval: Interval) -> Result<Arc<Job>>;
+    async fn job(&self, runs: &Runs, interval: Interval) -> Result<Arc<Job>>;
 
     /// Takes note of how a run ended, right after it, and stores what follows from that. Returns
     /// the record of the run. An error ends the call, and nothing else that is due is run in it.
-    async fn ended(&mut self, pipelines: &Pipelines, run: EndedRun) -> Result<RunRecord>;
+    async fn ended(&mut self, runs: &Runs, run: EndedRun) -> Result<RunRecord>;
 
     /// Ends the call, once and after the last run of any trigger, while the lease is still held,
     /// even if a trigger returned an error.
-    async fn finish(&mut self, _pipelines: &Pipelines) -> Result<()> {
+    async fn finish(&mut self, _runs: &Runs) -> Result<()> {
         Ok(())
     }
 }
 
 /// The moment at which a trigger is asked what is due.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Look<'a> {
+pub(crate) enum DueCheck<'a> {
     /// The lease of the pipeline is not acquired yet: the answer decides only whether it is worth
     /// acquiring. Another process may be running the pipeline.
     BeforeLease,
@@ -84,7 +84,18 @@ pub(crate) struct EndedRun {
     pub(crate) result: Result<RunRecord>,
 }
 
-impl Pipelines {
+/// Runs pipelines when their triggers say so, and keeps their schedules.
+#[derive(Debug)]
+pub struct Triggers {
+    context: Arc<Context>,
+    runs: Arc<Runs>,
+}
+
+impl Triggers {
+    pub(crate) fn new(context: Arc<Context>, runs: Arc<Runs>) -> Self {
+        Self { context, runs }
+    }
+
     /// Returns the names of the pipelines that have a trigger, which
     /// [`run_due`](Self::run_due) has to be called for.
     pub fn triggered(&self) -> Vec<String> {

@@ -14,7 +14,7 @@
 //! wanted ones. Otherwise it is replaced, unless rows could be lost to requests by that: it alone
 //! says which versions of groups are live. All else that it held comes from the project file and
 //! the components, and models, releases and endpoints have records of their own. So it is with a
-//! pointer that is lost.
+//! pointer that is lost or damaged.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -37,7 +37,10 @@ const TABLES_AT_A_TIME: usize = 16;
 pub enum GoLive {
     /// When the new versions are filled, if their old versions have rows.
     WhenFilled,
-    /// At once, although the new versions are still empty.
+    /// At once, although the new versions are still empty. What is in the old versions alone is
+    /// left behind: all that they have, and events that a process commits before it learns of the
+    /// new versions, for seconds. These would be in both if the new versions were staged first,
+    /// which takes time and the leases of their pipelines. This is for those who cannot have that.
     AtOnce,
 }
 
@@ -64,9 +67,9 @@ impl Platform {
                     .to_owned(),
             );
         }
-        let plan = self.context.plan(wanted)?;
+        let plan = Plan::new(&self.context.definitions(), wanted)?;
         Ok(Plan {
-            staged: self.pipelines.to_fill(wanted).await?,
+            staged: self.pipelines.staging().to_fill(wanted).await?,
             is_staged,
             warnings,
             ..plan
@@ -108,7 +111,12 @@ impl Platform {
         progress: &dyn Progress,
     ) -> Result<Plan> {
         let is_damaged = self.damaged_live().is_some();
-        let replaces = is_damaged || !self.pipelines.replacing_tables(&wanted).is_empty();
+        let replaces = is_damaged
+            || !self
+                .pipelines
+                .staging()
+                .replacing_tables(&wanted)
+                .is_empty();
         if replaces {
             // All rows of an old version may still be in the outbox.
             self.tables.flush_finished().await?;
@@ -121,7 +129,7 @@ impl Platform {
         let to_fill = std::mem::take(&mut plan.staged);
         let (to_fill, to_stage) = match go_live {
             GoLive::AtOnce => (Vec::new(), Vec::new()),
-            GoLive::WhenFilled => (to_fill, self.pipelines.replacing_tables(&wanted)),
+            GoLive::WhenFilled => (to_fill, self.pipelines.staging().replacing_tables(&wanted)),
         };
         let applied = self.context.applied();
         if applied.is_only(&wanted) {
@@ -132,7 +140,7 @@ impl Platform {
             return Ok(plan);
         }
         if let Some(dropped) = applied.staged.as_ref().filter(|staged| ***staged != wanted) {
-            self.pipelines.forget_filled(dropped).await?;
+            self.pipelines.staging().forget_filled(dropped).await?;
         }
         // An apply that was interrupted while it waited has staged them.
         let is_staged = applied.staged.as_deref() == Some(&wanted) && !to_stage.is_empty();
@@ -148,12 +156,15 @@ impl Platform {
         plan.staged = match to_stage.is_empty() || !to_fill.is_empty() {
             true => to_fill,
             false => {
-                let pipelines = &self.pipelines;
-                pipelines.complete_staged(generation, progress).await?
+                let staging = self.pipelines.staging();
+                staging.complete_staged(generation, progress).await?
             }
         };
         if replaces && plan.staged.is_empty() {
-            self.pipelines.record_live(&wanted, generation).await?;
+            self.pipelines
+                .staging()
+                .record_live(&wanted, generation)
+                .await?;
         }
         Ok(plan)
     }
@@ -164,7 +175,7 @@ impl Platform {
         let mut are_kept = Vec::with_capacity(tables.len());
         for some in tables.chunks(TABLES_AT_A_TIME) {
             let checks = some.iter();
-            let checks = checks.map(|written| self.pipelines.check_table(&written.table));
+            let checks = checks.map(|written| self.pipelines.staging().check_table(&written.table));
             are_kept.extend(try_join_all(checks).await?);
         }
         for (some, are_kept) in tables
@@ -250,7 +261,7 @@ impl Platform {
         if let Some(damaged) = self.damaged_live()
             && go_live == GoLive::WhenFilled
         {
-            let lost = self.pipelines.may_be_live(wanted).await?;
+            let lost = self.pipelines.staging().may_be_live(wanted).await?;
             if !lost.is_empty() {
                 return Err(cannot_replace(&damaged, &lost));
             }

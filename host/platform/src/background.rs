@@ -3,8 +3,9 @@
 //! Each [`BackgroundTask`] is one file of this folder and one row of [`Background::new`]. A server
 //! runs every task in a loop ([`Background::start`]). A process that is frozen between two
 //! invocations, as on Lambda, runs the tasks that belong to a [`Moment`] of an invocation
-//! ([`Background::run_at`]), and finishes them before it ends ([`Background::finish`]); the other
-//! tasks are started there by events of their own.
+//! ([`Background::run_at`]), and finishes them before it ends ([`Background::finish`]). Events of
+//! their own ask there for a flush ([`Background::flush`]) and for the runs that are due
+//! ([`Background::run_due`]).
 
 mod abandoned;
 mod clock;
@@ -41,7 +42,8 @@ pub trait BackgroundTask: Debug + Send + Sync + 'static {
     fn pause(&self) -> time::Duration;
 
     /// Returns the moment of an invocation at which a process without loops runs the task. `None`
-    /// means that events of its own start the task there.
+    /// means that nothing runs it there, or that events of its own ask for its work by a method of
+    /// [`Background`].
     fn moment(&self) -> Option<Moment> {
         None
     }

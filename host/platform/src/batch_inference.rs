@@ -28,7 +28,7 @@ use wafer_core::{DataType, Digest, Field, Hasher, Schema, widen};
 use wafer_files::OutputFile;
 use wafer_pipelines::{Freshness, LookedUp, Predictors, Producer};
 use wafer_registry::Registry;
-use wafer_runtime::{Deadline, Function, Output};
+use wafer_runtime::{Function, Output};
 use wafer_serving::predict;
 use wafer_store::{AsOf, Error, Kind, Result};
 use wafer_tables::Tables;
@@ -74,10 +74,7 @@ struct Predictor {
 impl Predictors for ModelPredictors {
     async fn open(&self, model: &VersionName, group: &GroupDef) -> Result<Arc<dyn Producer>> {
         let version = self.registry.model_version(model).await?;
-        let recipe = self
-            .context
-            .recipe(&version.view, &version.view_version)
-            .await?;
+        let recipe = Recipe::read(&self.context, &version.view, &version.view_version).await?;
         let functions = recipe.view.functions.iter();
         let functions = functions.map(|f| {
             self.context
@@ -222,7 +219,8 @@ impl Predictor {
         columns
     }
 
-    /// Calls the on-demand functions and the model for a chunk of rows.
+    /// Calls the on-demand functions and the model for a chunk of rows. If the model fails because
+    /// of a single row, the error names it ([`failed_row`](wafer_runtime::failed_row)).
     fn predict(&self, columns: &[ArrayRef], found: &[Vec<ArrayRef>]) -> Result<Output> {
         let rows = columns.first().map_or(0, |column| column.len());
         let inputs = self.recipe.view.inputs.iter();
@@ -235,7 +233,9 @@ impl Predictor {
         })?;
         let failures = failures.iter();
         let failures = failures.map(|(row, (f, message))| (*row, f.as_str(), message.as_str()));
-        let answer = predict(&self.model, failures, &known, Deadline::Batch)?;
+        let answer = predict(&self.model, failures, &known, |model, inputs| {
+            model.invoke_rows(inputs).map_err(Error::from)
+        })?;
         let outputs = self
             .outputs
             .fields()

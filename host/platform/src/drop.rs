@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
-use wafer_catalog::{Definitions, nearest};
+use wafer_catalog::{Definitions, Recipe, TrainingSet, nearest};
 use wafer_pipelines::{TableStatus, written_tables};
 use wafer_store::{Error, Kind, Result};
 
@@ -45,7 +45,7 @@ impl Platform {
     /// Returns the errors of the stores.
     pub async fn table_uses(&self) -> Result<Vec<TableUse>> {
         self.context.refresh().await?;
-        let sizes = self.pipelines.tables().await?;
+        let sizes = self.pipelines.upkeep().tables().await?;
         let sizes: BTreeMap<&str, &TableStatus> = sizes
             .iter()
             .map(|table| (table.table.as_str(), table))
@@ -79,10 +79,10 @@ impl Platform {
         }
         // A process that has not learned yet that they are not used any more may write them. While
         // this is waited for, somebody may use them again.
-        self.pipelines.settle_events().await?;
+        self.pipelines.staging().settle_events().await?;
         let mut dropped = Vec::new();
         for table in self.unused(names).await? {
-            self.pipelines.remove_table(&table.table).await?;
+            self.pipelines.upkeep().remove_table(&table.table).await?;
             dropped.push(DroppedTable {
                 table: table.table,
                 rows: table.rows,
@@ -120,7 +120,7 @@ impl Platform {
             add_definitions(&mut uses, staged, "the staged definitions");
         }
         let mut recorded = BTreeSet::new();
-        for set in self.context.training_sets().await? {
+        for set in TrainingSet::read_all(&self.context).await? {
             for table in set.versions.keys() {
                 add(&mut uses, table, format!("training set {}", set.id));
                 recorded.insert(table.clone());
@@ -150,10 +150,7 @@ impl Platform {
                 .collect();
             for release in releases {
                 let bound = self.registry.release(release).await?;
-                let recipe = self
-                    .context
-                    .recipe(&bound.view, &bound.view_version)
-                    .await?;
+                let recipe = Recipe::read(&self.context, &bound.view, &bound.view_version).await?;
                 for group in recipe.groups.values() {
                     add(uses, &group.table(), format!("endpoint `{name}`"));
                 }

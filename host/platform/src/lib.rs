@@ -8,7 +8,7 @@
 //! - `batch_inference` runs a model in the place of a pipeline's function.
 //! - `skew` compares logged requests with what a training set would have.
 //! - `deploy` compiles functions for the machines of a deployment.
-//! - `describe` lists sources, groups and views with what uses them, and `look` returns some of the
+//! - `describe` lists sources, groups and views with what uses them, and `show` returns some of the
 //!   rows of these, of tables and of files.
 //! - `drop` removes tables that nothing uses any more.
 //! - `background` does the recurring work of a process, and `metrics` reports what it did.
@@ -22,8 +22,8 @@ mod deploy;
 mod describe;
 mod drop;
 mod functions;
-mod look;
 mod metrics;
+mod show;
 mod skew;
 
 use std::sync::Arc;
@@ -34,9 +34,9 @@ pub use apply::GoLive;
 pub use background::{Background, BackgroundTask, Moment, RunningBackground};
 pub use describe::{GroupSummary, SourceSummary, ViewSummary};
 pub use drop::{DroppedTable, TableUse};
-pub use look::{
-    LeftOut, LeftOutReason, LookAt, LookRequest, Looked, MAX_LOOKED_BYTES, MAX_LOOKED_ROWS,
-    look_at_files,
+pub use show::{
+    HiddenColumn, HiddenReason, MAX_SEARCHED_ROWS, MAX_SHOWN_BYTES, MAX_SHOWN_ROWS, ShowRequest,
+    ShowTarget, ShownRows, show_files,
 };
 pub use skew::{ReleaseSkew, SkewExample, SkewReport, SkewRequest, ValueSkew};
 pub use wafer_catalog::{
@@ -50,13 +50,13 @@ pub use wafer_catalog::{
     temporary_folder,
 };
 pub use wafer_core::IncomingEvent;
-pub use wafer_files::{decode_in_child, decode_worker, this_program};
+pub use wafer_files::{TextLines, decode_in_child, decode_worker, this_program};
 pub use wafer_pipelines::{
-    BackfillReport, BackfillRequest, CompactReport, DecodeBatch, Delivery, DistributedRun,
-    Division, DryRun, EventResult, HealReport, IngestReport, Inspected, LeftBehind, Materialized,
-    PastEvent, Pipelines, ProtectedFiles, RedriveReport, RedriveRequest, RequestedRun, RunRequest,
-    ScheduleState, ScheduleStatus, SourceReader, TableStatus, check_listed, inspect, missing_files,
-    typed_columns, unread_files,
+    BackfillReport, BackfillRequest, CompactReport, CopyRoom, DecodeBatch, Delivery,
+    DistributedRun, Division, DryRun, EventResult, FirstRows, HealReport, IngestReport, Inspected,
+    LeftBehind, Materialized, PastEvent, PastEvents, Pipelines, ProtectedFiles, RedriveReport,
+    RedriveRequest, RequestedRun, RunRequest, ScheduleState, ScheduleStatus, ShowBounds,
+    SourceReader, TableStatus, check_listed, inspect, missing_files, typed_columns, unread_files,
 };
 pub use wafer_registry::{ModelSummary, NewVersion, Origin, Registry, ViewOfRelease};
 pub use wafer_serving::{
@@ -146,7 +146,7 @@ impl Platform {
         &self.tables
     }
 
-    /// Returns the service for feature pipelines: runs, events, schedules, backfills and upkeep.
+    /// Returns the services for feature pipelines: runs, events, schedules, backfills and upkeep.
     pub fn pipelines(&self) -> &Arc<Pipelines> {
         &self.pipelines
     }

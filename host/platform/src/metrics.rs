@@ -13,7 +13,7 @@ impl Platform {
     /// the request log, and of the calls of the online store; and the age of the project's outbox,
     /// which is left out when it cannot be read.
     pub async fn metrics(&self) -> String {
-        let mut text = self.pipelines.metrics();
+        let mut text = self.pipelines.events().metrics();
         text.push_str(&self.serving.metrics());
         match self.tables.outbox_age().await {
             Ok(age) => text.push_str(&outbox_age(age)),

@@ -177,19 +177,16 @@ impl Registry {
     ) -> Result<(String, Recipe)> {
         let Some(id) = training_set else {
             let recipe = Recipe::new(&self.context.definitions(), &model.view)?;
-            return Ok((
-                self.context.keep_recipe(&model.view, &recipe).await?,
-                recipe,
-            ));
+            return Ok((recipe.keep(&self.context, &model.view).await?, recipe));
         };
-        let set: TrainingSet = self.context.training_set_record(id).await?;
+        let set = TrainingSet::read(&self.context, id).await?;
         if set.view != model.view {
             return Err(Error::invalid(format!(
                 "training set `{id}` was made from view `{}`, and the model reads view `{}`",
                 set.view, model.view
             )));
         }
-        let recipe = self.context.recipe(&set.view, &set.view_version).await?;
+        let recipe = Recipe::read(&self.context, &set.view, &set.view_version).await?;
         Ok((set.view_version, recipe))
     }
 

@@ -65,21 +65,7 @@ impl Registry {
             wafer_catalog::is_name(name).map_err(Error::invalid)?;
         }
         let model = self.model_version(model).await?;
-        let (view_version, recipe) = match view {
-            ViewOfRelease::Present => {
-                let recipe = self.context.view(&model.view)?;
-                self.check_version_fits(&model, &recipe)?;
-                (
-                    self.context.keep_recipe(&model.view, &recipe).await?,
-                    recipe,
-                )
-            }
-            ViewOfRelease::TrainedOn => {
-                let version = model.view_version.clone();
-                let recipe = self.context.recipe(&model.view, &version).await?;
-                (version, recipe)
-            }
-        };
+        let (view_version, recipe) = self.view_of_release(&model, view).await?;
         let bound = BoundRelease { recipe, model };
         self.check_code(&bound).await?;
         if let Some(message) = left_behind(&bound.recipe, &self.context.definitions()) {
@@ -104,21 +90,41 @@ impl Registry {
         match name {
             Some(name) => {
                 name.clone_into(&mut release.name);
-                self.put_release(&release)
-                    .await
-                    .map_err(|e| match e.kind() {
-                        Kind::Conflict => {
-                            let message = format!(
-                                "there is a release `{name}` already; releases do not change"
-                            );
-                            Error::caused(Kind::Conflict, message, e)
-                        }
-                        _ => e,
-                    })?;
+                let put = self.put_release(&release).await;
+                put.map_err(|e| match e.kind() {
+                    Kind::Conflict => {
+                        let message =
+                            format!("there is a release `{name}` already; releases do not change");
+                        Error::caused(Kind::Conflict, message, e)
+                    }
+                    _ => e,
+                })?;
             }
             None => self.put_numbered(&mut release).await?,
         }
         Ok(release)
+    }
+
+    /// Returns the version of its view that a release of a model binds, with its recipe, which is
+    /// kept.
+    async fn view_of_release(
+        &self,
+        model: &ModelVersion,
+        view: ViewOfRelease,
+    ) -> Result<(String, Recipe)> {
+        match view {
+            ViewOfRelease::Present => {
+                let recipe = Recipe::new(&self.context.definitions(), &model.view)?;
+                self.check_version_fits(model, &recipe)?;
+                let version = recipe.keep(&self.context, &model.view).await?;
+                Ok((version, recipe))
+            }
+            ViewOfRelease::TrainedOn => {
+                let version = model.view_version.clone();
+                let recipe = Recipe::read(&self.context, &model.view, &version).await?;
+                Ok((version, recipe))
+            }
+        }
     }
 
     async fn put_release(&self, release: &Release) -> Result<()> {
@@ -186,10 +192,7 @@ impl Registry {
             which: Which::Number(release.version),
         };
         Ok(BoundRelease {
-            recipe: self
-                .context
-                .recipe(&release.view, &release.view_version)
-                .await?,
+            recipe: Recipe::read(&self.context, &release.view, &release.view_version).await?,
             model: self.model_version(&version).await?,
         })
     }
@@ -199,10 +202,7 @@ impl Registry {
     /// # Errors
     /// Returns the errors of the metadata store.
     pub async fn bound_version(&self, model: ModelVersion) -> Result<BoundRelease> {
-        let recipe = self
-            .context
-            .recipe(&model.view, &model.view_version)
-            .await?;
+        let recipe = Recipe::read(&self.context, &model.view, &model.view_version).await?;
         Ok(BoundRelease { recipe, model })
     }
 

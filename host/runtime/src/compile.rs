@@ -1,7 +1,8 @@
 //! Compiling components to native code, in a child process.
 //!
 //! A component is untrusted input, and a compiler is large: the child process bounds the time and
-//! memory of a compilation, and isolates crashes of the compiler.
+//! memory of a compilation, and isolates crashes of the compiler. What it writes is not trusted
+//! either, and is read up to a limit.
 
 use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
@@ -16,6 +17,10 @@ use crate::engine::Target;
 const TIME: Duration = Duration::from_secs(300);
 /// Maximum memory of a compilation. Generous, because it limits address space.
 const MEMORY_BYTES: u64 = 8 << 30;
+/// Maximum size of the native code of one component.
+const CODE_BYTES: u64 = 1 << 30;
+/// Maximum size of the message of a compiler that fails; the rest is not read.
+const MESSAGE_BYTES: u64 = 64 << 10;
 
 /// How components are compiled.
 #[derive(Clone, Debug)]
@@ -40,8 +45,14 @@ pub enum CompileError {
     /// The bytes are not a valid component. Holds the message of the compiler.
     #[error("{0}")]
     Invalid(String),
-    /// The compilation took too much time or memory.
-    #[error("compiling it takes more than {} s or {} GiB of memory; is it generated code?", TIME.as_secs(), MEMORY_BYTES >> 30)]
+    /// The compilation took too much time or memory, or made too much code.
+    #[error(
+        "compiling it takes more than {} s or {} GiB of memory, or makes more than {} GiB of native code; is it \
+         generated code?",
+        TIME.as_secs(),
+        MEMORY_BYTES >> 30,
+        CODE_BYTES >> 30
+    )]
     TooExpensive,
     /// There is no compiler, and no native code that this engine can load.
     #[error(
@@ -70,7 +81,7 @@ impl Compiler {
                     .args(arguments)
                     .arg(if strict_nan { "strict-nan" } else { "default" })
                     .arg(target.name());
-                in_child(command, component)
+                in_child(command, component, CODE_BYTES)
             }
             Self::Absent => Err(CompileError::Absent),
         }
@@ -92,7 +103,12 @@ fn in_process(_: Target, _: bool, _: &[u8]) -> Result<Vec<u8>, CompileError> {
     Err(CompileError::Absent)
 }
 
-fn in_child(mut command: Command, component: &[u8]) -> Result<Vec<u8>, CompileError> {
+/// Compiles a component in a child process, which may make so many bytes of native code.
+fn in_child(
+    mut command: Command,
+    component: &[u8],
+    code_bytes: u64,
+) -> Result<Vec<u8>, CompileError> {
     let host = |e: std::io::Error| CompileError::Host(e.to_string());
     let mut child = command
         .stdin(Stdio::piped())
@@ -101,8 +117,8 @@ fn in_child(mut command: Command, component: &[u8]) -> Result<Vec<u8>, CompileEr
         .spawn()
         .map_err(host)?;
     let mut stdin = child.stdin.take().expect("stdin is piped");
-    let mut stdout = child.stdout.take().expect("stdout is piped");
-    let mut stderr = child.stderr.take().expect("stderr is piped");
+    let stdout = child.stdout.take().expect("stdout is piped");
+    let stderr = child.stderr.take().expect("stderr is piped");
 
     thread::scope(|scope| {
         // A write error means that the child ended early; its exit status says why.
@@ -110,22 +126,26 @@ fn in_child(mut command: Command, component: &[u8]) -> Result<Vec<u8>, CompileEr
             let _ = stdin.write_all(component);
         });
         let errors = scope.spawn(move || {
-            let mut text = String::new();
-            let _ = stderr.read_to_string(&mut text);
-            text
+            // The pipe is closed then, so that the child does not wait for a reader of the rest.
+            let mut text = Vec::new();
+            let _ = stderr.take(MESSAGE_BYTES).read_to_end(&mut text);
+            String::from_utf8_lossy(&text).into_owned()
         });
         let (done, finished) = mpsc::channel();
         scope.spawn(move || {
             let mut code = Vec::new();
-            let _ = done.send(stdout.read_to_end(&mut code).map(|_| code));
+            let read = stdout.take(code_bytes + 1).read_to_end(&mut code);
+            let _ = done.send(read.map(|_| code));
         });
         let code = finished.recv_timeout(TIME);
-        if code.is_err() {
+        let is_too_large = matches!(&code, Ok(Ok(code)) if code.len() as u64 > code_bytes);
+        if code.is_err() || is_too_large {
             let _ = child.kill();
         }
         let status = child.wait().map_err(host)?;
         let errors = errors.join().unwrap_or_default();
         match (code, status.code()) {
+            _ if is_too_large => Err(CompileError::TooExpensive),
             (Ok(code), Some(0)) => code.map_err(host),
             (Ok(_), Some(INVALID)) => Err(CompileError::Invalid(errors.trim().to_owned())),
             // The child was killed after the timeout, was aborted by its memory limit, or was
@@ -174,5 +194,42 @@ pub fn compile_worker(mode: &str, target: &str) -> i32 {
     match error {
         CompileError::Invalid(_) => INVALID,
         _ => FAILED,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs a script in the place of the compiler, which may write a thousand bytes of code.
+    fn compile(script: &str) -> Result<Vec<u8>, CompileError> {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        in_child(command, b"component", 1_000)
+    }
+
+    #[test]
+    fn what_a_compiler_writes_is_read_up_to_a_limit() {
+        let code = compile("cat; head -c 991 /dev/zero").unwrap();
+        assert_eq!((code.len(), &code[..9]), (1_000, &b"component"[..]));
+        for endless in ["cat /dev/zero", "cat /dev/zero; exit 65"] {
+            let found = compile(endless);
+            assert!(
+                matches!(found, Err(CompileError::TooExpensive)),
+                "{endless}: {found:?}"
+            );
+        }
+        let found = compile("head -c 1001 /dev/zero");
+        assert!(
+            matches!(found, Err(CompileError::TooExpensive)),
+            "{found:?}"
+        );
+        let found = compile("head -c 1000000 /dev/zero | tr '\\0' x >&2; exit 65");
+        match found {
+            Err(CompileError::Invalid(message)) => {
+                assert_eq!(message, "x".repeat(64 << 10));
+            }
+            found => panic!("{found:?}"),
+        }
     }
 }

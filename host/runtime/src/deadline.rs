@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_processor_time_counts_until_patience_is_over() {
+    fn time_limits_count_processor_time_until_a_call_is_starved() {
         let ms = |ms: i64| Duration::from_micros(ms * 1_000);
         for (used, elapsed, wanted) in [
             (0, 100, Left::Time(ms(100))),

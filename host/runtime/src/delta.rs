@@ -72,7 +72,7 @@ impl Delta {
     pub(crate) fn parse(raw: &Bytes) -> Result<Self, String> {
         let mut rest = Rest(raw);
         if rest.bytes(MAGIC.len())? != MAGIC {
-            return Err("it is no memory delta".to_owned());
+            return Err("it is not a memory delta".to_owned());
         }
         let format = rest.number()?;
         if format != FORMAT {

@@ -24,7 +24,7 @@ impl Runtime {
     /// Initialises a function in its interpreter, and returns its signature and its compressed
     /// delta. The interpreter is compiled unless its native code is in `artifacts`.
     ///
-    /// Returns `None` if the component is no interpreter, or if a delta cannot stand for the
+    /// Returns `None` if the component is not an interpreter, or if a delta cannot stand for the
     /// memory of the function. The function needs a snapshot then.
     ///
     /// # Errors
@@ -129,7 +129,7 @@ struct Running<'a> {
 
 impl Running<'_> {
     /// Calls `read`, which has as much time as an initialisation. The memory is not copied, so that
-    /// its size is no output. A list of its size is all of it.
+    /// its size is not an output. A list of its size is all of it.
     fn read(&mut self, spec: &FunctionSpec) -> Result<WasmList<u8>, String> {
         start_time(self.store, spec.limits.init_time);
         self.store.set_hostcall_fuel(usize::MAX);

@@ -178,6 +178,23 @@ impl Function {
     /// Returns [`InvokeError`], whose [`blame`](InvokeError::blame) says whose fault it is. Single
     /// rows that fail are not an error of the call; see [`Output::row_errors`].
     pub fn invoke(&self, columns: &[ArrayRef], deadline: Deadline) -> Result<Output, InvokeError> {
+        self.invoke_counted(columns, deadline, |_| Ok(()))
+    }
+
+    /// Calls the function on some rows like [`invoke`](Self::invoke). `count` is told how many
+    /// bytes of memory the output takes, after each call and while the outputs of several calls are
+    /// put together. The calls end with the first error of it.
+    ///
+    /// In a request, [`Limits::output`] is a limit of all calls together.
+    ///
+    /// # Errors
+    /// Returns [`InvokeError`], and the errors of `count`.
+    pub fn invoke_counted<E: From<InvokeError>>(
+        &self,
+        columns: &[ArrayRef],
+        deadline: Deadline,
+        mut count: impl FnMut(u64) -> Result<(), E>,
+    ) -> Result<Output, E> {
         let rows = self.check_input(columns)?;
         let signature = &self.inner.signature;
         if rows == 0 {
@@ -185,12 +202,14 @@ impl Function {
         }
         let chunk = chunk_rows(columns, rows);
         if rows <= chunk {
+            let lifted = self.call_fresh(columns, rows, deadline)?;
+            count(lifted.bytes())?;
             let Lifted {
                 columns,
                 rows,
                 source_rows,
                 row_errors,
-            } = self.call_fresh(columns, rows, deadline)?;
+            } = lifted;
             return Ok(Output {
                 columns,
                 rows,
@@ -199,12 +218,34 @@ impl Function {
             });
         }
         let mut parts = Vec::with_capacity(rows.div_ceil(chunk));
+        let mut bytes = 0;
         for start in (0..rows).step_by(chunk) {
             let length = chunk.min(rows - start);
             let slices: Vec<_> = columns.iter().map(|c| c.slice(start, length)).collect();
-            parts.push((start, self.call_fresh(&slices, length, deadline)?));
+            let part = self.call_fresh(&slices, length, deadline)?;
+            bytes += part.bytes();
+            self.check_output(bytes, deadline)?;
+            count(bytes)?;
+            parts.push((start, part));
         }
-        Ok(Output::concat(parts, signature))
+        // All values are there twice until they have been put together.
+        count(2 * bytes)?;
+        let output = Output::concat(parts, signature);
+        count(bytes)?;
+        Ok(output)
+    }
+
+    /// Checks what several calls have returned together. In a batch, whose memory is that of
+    /// whoever runs it, the limit is that of each call.
+    fn check_output(&self, bytes: u64, deadline: Deadline) -> Result<(), InvokeError> {
+        let Inner { name, limits, .. } = &*self.inner;
+        match deadline == Deadline::Request && bytes > limits.output {
+            true => Err(InvokeError::OverLimit {
+                function: name.clone(),
+                limit: LimitKind::Output(limits.output),
+            }),
+            false => Ok(()),
+        }
     }
 
     /// Creates one instance for many calls. A call can see state that earlier calls left in it, so

@@ -64,7 +64,7 @@ impl Guests {
 }
 
 /// A piece of work, which does not panic.
-type Piece = Box<dyn FnOnce() + Send>;
+type Work = Box<dyn FnOnce() + Send>;
 
 /// The threads and the queue of an executor.
 struct Pool {
@@ -78,14 +78,14 @@ struct State {
     /// How many threads run pieces of work.
     running: usize,
     /// The pieces that wait, in the order of their numbers.
-    waiting: VecDeque<(u64, Piece)>,
+    waiting: VecDeque<(u64, Work)>,
     /// The number of the next piece that waits.
     next: u64,
 }
 
 impl Pool {
     /// Begins a piece of work if a thread is free, and has it wait if not.
-    fn enter(self: &Arc<Self>, piece: Piece) -> Result<Option<Waiting>, Busy> {
+    fn enter(self: &Arc<Self>, piece: Work) -> Result<Option<QueuePlace>, Busy> {
         let mut state = self.state();
         if state.running < self.threads {
             state.running += 1;
@@ -101,11 +101,11 @@ impl Pool {
         state.next += 1;
         state.waiting.push_back((number, piece));
         let pool = Arc::clone(self);
-        Ok(Some(Waiting { pool, number }))
+        Ok(Some(QueuePlace { pool, number }))
     }
 
     /// Runs a piece of work, and those that wait, one after the other.
-    fn work(&self, first: Piece) {
+    fn work(&self, first: Work) {
         let mut piece = Some(first);
         while let Some(work) = piece {
             work();
@@ -132,12 +132,12 @@ impl fmt::Debug for Pool {
 }
 
 /// A place in the queue. When the future that waits is dropped, its work leaves the queue.
-struct Waiting {
+struct QueuePlace {
     pool: Arc<Pool>,
     number: u64,
 }
 
-impl Drop for Waiting {
+impl Drop for QueuePlace {
     fn drop(&mut self) {
         let mut state = self.pool.state();
         let found = state

@@ -31,6 +31,21 @@ pub(crate) struct Lifted {
     pub(crate) row_errors: Vec<(u32, String)>,
 }
 
+impl Lifted {
+    /// Returns the estimated bytes that the output takes in memory.
+    pub(crate) fn bytes(&self) -> u64 {
+        let columns = self.columns.iter();
+        let columns = columns.map(|column| column.get_array_memory_size());
+        let sources = self
+            .source_rows
+            .as_ref()
+            .map_or(0, |rows| size_of_val(&rows[..]));
+        let errors = self.row_errors.iter();
+        let errors = errors.map(|(_, message)| size_of::<(u32, String)>() + message.len());
+        columns.chain([sources]).chain(errors).sum::<usize>() as u64
+    }
+}
+
 /// Maximum length of the message of a row error; longer ones are cut.
 const ROW_ERROR_BYTES: usize = 1_024;
 

@@ -20,7 +20,8 @@ pub struct Limits {
     /// Time of one call of a trainer, such as one chunk of rows or the end of a pass. Default 1 h.
     #[serde(default = "hour")]
     pub train_time: Duration,
-    /// Total size of what one call returns and logs. Default 64 MiB.
+    /// Total size of what one call returns and logs, and of what all calls of one request return.
+    /// Default 64 MiB.
     pub output: u64,
 }
 

@@ -154,7 +154,7 @@ mod tests {
         assert_eq!(lengths, [LINE_BYTES - 1, LINE_BYTES, 2, 4]);
         assert_eq!(found[..3].concat(), text);
         assert_eq!(found[3], "next");
-        // Bytes that are no characters do not stop it.
+        // Bytes that are not characters do not stop it.
         let found = lines(&[&[0xff; 3 * LINE_BYTES]]);
         let replaced: usize = found.iter().map(|line| line.chars().count()).sum();
         assert_eq!(replaced, 3 * LINE_BYTES);

@@ -341,7 +341,7 @@ impl Runtime {
             let function = self.registered(name, registered, artifacts)?;
             Interpreter::new(function).map_err(|e| RegisterError::Component {
                 function: name.to_owned(),
-                message: format!("it is no interpreter: {e:#}"),
+                message: format!("it is not an interpreter: {e:#}"),
             })
         })
     }

@@ -39,7 +39,7 @@ impl Seeded {
         u64::from_le_bytes(bytes)
     }
 
-    /// Returns what hash tables are seeded with, which is no part of the bytes.
+    /// Returns what hash tables are seeded with, which is not a part of the bytes.
     pub(crate) fn seed(&self) -> (u64, u64) {
         let seed = digest(b"wafer wasi seed 1", self.component, 0);
         let mut numbers = seed.as_bytes().chunks_exact(8).map(|bytes| {

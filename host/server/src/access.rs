@@ -38,7 +38,9 @@ impl Hosts {
         let mut own = Vec::new();
         if let Some(target) = request.uri().authority() {
             own.push(authority(target.as_str().as_bytes()).ok_or_else(|| {
-                Failure::invalid(format!("the target of the request: `{target}` is no host"))
+                Failure::invalid(format!(
+                    "the target of the request: `{target}` is not a host"
+                ))
             })?);
         }
         match NamedHost::of(request)? {
@@ -93,8 +95,8 @@ impl NamedHost {
         }
     }
 
-    /// Reads the header of a request, of which there is exactly one, and which may be empty, as
-    /// section 3.2 of RFC 9112 asks. Only before HTTP/1.1 there may be none.
+    /// Reads the header of a request. Section 3.2 of RFC 9112 asks for exactly one, which may be
+    /// empty. Only a request of a version before HTTP/1.1 may have none.
     fn read(version: Version, headers: &HeaderMap) -> Result<Self, Failure> {
         let mut hosts = headers.get_all(HOST).iter();
         match (hosts.next(), hosts.next()) {
@@ -117,7 +119,7 @@ impl NamedHost {
 
 fn unreadable(host: &[u8]) -> Failure {
     let host = String::from_utf8_lossy(host);
-    Failure::invalid(format!("header host: `{host}` is no host"))
+    Failure::invalid(format!("header host: `{host}` is not a host"))
 }
 
 /// Parses `HOST`, `HOST:` or `HOST:PORT`.
@@ -289,12 +291,12 @@ mod tests {
             (new, &[], Err("has no header host")),
             (new, &["localhost", "localhost"], Err("more than once")),
             (new, &["localhost", ""], Err("more than once")),
-            (new, &["a b"], Err("`a b` is no host")),
-            (new, &["localhost, localhost"], Err("is no host")),
+            (new, &["a b"], Err("`a b` is not a host")),
+            (new, &["localhost, localhost"], Err("is not a host")),
             (old, &[], Ok(())),
             (old, &["localhost"], Ok(())),
             (old, &["localhost", "localhost"], Err("more than once")),
-            (old, &["user@localhost"], Err("is no host")),
+            (old, &["user@localhost"], Err("is not a host")),
         ] {
             let mut headers = HeaderMap::new();
             for host in hosts {

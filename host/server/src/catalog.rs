@@ -12,9 +12,13 @@
 //! be repeated. The answer is JSON, or what `Accept` names of the formats of training sets. In
 //! JSON, `left_out` names the columns that are not shown, with the reasons: those of a view that
 //! only a request knows, and those of files that Wafer cannot read.
+//!
+//! Few requests show rows at a time, and each of them reads a limited number of rows. One whose
+//! client has left is given up; what a thread still reads for it then holds its place and what it
+//! takes.
 
 use std::fs::File;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Json as JsonBody;
 use axum::extract::State;
@@ -24,26 +28,27 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use axum::{Extension, Router};
 use serde_json::{Value as Json, json};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use wafer_core::Condition;
 use wafer_platform::{
-    Format, GroupSummary, LookAt, LookRequest, Looked, MAX_LOOKED_BYTES, Platform, SourceSummary,
-    temporary_folder,
+    CopyRoom, Format, GroupSummary, MAX_SEARCHED_ROWS, MAX_SHOWN_BYTES, Platform, ShowBounds,
+    ShowRequest, ShowTarget, ShownRows, SourceSummary, temporary_folder,
 };
 
 use crate::error::Failure;
 use crate::extract::{Path, Query};
 use crate::intake::{Intake, charged, temporary_file_error};
-use crate::training::answer_format;
+use crate::limits::Charge;
+use crate::media_type::answer_format;
 
 /// The number of rows that are returned when no `limit` is given.
 const DEFAULT_ROWS: usize = 20;
 
 /// The memory that a request may take, in bytes: for the rows, and for the answer that is made of
 /// them.
-const MEMORY: u64 = 2 * MAX_LOOKED_BYTES as u64;
+const MEMORY: u64 = 2 * MAX_SHOWN_BYTES as u64;
 
-/// Limits how many requests look at rows at the same time, because each reads files and holds its
+/// Limits how many requests show rows at the same time, because each reads files and holds its
 /// rows in memory.
 static AT_ONCE: Semaphore = Semaphore::const_new(4);
 
@@ -52,13 +57,13 @@ pub(crate) fn router() -> Router<Arc<Platform>> {
     Router::new()
         .route("/v1/sources", get(sources))
         .route("/v1/sources/{source}", get(source))
-        .route("/v1/sources/{source}/rows", rows_of(LookAt::Source))
+        .route("/v1/sources/{source}/rows", rows_of(ShowTarget::Source))
         .route("/v1/groups", get(groups))
         .route("/v1/groups/{group}", get(group))
-        .route("/v1/groups/{group}/rows", rows_of(LookAt::Group))
-        .route("/v1/views/{view}/rows", rows_of(LookAt::View))
+        .route("/v1/groups/{group}/rows", rows_of(ShowTarget::Group))
+        .route("/v1/views/{view}/rows", rows_of(ShowTarget::View))
         .route("/v1/tables", get(tables))
-        .route("/v1/tables/{table}/rows", rows_of(LookAt::Table))
+        .route("/v1/tables/{table}/rows", rows_of(ShowTarget::Table))
 }
 
 async fn sources(State(platform): State<Arc<Platform>>) -> JsonBody<Json> {
@@ -84,7 +89,7 @@ async fn group(
 }
 
 async fn tables(State(platform): State<Arc<Platform>>) -> Result<JsonBody<Json>, Failure> {
-    let tables = platform.pipelines().tables().await?;
+    let tables = platform.pipelines().upkeep().tables().await?;
     Ok(JsonBody(json!({ "tables": tables })))
 }
 
@@ -92,7 +97,7 @@ async fn tables(State(platform): State<Arc<Platform>>) -> Result<JsonBody<Json>,
 type Parameters = Vec<(String, String)>;
 
 /// Returns the route to the rows of what `at` makes of a name.
-fn rows_of(at: fn(String) -> LookAt) -> MethodRouter<Arc<Platform>> {
+fn rows_of(at: fn(String) -> ShowTarget) -> MethodRouter<Arc<Platform>> {
     get(
         async move |State(platform): State<Arc<Platform>>,
                     Path(name): Path<String>,
@@ -104,44 +109,68 @@ fn rows_of(at: fn(String) -> LookAt) -> MethodRouter<Arc<Platform>> {
     )
 }
 
+/// What the work for a request that shows rows takes.
+#[derive(Debug)]
+struct ShowResources {
+    _place: SemaphorePermit<'static>,
+    _memory: Arc<Charge>,
+    /// The disk of the copy of a remote file that is read.
+    disk: Mutex<Charge>,
+}
+
+impl CopyRoom for ShowResources {
+    fn copy(&self, bytes: u64) -> wafer_platform::Result<()> {
+        let mut disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
+        disk.raise(bytes).map_err(Into::into)
+    }
+}
+
 /// Returns some rows, as JSON or in the format that `Accept` names.
 async fn rows(
     platform: Arc<Platform>,
     intake: &Intake,
-    at: LookAt,
+    at: ShowTarget,
     parameters: Parameters,
     headers: &HeaderMap,
 ) -> Result<Response, Failure> {
-    let request = look_request(parameters)?;
+    let mut request = show_request(parameters)?;
     let format = row_format(headers)?;
     let place = AT_ONCE
         .try_acquire()
-        .map_err(|_| Failure::busy("too many requests look at rows already; try again later"))?;
+        .map_err(|_| Failure::busy("too many requests show rows already; try again later"))?;
     let mut charge = intake.charge();
     charge.raise(MEMORY)?;
-    let media_type = format.map_or("application/json", Format::media_type);
-    // If the client leaves, this goes on to its end, and keeps its place and the charge until then.
-    let looking = tokio::spawn(async move {
-        let _place = place;
-        let looked = platform.look(at, &request).await?;
-        let encoding = tokio::task::spawn_blocking(move || match format {
-            None => Ok(serde_json::to_vec(&looked).expect("rows always serialise")),
-            Some(format) => written(&looked, format),
-        });
-        let bytes = encoding.await.map_err(|_| Failure::panicked())??;
-        Ok::<_, Failure>((bytes, charge))
+    let charge = Arc::new(charge);
+    let resources: Arc<dyn CopyRoom> = Arc::new(ShowResources {
+        _place: place,
+        _memory: Arc::clone(&charge),
+        disk: Mutex::new(intake.charge_of_disk()),
     });
-    let (bytes, charge) = looking.await.map_err(|_| Failure::panicked())??;
+    request.bounds.copies = Some(Arc::clone(&resources));
+    let media_type = format.map_or("application/json", Format::media_type);
+    let shown = platform.show(at, &request).await?;
+    let encoding = tokio::task::spawn_blocking(move || {
+        let _resources = resources;
+        match format {
+            None => Ok(serde_json::to_vec(&shown).expect("rows always serialise")),
+            Some(format) => written(&shown, format),
+        }
+    });
+    let bytes = encoding.await.map_err(|_| Failure::panicked())??;
     let response = ([(CONTENT_TYPE, media_type)], bytes).into_response();
     Ok(charged(response, charge))
 }
 
 /// Reads the parameters of a query.
-fn look_request(parameters: Vec<(String, String)>) -> Result<LookRequest, Failure> {
-    let mut request = LookRequest {
+fn show_request(parameters: Vec<(String, String)>) -> Result<ShowRequest, Failure> {
+    let mut request = ShowRequest {
         conditions: Vec::new(),
         columns: None,
         limit: DEFAULT_ROWS,
+        bounds: ShowBounds {
+            rows: Some(MAX_SEARCHED_ROWS),
+            copies: None,
+        },
     };
     for (name, value) in parameters {
         match name.as_str() {
@@ -185,11 +214,11 @@ fn row_format(headers: &HeaderMap) -> Result<Option<Format>, Failure> {
 }
 
 /// Writes rows to a temporary file, and reads its bytes.
-fn written(looked: &Looked, format: Format) -> Result<Vec<u8>, Failure> {
+fn written(shown: &ShownRows, format: Format) -> Result<Vec<u8>, Failure> {
     let folder = temporary_folder()?;
     let path = folder.path().join("rows");
     let file = File::create(&path).map_err(temporary_file_error)?;
-    looked.write(file, "the answer", format)?;
+    shown.write(file, "the answer", format)?;
     std::fs::read(&path).map_err(temporary_file_error)
 }
 
@@ -206,7 +235,7 @@ mod tests {
 
     #[test]
     fn parameters_choose_rows_and_columns() {
-        let none = look_request(Vec::new()).unwrap();
+        let none = show_request(Vec::new()).unwrap();
         assert_eq!(
             (none.limit, none.columns, none.conditions.len()),
             (20, None, 0)
@@ -218,7 +247,7 @@ mod tests {
             ("where", "a = 1"),
             ("where", "b is null"),
         ]);
-        let all = look_request(all).unwrap();
+        let all = show_request(all).unwrap();
         assert_eq!(all.limit, 5);
         assert_eq!(all.columns.unwrap(), ["a", "b", "c"]);
         assert_eq!(all.conditions.len(), 2);
@@ -228,7 +257,7 @@ mod tests {
             ("where", "a", "where: `a` is not a condition"),
             ("order", "a", "there is no parameter `order`"),
         ] {
-            let refused = look_request(parameters(&[(name, value)])).unwrap_err();
+            let refused = show_request(parameters(&[(name, value)])).unwrap_err();
             let message = refused.into_message();
             assert!(message.contains(wanted), "{message}");
         }

@@ -261,14 +261,14 @@ mod tests {
     #[test]
     fn a_caller_sees_the_causes_of_its_error_and_no_path_of_the_server() {
         let path = Path::new("/tmp/folder/labels.ndjson");
-        let cause = std::io::Error::other("line 3 is no object");
+        let cause = std::io::Error::other("line 3 is not an object");
         let message = format!("{} cannot be read", path.display());
         let error = Error::caused(Kind::Invalid, message, cause);
         let failure = Failure::from(error).calling(path, "the labels");
         assert_eq!(failure.status(), StatusCode::BAD_REQUEST);
         assert_eq!(
             failure.into_message(),
-            "the labels cannot be read: line 3 is no object"
+            "the labels cannot be read: line 3 is not an object"
         );
         let cause = std::io::Error::other("a secret of the server");
         let error = Error::caused(Kind::Internal, "the store is lost", cause);

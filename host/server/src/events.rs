@@ -54,8 +54,8 @@ pub(crate) async fn post(
     payload: Payload,
 ) -> Result<Response, Failure> {
     let events = decode(&headers, &payload)?;
-    let pipelines = platform.pipelines();
-    let ingest = |events| pipelines.ingest(&source, events, Delivery::Now);
+    let service = platform.pipelines().events();
+    let ingest = |events| service.ingest(&source, events, Delivery::Now);
     let report = ingest_slices(events, ingest).await?;
     let status = if report.rejected == 0 {
         StatusCode::OK

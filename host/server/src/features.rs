@@ -14,7 +14,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::stream;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use wafer_platform::{Platform, Vectors};
 
@@ -82,7 +82,7 @@ fn answer(vectors: Vectors, charge: FoundCharge, payload: &Payload) -> Result<Re
         }
         let mut next = 0;
         loop {
-            let (text, end) = piece(&vectors, next);
+            let (text, end) = piece(vectors.rows().skip(next), next, vectors.len());
             whole.append_text(text)?;
             next = end;
             if next == vectors.len() {
@@ -99,7 +99,7 @@ fn answer(vectors: Vectors, charge: FoundCharge, payload: &Payload) -> Result<Re
         if next == vectors.len() {
             return None;
         }
-        let (text, end) = piece(&vectors, next);
+        let (text, end) = piece(vectors.rows().skip(next), next, vectors.len());
         next = end;
         Some(Ok::<Bytes, Infallible>(text.into()))
     });
@@ -111,9 +111,9 @@ fn answer(vectors: Vectors, charge: FoundCharge, payload: &Payload) -> Result<Re
 /// its memory is charged before it is taken, and none is taken twice while it grows.
 fn encode_large(vectors: &Vectors, whole: &mut WholeAnswer) -> Result<(), Failure> {
     let mut length = Length::default();
-    encode_all(vectors, &mut length).expect("counting never fails");
+    encode_all(vectors.rows(), &mut length).expect("counting never fails");
     whole.reserve(length.0)?;
-    match encode_all(vectors, whole) {
+    match encode_all(vectors.rows(), whole) {
         Ok(()) => Ok(()),
         Err(error) => Err(whole
             .take_refused()
@@ -122,9 +122,9 @@ fn encode_large(vectors: &Vectors, whole: &mut WholeAnswer) -> Result<(), Failur
 }
 
 /// Encodes the answer with all rows.
-fn encode_all(vectors: &Vectors, out: &mut impl Write) -> io::Result<()> {
+fn encode_all<R: Serialize>(rows: impl Iterator<Item = R>, out: &mut impl Write) -> io::Result<()> {
     out.write_all(b"{\"rows\":[")?;
-    for (number, row) in vectors.rows().enumerate() {
+    for (number, row) in rows.enumerate() {
         if number > 0 {
             out.write_all(b",")?;
         }
@@ -133,15 +133,20 @@ fn encode_all(vectors: &Vectors, out: &mut impl Write) -> io::Result<()> {
     out.write_all(b"]}")
 }
 
-/// Encodes the rows from `start` on that are encoded together, with what comes before the first row
-/// and after the last one. Returns the text, and the number of the next row.
-fn piece(vectors: &Vectors, start: usize) -> (Vec<u8>, usize) {
+/// Encodes the first of some rows, as many as are encoded together, with what comes before the
+/// first row of the answer and after the last one. `rows` are those from number `start` on, of
+/// `count` in all. Returns the text, and the number of the next row.
+fn piece<R: Serialize>(
+    rows: impl Iterator<Item = R>,
+    start: usize,
+    count: usize,
+) -> (Vec<u8>, usize) {
     let mut text = match start {
         0 => b"{\"rows\":[".to_vec(),
         _ => b",".to_vec(),
     };
     let mut end = start;
-    for row in vectors.rows().skip(start).take(PIECE_ROWS) {
+    for row in rows.take(PIECE_ROWS) {
         if end > start {
             text.push(b',');
         }
@@ -151,8 +156,60 @@ fn piece(vectors: &Vectors, start: usize) -> (Vec<u8>, usize) {
             break;
         }
     }
-    if end == vectors.len() {
+    if end == count {
         text.extend_from_slice(b"]}");
     }
     (text, end)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Encodes an answer piece by piece.
+    fn pieces(rows: &[Json]) -> Vec<String> {
+        let (mut pieces, mut next) = (Vec::new(), 0);
+        loop {
+            let (text, end) = piece(rows.iter().skip(next), next, rows.len());
+            pieces.push(String::from_utf8(text).unwrap());
+            next = end;
+            if next == rows.len() {
+                return pieces;
+            }
+        }
+    }
+
+    #[test]
+    fn pieces_are_the_answer_that_is_encoded_at_once() {
+        for (count, wanted) in [(0, 1), (1, 1), (128, 1), (129, 2), (300, 3)] {
+            let rows: Vec<Json> = (0..count).map(|number| json!({ "n": number })).collect();
+            let pieces = pieces(&rows);
+            assert_eq!(pieces.len(), wanted, "{count}");
+            let mut at_once = Vec::new();
+            encode_all(rows.iter(), &mut at_once).unwrap();
+            assert_eq!(pieces.concat(), String::from_utf8(at_once).unwrap());
+            let answer: Json = serde_json::from_str(&pieces.concat()).unwrap();
+            assert_eq!(answer, json!({ "rows": rows }));
+        }
+    }
+
+    #[test]
+    fn a_piece_ends_with_the_row_that_makes_it_large() {
+        let large = "x".repeat(PIECE_BYTES);
+        let rows = [json!(1), json!(large), json!(2), json!(3)];
+        let pieces = pieces(&rows);
+        assert_eq!(pieces[0], format!("{{\"rows\":[1,\"{large}\""));
+        assert_eq!(pieces[1..], [",2,3]}"]);
+    }
+
+    #[test]
+    fn an_answer_is_measured_before_it_takes_memory() {
+        let rows = [json!({"a": "\u{1}"}), json!(null)];
+        let (mut length, mut text) = (Length::default(), Vec::<u8>::new());
+        encode_all(rows.iter(), &mut length).unwrap();
+        encode_all(rows.iter(), &mut text).unwrap();
+        assert_eq!(length.0, text.len());
+    }
 }

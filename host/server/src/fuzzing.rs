@@ -25,7 +25,7 @@ const EVENT_TYPES: [&str; 4] = [
 /// Returns the message of a body that is refused.
 ///
 /// # Panics
-/// Panics when an event would not be the same once it was kept.
+/// Panics when an event would not be the same after it was stored and read again.
 pub fn events(bytes: &[u8]) -> Result<usize, String> {
     let Some((first, body)) = bytes.split_first() else {
         return Ok(0);

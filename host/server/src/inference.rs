@@ -139,12 +139,12 @@ struct Request {
     id: Option<String>,
     parameters: Option<Map<String, Json>>,
     inputs: Vec<Tensor>,
-    outputs: Option<Vec<Wanted>>,
+    outputs: Option<Vec<RequestedOutput>>,
 }
 
 /// An output that the request names.
 #[derive(Deserialize)]
-struct Wanted {
+struct RequestedOutput {
     name: String,
     parameters: Option<Map<String, Json>>,
 }
@@ -293,14 +293,7 @@ fn columns(inputs: Vec<Tensor>, fields: &[Field]) -> Result<HashMap<String, Vec<
     let mut columns = HashMap::new();
     for input in inputs {
         let field = fields.iter().find(|field| field.name == input.name);
-        let field = field.ok_or_else(|| {
-            let known: Vec<&str> = fields.iter().map(|f| f.name.as_str()).collect();
-            Refusal::invalid(format!(
-                "there is no input `{}`; there are {}",
-                input.name,
-                known.join(", ")
-            ))
-        })?;
+        let field = field.ok_or_else(|| unknown("input", &input.name, fields))?;
         let name = input.name.clone();
         let values = input
             .into_rows(&field.data_type)
@@ -310,6 +303,13 @@ fn columns(inputs: Vec<Tensor>, fields: &[Field]) -> Result<HashMap<String, Vec<
         }
     }
     Ok(columns)
+}
+
+/// Refuses the name of an input or output that does not exist.
+fn unknown(kind: &str, name: &str, fields: &[Field]) -> Refusal {
+    let known: Vec<&str> = fields.iter().map(|field| field.name.as_str()).collect();
+    let known = known.join(", ");
+    Refusal::invalid(format!("there is no {kind} `{name}`; there are {known}"))
 }
 
 /// An output to answer.
@@ -327,7 +327,7 @@ struct WantedOutput {
 /// short request could ask for an answer of any size.
 fn wanted(
     parameters: Option<&Map<String, Json>>,
-    outputs: Option<&[Wanted]>,
+    outputs: Option<&[RequestedOutput]>,
     fields: &[Field],
 ) -> Result<Vec<WantedOutput>, Refusal> {
     let all_binary = flag(parameters, "binary_data_output").unwrap_or(false);
@@ -338,16 +338,9 @@ fn wanted(
         });
         return Ok(all.collect());
     };
-    let place = |wanted: &Wanted| -> Result<WantedOutput, Refusal> {
+    let place = |wanted: &RequestedOutput| -> Result<WantedOutput, Refusal> {
         let found = fields.iter().position(|field| field.name == wanted.name);
-        let index = found.ok_or_else(|| {
-            let known: Vec<&str> = fields.iter().map(|f| f.name.as_str()).collect();
-            Refusal::invalid(format!(
-                "there is no output `{}`; there are {}",
-                wanted.name,
-                known.join(", ")
-            ))
-        })?;
+        let index = found.ok_or_else(|| unknown("output", &wanted.name, fields))?;
         let is_binary = flag(wanted.parameters.as_ref(), "binary_data");
         Ok(WantedOutput {
             index,
@@ -379,28 +372,13 @@ fn answer(
     wanted: &[WantedOutput],
     payload: &Payload,
 ) -> Result<Response, Refusal> {
-    let count = inference.releases.len();
-    let mut parameters = Map::new();
-    if inference.errors.len() == count {
+    if inference.errors.len() == inference.releases.len() {
         let (_, message) = &inference.errors[0];
         return Err(Refusal::invalid(message.clone()));
     }
-    if !inference.errors.is_empty() {
-        // The protocol allows no lists as parameters, so the messages are joined to one string.
-        let texts = inference
-            .errors
-            .iter()
-            .map(|(row, message)| format!("row {row}: {message}"));
-        parameters.insert(
-            "errors".to_owned(),
-            texts.collect::<Vec<_>>().join("\n").into(),
-        );
-    }
     let first = &inference.releases[0];
     let is_one = inference.releases.iter().all(|release| release == first);
-    if !is_one {
-        parameters.insert("versions".to_owned(), inference.releases.join(",").into());
-    }
+    let parameters = parameters(&inference, is_one);
     let mut outputs = Vec::new();
     let mut binary = WholeAnswer::new(payload.charge(0)?);
     for output in wanted {
@@ -434,4 +412,25 @@ fn answer(
     ];
     body.append_answer(&binary)?;
     Ok((headers, body.into_response()).into_response())
+}
+
+/// Returns the parameters of an answer: the errors of rows, and the release of each row unless all
+/// are of one.
+fn parameters(inference: &Inference, is_one: bool) -> Map<String, Json> {
+    let mut parameters = Map::new();
+    if !inference.errors.is_empty() {
+        // The protocol allows no lists as parameters, so the messages are joined to one string.
+        let texts = inference
+            .errors
+            .iter()
+            .map(|(row, message)| format!("row {row}: {message}"));
+        parameters.insert(
+            "errors".to_owned(),
+            texts.collect::<Vec<_>>().join("\n").into(),
+        );
+    }
+    if !is_one {
+        parameters.insert("versions".to_owned(), inference.releases.join(",").into());
+    }
+    parameters
 }

@@ -52,7 +52,7 @@ mod occasional;
 mod refusal;
 mod serve;
 mod stopping;
-mod training;
+mod training_set;
 mod views;
 mod whole;
 
@@ -71,7 +71,7 @@ pub use connections::REFUSALS;
 pub use limits::ServerLimits;
 pub use serve::serve;
 
-use intake::{Intake, answered, compute, guard, work};
+use intake::{Intake, WaitsFor, answered, compute, guard, work};
 
 /// The greatest size of a request's body in bytes. Labels may be larger.
 pub const MAX_BODY_BYTES: usize = 64 << 20;
@@ -93,7 +93,11 @@ pub struct ServerOptions {
 pub fn router(platform: Arc<Platform>, options: ServerOptions) -> Router {
     // A store that charges for calls is a service, whose answers are waited for.
     let stores = &platform.context().components().stores;
-    let intake = Intake::new(options, stores.metered.is_charged());
+    let waits_for = match stores.metered.is_charged() {
+        true => WaitsFor::Store,
+        false => WaitsFor::Processors,
+    };
+    let intake = Intake::new(options, waits_for);
     let computing = Router::new()
         .route("/v1/views/{view}/features", post(features::post))
         .route("/get-online-features", post(feast::online_features))
@@ -110,7 +114,7 @@ pub fn router(platform: Arc<Platform>, options: ServerOptions) -> Router {
         .layer(from_fn_with_state(Arc::clone(&intake), work));
     // Labels are kept in a file. The route bounds by itself how many requests have one.
     let training = Router::new()
-        .route("/v1/views/{view}/training-set", post(training::post))
+        .route("/v1/views/{view}/training-set", post(training_set::post))
         .layer(Extension(Arc::clone(&intake)));
     let guarded = Router::new()
         .merge(computing)

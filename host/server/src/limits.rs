@@ -52,7 +52,7 @@ pub struct ServerLimits {
     /// its body, and its answer until that was sent. Default 1 GiB.
     pub memory: u64,
     /// The disk in bytes that the temporary files of all requests for training sets together may
-    /// take. Default 16 GiB.
+    /// take, with the copies of remote files of requests that show rows. Default 16 GiB.
     pub disk: u64,
     /// The disk in bytes that the temporary files of one of them may take: its labels as they were
     /// sent and decompressed, what does not fit into its memory, and its result. Default 4 GiB.
@@ -188,7 +188,7 @@ impl FoundCharge {
     /// Returns the memory for what is looked up. Values of up to `free` bytes are not charged.
     pub(crate) fn memory(&self, free: u64) -> FoundMemory {
         let charge = self.clone();
-        FoundMemory::told(move |bytes| match bytes > free {
+        FoundMemory::charged_by(move |bytes| match bytes > free {
             true => charge.raise(bytes).map_err(Into::into),
             false => Ok(()),
         })
@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_looked_up_is_charged_while_it_is_read_and_until_it_is_dropped() {
+    fn looked_up_values_are_charged_until_they_are_dropped() {
         let budget = Budget::new(1_000);
         let found = FoundCharge::new(budget.charge());
         let memory = found.memory(100);
@@ -411,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn only_enough_bytes_earn_more_time() {
+    fn a_body_gets_more_time_for_each_block_of_bytes_that_comes_in() {
         let mut pace = Pace::start(Duration::from_secs(30));
         let first = pace.deadline();
         pace.advance(30 * 65_536 - 1);

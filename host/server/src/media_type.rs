@@ -1,11 +1,12 @@
-//! The media types of bodies.
+//! The media types of bodies, and the file formats that they are.
 //!
 //! A page of any site can make a browser send a body to any server, but only as one of three media
 //! types of forms, or without one. Whatever changes something therefore takes only other media
 //! types.
 
 use axum::http::HeaderMap;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use wafer_platform::Format;
 
 use crate::error::Failure;
 
@@ -44,12 +45,51 @@ pub(crate) fn unsupported(media_type: &str, wanted: &str) -> Failure {
     }
 }
 
+/// Returns the format of labels in a body, which the request must name.
+///
+/// # Errors
+/// Returns status 415 for a media type of no format, and without one.
+pub(crate) fn labels_format(headers: &HeaderMap) -> Result<Format, Failure> {
+    let media_type = media_type(headers);
+    format(&media_type).ok_or_else(|| unsupported(&media_type, &known_formats()))
+}
+
+/// Returns the format in which rows are answered: the one that the request names, or else an Arrow
+/// stream.
+///
+/// # Errors
+/// Returns status 415 for a media type of no format.
+pub(crate) fn answer_format(headers: &HeaderMap) -> Result<Format, Failure> {
+    let Some(value) = headers.get(ACCEPT) else {
+        return Ok(Format::ALL[0]);
+    };
+    let wanted = value.to_str().unwrap_or_default();
+    let media_type = wanted.split([';', ',']).next().unwrap_or_default().trim();
+    if media_type == "*/*" {
+        return Ok(Format::ALL[0]);
+    }
+    format(media_type).ok_or_else(|| {
+        let known = known_formats();
+        let message = format!("accept `{wanted}`; rows are answered as {known}");
+        Failure::unsupported(message)
+    })
+}
+
+fn format(media_type: &str) -> Option<Format> {
+    let mut formats = Format::ALL.into_iter();
+    formats.find(|format| format.media_type() == media_type)
+}
+
+fn known_formats() -> String {
+    Format::ALL.map(Format::media_type).join(", ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn only_json_is_json() {
+    fn media_types_of_json_are_told_from_others() {
         for (value, wanted) in [
             ("application/json", true),
             ("Application/JSON; charset=utf-8", true),
@@ -67,5 +107,23 @@ mod tests {
             assert_eq!(check_json(&headers).is_ok(), wanted, "{value}");
         }
         assert!(check_json(&HeaderMap::new()).is_err());
+    }
+
+    #[test]
+    fn rows_are_answered_in_the_format_that_the_request_names() {
+        let first = Format::ALL[0];
+        for (value, wanted) in [
+            (None, Some(first)),
+            (Some("*/*"), Some(first)),
+            (Some("text/csv"), Some(Format::Csv)),
+            (Some("text/csv; q=0.9, application/json"), Some(Format::Csv)),
+            (Some("application/pdf"), None),
+        ] {
+            let mut headers = HeaderMap::new();
+            if let Some(value) = value {
+                headers.insert(ACCEPT, value.parse().unwrap());
+            }
+            assert_eq!(answer_format(&headers).ok(), wanted, "{value:?}");
+        }
     }
 }

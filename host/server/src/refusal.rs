@@ -52,7 +52,7 @@ impl From<Error> for Refusal {
 impl From<Failure> for Refusal {
     fn from(failure: Failure) -> Self {
         let status = match failure.status() {
-            // A request of another site is none of this protocol.
+            // A foreign host or origin was refused before the protocol had a say.
             status @ (StatusCode::NOT_FOUND | StatusCode::FORBIDDEN) => status,
             StatusCode::TOO_MANY_REQUESTS => StatusCode::SERVICE_UNAVAILABLE,
             status if status.is_server_error() => status,
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_may_be_tried_again_says_when() {
+    fn refusals_that_may_be_retried_have_the_header_retry_after() {
         for (failure, status, again) in [
             (Failure::too_many("x"), 503, true),
             (Failure::busy("x"), 503, true),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json as JsonBody;
 use axum::extract::State;
 use serde_json::{Value as Json, json};
-use wafer_platform::Platform;
+use wafer_platform::{Platform, Recipe};
 
 use crate::error::Failure;
 use crate::extract::Path;
@@ -26,7 +26,7 @@ pub(crate) async fn one(
     State(platform): State<Arc<Platform>>,
     Path(name): Path<String>,
 ) -> Result<JsonBody<Json>, Failure> {
-    let recipe = platform.context().view(&name)?;
+    let recipe = Recipe::new(&platform.context().definitions(), &name)?;
     let (view, features) = (&recipe.view, recipe.outputs());
     Ok(JsonBody(
         json!({ "name": name, "doc": view.doc, "inputs": view.inputs, "features": features }),

@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use wafer_catalog::{Definitions, TableDef, meant, nearest};
+use wafer_catalog::{Definitions, meant, nearest};
 use wafer_core::{DataType, Field, Timestamp};
 use wafer_registry::left_behind;
 use wafer_store::{Error, Kind, Result};
@@ -203,16 +203,14 @@ impl Serving {
     }
 
     /// Stores the definition of a log table, which is needed to append rows to it, unless it is
-    /// stored already.
+    /// stored already. One that is damaged is written again: the name has a digest of the columns.
     pub(crate) async fn keep_log_table(&self, log: &LogTable) -> Result<()> {
         let table = log.definition();
-        let known: Option<(TableDef, u64)> = self
-            .context
-            .object(&format!("table/{}", table.name))
-            .await?;
-        match known {
-            Some(_) => Ok(()),
-            None => self.tables.keep_table(table).await,
+        match self.tables.stored_definition(&table.name).await {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => self.tables.keep_table(table).await,
+            Err(e) if e.kind() == Kind::Corrupt => self.tables.keep_table(table).await,
+            Err(e) => Err(e),
         }
     }
 

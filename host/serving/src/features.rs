@@ -8,8 +8,8 @@
 //!    before it is read, against what the request may take and what all requests have ([`found`]).
 //! 3. On a guest thread, the stored rows are unpacked into columns with a status for each value,
 //!    one after the other, and each of them is counted a second time before that. Then each
-//!    on-demand function is called once for all rows. When all sandboxes are busy, the
-//!    request waits in a bounded queue.
+//!    on-demand function is called once for all rows, and what it returns is counted beside these
+//!    rows. When all sandboxes are busy, the request waits in a bounded queue.
 //!
 //! The result has the rows in the order of the request.
 //!
@@ -114,7 +114,7 @@ impl Serving {
         let now = self.context.now();
         let read = self.look_up(&served, request, now, &memory);
         let read = for_work(work.to_owned(), read).await?;
-        let work = move || assemble(&served, read, memory).map(|(vectors, _)| vectors);
+        let work = move || assemble(&served, read, memory).map(|(vectors, ..)| vectors);
         self.context.components().guests.run(work).await?
     }
 
@@ -174,3 +174,6 @@ impl Serving {
         Ok(view)
     }
 }
+
+#[cfg(test)]
+mod tests;

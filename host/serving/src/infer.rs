@@ -6,29 +6,26 @@
 //!    to one release by chance (module `routing`).
 //! 2. For each of these releases, the features of its view are looked up and computed as for a
 //!    feature vector (module `features`).
-//! 3. On the same guest thread, the model is called last ([`predict`]). A row that an on-demand
+//! 3. On the same guest thread, the model is called last (module `ask`). A row that an on-demand
 //!    function failed on has no prediction.
 //! 4. The answers of the releases are put together in the order of the request's rows.
 //! 5. The sampled rows, and the shadows to ask, are put into the queues of the request log (module
 //!    `request_log`). The client does not wait for them.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow_array::ArrayRef;
-use wafer_catalog::{Readable, nulled};
-use wafer_core::{Digest, Field, widen};
-use wafer_runtime::{Deadline, Function};
-use wafer_store::{Result, for_work};
+use wafer_core::{Digest, Field};
+use wafer_store::Result;
 
-use crate::call::{InferCall, InferRequest, Prediction, ReleaseAnswer};
+use crate::call::{InferCall, InferRequest, ReleaseAnswer};
 use crate::found::FoundMemory;
 use crate::ready::{EndpointServing, ReadyRelease};
 use crate::request_log::queue::{Answered, Shadow};
 use crate::request_log::sampled_rows;
 use crate::routing::{encoded_row, point};
-use crate::served_view::{assemble, decode_column, decode_rows};
+use crate::served_view::decode_column;
 use crate::service::Serving;
 
 /// The answer of an endpoint.
@@ -75,10 +72,10 @@ impl Serving {
             request,
         });
         let mut parts = Vec::new();
-        let mut found = 0;
+        let mut memory = memory.clone();
         for (ready, rows) in route_rows(serving, release, &call)? {
-            let answer = self.ask(&ready, &call, &rows, memory.after(found)).await?;
-            found += answer.vectors.found_bytes;
+            let answer = self.ask(&ready, &call, &rows, memory.clone()).await?;
+            memory = memory.after(answer.vectors.found_bytes, answer.vectors.made_bytes);
             parts.push(Part {
                 ready,
                 rows,
@@ -148,39 +145,6 @@ impl Serving {
         );
         Digest::of(format!("{holder} {now} {count}").as_bytes()).hex()[..32].to_owned()
     }
-
-    /// Asks a release for some rows of a request, with what the looked-up values may take.
-    pub(crate) async fn ask(
-        &self,
-        ready: &Arc<ReadyRelease>,
-        call: &InferCall,
-        rows: &[usize],
-        memory: FoundMemory,
-    ) -> Result<ReleaseAnswer> {
-        let InferCall { request, now, .. } = call;
-        let view = ready.view.definition();
-        let decoded = decode_rows(view, rows, |row, name| request.value(view, row, name))?;
-        let work = format!("endpoint/{}", ready.endpoint);
-        let read = self.look_up(&ready.view, decoded, *now, &memory);
-        let read = for_work(work, read).await?;
-        let ready = Arc::clone(ready);
-        let predicted = self.context.components().guests.run(move || {
-            let inputs = read.request.columns.clone();
-            let (vectors, readable) = assemble(&ready.view, read, memory)?;
-            let prediction = predict(
-                &ready.model,
-                vectors.failures(),
-                &readable,
-                Deadline::Request,
-            )?;
-            Ok(ReleaseAnswer {
-                inputs,
-                vectors,
-                prediction,
-            })
-        });
-        predicted.await?
-    }
 }
 
 /// Returns the releases that answer a request, with the rows that each of them answers.
@@ -215,50 +179,6 @@ fn route_rows(
         }
     }
     Ok(parts)
-}
-
-/// Calls a model on the columns of its view. Runs guest code.
-///
-/// `failures` are the rows that an on-demand function failed on, with the name of the function
-/// and the reason. They have no prediction, like the rows that the model fails on.
-///
-/// # Errors
-/// Returns [`Kind::Function`](wafer_store::Kind::Function) when the call fails as a whole. In a
-/// batch, [`failed_row`](wafer_runtime::failed_row) says which row is to blame.
-pub fn predict<'a>(
-    model: &Function,
-    failures: impl Iterator<Item = (u32, &'a str, &'a str)>,
-    readable: &Readable,
-    deadline: Deadline,
-) -> Result<Prediction> {
-    let signature = model.signature();
-    let fields = signature.inputs.fields().iter();
-    let inputs: Vec<ArrayRef> = fields
-        .map(|field| widen(&readable[&field.name], &field.data_type))
-        .collect();
-    let output = match deadline {
-        Deadline::Request => model.invoke(&inputs, deadline)?,
-        Deadline::Batch => model.invoke_rows(&inputs)?,
-    };
-    let mut errors: HashMap<u32, String> = output.row_errors.into_iter().collect();
-    // The model may have answered for a row whose features could not be computed. The row has
-    // failed nevertheless.
-    for (row, function, message) in failures {
-        errors.insert(row, format!("function `{function}`: {message}"));
-    }
-    let mut errors: Vec<(u32, String)> = errors.into_iter().collect();
-    errors.sort_unstable();
-    let failed = |row: usize| {
-        errors
-            .binary_search_by_key(&(row as u32), |(row, _)| *row)
-            .is_ok()
-    };
-    let outputs = output.columns.iter();
-    let outputs = match errors.is_empty() {
-        true => outputs.cloned().collect(),
-        false => outputs.map(|column| nulled(column, &failed)).collect(),
-    };
-    Ok(Prediction { outputs, errors })
 }
 
 /// Merges the answers of several releases in the order of the request's rows.

@@ -3,11 +3,20 @@
 //! - The module `features` describes how a feature vector is read, and `served_view` holds the
 //!   steps that need no I/O.
 //! - The module `endpoints` keeps the routing of endpoints, `refresh` makes their releases ready
-//!   to answer, and `infer` describes how a request is answered.
+//!   to answer, and `infer` describes how a request is answered, with `ask` for what one release
+//!   answers.
 //! - The module `request_log` describes how answers are logged and how shadows are asked.
 //!
 //! This crate knows nothing of pipelines, training sets or HTTP.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "tests make temporary folders of their own"
+    )
+)]
 
+mod ask;
 mod call;
 mod endpoints;
 mod features;
@@ -21,10 +30,11 @@ mod served_view;
 mod service;
 mod vectors;
 
+pub use ask::predict;
 pub use call::{InferRequest, Prediction};
 pub use endpoints::Endpoint;
 pub use found::FoundMemory;
-pub use infer::{Inference, predict};
+pub use infer::Inference;
 pub use ready::{EndpointInfo, EndpointServing};
 pub use request_log::table::{LogTable, is_log_of};
 pub use routing::{LOG_WITHIN, Routing, WHOLE, parse_log_within, parse_percent};

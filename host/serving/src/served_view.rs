@@ -16,7 +16,7 @@ use wafer_core::{
     ColumnBuilder, DamagedError, DataType, Duration, EntityKey, Field, Timestamp, decode_leading,
     entity_key, packed_columns, widen,
 };
-use wafer_runtime::{Deadline, Function};
+use wafer_runtime::Function;
 use wafer_store::{Error, Kind, OnlineKey, OnlineRow, Result};
 
 use crate::found::{FoundMemory, FoundSize};
@@ -38,7 +38,7 @@ pub(crate) struct Lookup {
     group: GroupDef,
     table: String,
     /// How the online store holds the group.
-    stored: Stored,
+    form: OnlineForm,
     /// Positions of the join keys among the view's inputs.
     keys: Vec<usize>,
     /// Positions of the looked-up features in the group, and their names in the view.
@@ -47,7 +47,7 @@ pub(crate) struct Lookup {
 
 /// The form in which the online store holds the entities of a group.
 #[derive(Debug)]
-enum Stored {
+enum OnlineForm {
     /// The newest row. The fingerprint at index `n` is that of the schema with the group's first
     /// `n` columns.
     Row(Vec<u64>),
@@ -99,14 +99,14 @@ impl ServedView {
             let all = group.features();
             let feature = |index: &usize| (*index, feature_name(&lookup.alias, &all[*index].name));
             let prefix = |length| fingerprint(&group.columns[..length]);
-            let stored = match group.layout() {
-                Some(layout) => Stored::Item(layout),
-                None => Stored::Row((0..=group.columns.len()).map(prefix).collect()),
+            let form = match group.layout() {
+                Some(layout) => OnlineForm::Item(layout),
+                None => OnlineForm::Row((0..=group.columns.len()).map(prefix).collect()),
             };
             Lookup {
                 alias: lookup.alias.clone(),
                 table: group.table(),
-                stored,
+                form,
                 keys: lookup.keys.iter().map(position).collect(),
                 features: lookup.features.iter().map(feature).collect(),
                 group,
@@ -225,17 +225,17 @@ pub(crate) fn add_entity_keys(
     (0..request.rows).map(&mut index_of).collect()
 }
 
-/// Unpacks the stored rows and calls the on-demand functions. Returns the feature vectors, and all
-/// columns that a model can read. Runs guest code.
+/// Unpacks the stored rows and calls the on-demand functions. Returns the feature vectors, all
+/// columns that a model can read, and the size of all these. Runs guest code.
 ///
 /// # Errors
 /// Returns [`Kind::Invalid`] when the looked-up values take more than a request may look up, and
-/// the error of `memory`, before there is a value for each row.
+/// the error of `memory`, before there is a value for each row. Returns the errors of the calls.
 pub(crate) fn assemble(
     served: &ServedView,
     read: LookedUpRequest,
     memory: FoundMemory,
-) -> Result<(Vectors, Readable)> {
+) -> Result<(Vectors, Readable, FoundSize)> {
     let stored = read.stored_bytes();
     let LookedUpRequest {
         request,
@@ -249,6 +249,7 @@ pub(crate) fn assemble(
         lookups: Vec::new(),
         errors: Vec::new(),
         found_bytes: 0,
+        made_bytes: 0,
     };
     let mut size = FoundSize::new(memory, stored, request.rows);
     for ((lookup, entity_indices), rows) in served.lookups.iter().zip(entity_indices).zip(found) {
@@ -270,9 +271,10 @@ pub(crate) fn assemble(
             .or_insert_with(|| Arc::clone(&feature.values));
     }
     for function in &served.functions {
-        add_function(&mut vectors, &mut columns, function)?;
+        add_function(&mut vectors, &mut columns, function, &mut size)?;
     }
-    Ok((vectors, columns))
+    vectors.made_bytes = size.made();
+    Ok((vectors, columns, size))
 }
 
 impl Lookup {
@@ -287,8 +289,8 @@ impl Lookup {
             let message = format!("a stored row of `{}` cannot be read", self.table);
             Error::caused(Kind::Corrupt, message, e)
         };
-        match &self.stored {
-            Stored::Row(fingerprints) => {
+        match &self.form {
+            OnlineForm::Row(fingerprints) => {
                 let count = packed_columns(&row.values).map_err(damaged)?;
                 // A row with more columns than are known here was written by newer definitions.
                 // Within a version of a group, columns are only added at the end, so the known
@@ -301,7 +303,7 @@ impl Lookup {
                 }
                 decode_leading(&row.values, builders).map_err(damaged)
             }
-            Stored::Item(layout) => {
+            OnlineForm::Item(layout) => {
                 let answers = aggregate::read(layout, &row.values, now).map_err(damaged)?;
                 for (answer, builder) in answers.iter().zip(builders) {
                     builder.append_aggregate(answer);
@@ -361,7 +363,7 @@ fn add_lookup(
         }
         // Its values are in the columns now, and only its version is read from here on.
         let stored = row.as_mut().map(|row| std::mem::take(&mut row.values));
-        if let Stored::Item(_) = &lookup.stored {
+        if let OnlineForm::Item(_) = &lookup.form {
             let item = stored.as_ref().filter(|_| status == Status::Present);
             identities.push(item.map(|item| ItemIdentity::of(item)));
         }
@@ -457,7 +459,12 @@ fn with_null(status: Status, values: &ArrayRef, row: usize) -> Status {
 }
 
 /// Calls an on-demand function for all rows, and adds its outputs to the vectors and columns.
-fn add_function(vectors: &mut Vectors, columns: &mut Readable, function: &Function) -> Result<()> {
+fn add_function(
+    vectors: &mut Vectors,
+    columns: &mut Readable,
+    function: &Function,
+    size: &mut FoundSize,
+) -> Result<()> {
     let signature = function.signature();
     let inputs: Vec<ArrayRef> = signature
         .inputs
@@ -465,7 +472,7 @@ fn add_function(vectors: &mut Vectors, columns: &mut Readable, function: &Functi
         .iter()
         .map(|f| widen(&columns[&f.name], &f.data_type))
         .collect();
-    let output = function.invoke(&inputs, Deadline::Request)?;
+    let output = size.invoke(function, &inputs)?;
     let fields = signature.outputs.fields().iter();
     for (field, values) in fields.zip(of_good_rows(&output)) {
         let status = (0..values.len())

@@ -47,6 +47,8 @@ pub struct Vectors {
     pub(crate) errors: Vec<(String, Vec<(u32, String)>)>,
     /// What the looked-up values take of [`MAX_FOUND_BYTES`](crate::MAX_FOUND_BYTES).
     pub(crate) found_bytes: u64,
+    /// What the outputs of functions take in memory, with those of a model that was asked.
+    pub(crate) made_bytes: u64,
 }
 
 /// The rows that a lookup found.
@@ -197,6 +199,11 @@ impl Vectors {
         self.found_bytes
     }
 
+    /// Returns the bytes that the outputs of functions take in memory.
+    pub fn made_bytes(&self) -> u64 {
+        self.made_bytes
+    }
+
     /// Returns the result of each lookup.
     pub(crate) fn found(&self) -> &[LookupResult] {
         &self.lookups
@@ -312,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_lookup_found_is_told_for_each_row_of_the_request() {
+    fn lookups_report_status_time_and_identity_for_each_row() {
         let found = found();
         let present = Some(version(10).identity());
         for (row, status, event, identity) in [
@@ -392,6 +399,7 @@ mod tests {
             }],
             errors: vec![("f".to_owned(), vec![(1, "as asked".to_owned())])],
             found_bytes: 0,
+            made_bytes: 0,
         };
         let rows: Vec<_> = vectors
             .rows()

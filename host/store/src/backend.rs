@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use url::Url;
 
-use crate::{ArtifactFolder, CheckedCode, Error, Lmdb, LmdbConfig, OfflineTables, Result, Stores};
+use crate::{CheckedCode, Error, Lmdb, LmdbConfig, Result, Stores};
 
 /// Where the stores of a project are.
 #[derive(Clone, Debug)]
@@ -123,10 +123,7 @@ impl Backend for Embedded {
             path: folder(&location.online)?.join("online"),
             map_size: location.map_size,
         })?;
-        let objects = folder(&location.objects)?;
-        let artifacts = ArtifactFolder::open(objects.join("artifacts"))?;
-        let offline = OfflineTables::in_folder(&objects.join("offline"))?;
-        Ok(Stores::new(Arc::new(online), Arc::new(artifacts), offline))
+        Stores::with_folder(Arc::new(online), &folder(&location.objects)?)
     }
 }
 
@@ -138,17 +135,17 @@ fn folder(url: &Url) -> Result<PathBuf> {
 /// A backend that was left out when the program was compiled. It answers every attempt to open a
 /// store with what to do.
 #[derive(Clone, Debug)]
-pub struct LeftOut {
+pub struct MissingBackend {
     /// The form of the URL in `store.online`.
     pub online_form: &'static str,
     /// The form of the URL in `store.objects`.
     pub objects_form: &'static str,
-    /// How to get a program that has the backend, such as the feature to enable.
+    /// What to do, such as the feature to enable.
     pub hint: String,
 }
 
 #[async_trait]
-impl Backend for LeftOut {
+impl Backend for MissingBackend {
     fn online_form(&self) -> &'static str {
         self.online_form
     }
@@ -159,8 +156,7 @@ impl Backend for LeftOut {
 
     async fn open(&self, location: &StoreLocation) -> Result<Stores> {
         Err(Error::invalid(format!(
-            "{} and {}: {}, or remove `store.online` and `store.objects` (WAFER_STORE_ONLINE, \
-             WAFER_STORE_OBJECTS) to use the embedded stores",
+            "{} and {}: {}",
             location.online, location.objects, self.hint
         )))
     }
@@ -184,12 +180,12 @@ mod tests {
     }
 
     fn backends() -> Backends {
-        let left_out = LeftOut {
+        let missing = MissingBackend {
             online_form: "dynamodb://TABLE",
             objects_form: "s3://BUCKET/FOLDER",
             hint: "enable the feature `aws`".to_owned(),
         };
-        Backends::default().with(left_out).with(Embedded)
+        Backends::default().with(missing).with(Embedded)
     }
 
     #[tokio::test]
@@ -213,7 +209,7 @@ mod tests {
             (
                 "dynamodb://t",
                 "s3://b/f",
-                "dynamodb://t and s3://b/f: enable the feature `aws`, or remove `store.online`",
+                "dynamodb://t and s3://b/f: enable the feature `aws`",
             ),
         ] {
             let error = backends().open(&location(online, objects)).await;

@@ -325,7 +325,7 @@ mod tests {
 
     /// It is damaged, so that it may be written again.
     #[tokio::test]
-    async fn what_is_no_file_is_damaged_and_only_a_folder_stays() {
+    async fn artifacts_replaced_by_pipes_or_folders_are_damaged() {
         let folder = tempfile::tempdir().unwrap();
         let store = ArtifactFolder::open(folder.path()).unwrap();
         let pipe = folder.path().join("pipe");

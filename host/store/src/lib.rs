@@ -45,13 +45,13 @@ mod usage;
 pub use artifact::{
     ArtifactStore, ArtifactStoreExt, blob_name, damaged_artifact, digest_file, large_artifact,
 };
-pub use backend::{Backend, Backends, Embedded, LeftOut, StoreLocation};
+pub use backend::{Backend, Backends, Embedded, MissingBackend, StoreLocation};
 pub use compiled_code::{COMPILED, CheckedCode};
 pub use error::{Error, Kind, Result};
 pub use folder::{ArtifactFolder, PartialArtifact};
 pub use lease::{Lease, Leased};
 pub use lmdb::{Lmdb, LmdbConfig};
-pub use memory::MemoryStore;
+pub use memory::{MemoryStore, Overridden, Overrides};
 pub use metadata::{Expect, MetadataStore, Versioned, check_object};
 pub use offline::{
     ARRIVAL_ORDER, AsOf, Commit, Compaction, DataFile, Follows, OfflineTables, Share, TableChange,
@@ -61,7 +61,7 @@ pub use online::{
     CountRead, EarlyWrite, EventCommit, EventOutcome, FromOutbox, GroupContent, OnlineKey,
     OnlineRow, OnlineStore, OnlineWrite, PutCounts, combine,
 };
-pub use outbox::{Outbox, OutboxEntry, OutboxRow, Waiting};
+pub use outbox::{Outbox, OutboxContents, OutboxEntry, OutboxRow};
 pub use private::{make_private_folder, open_stored_file};
 pub use remote::{RemoteFile, RemoteFiles, RemoteFilesExt, RemoteListing, UnreachableFiles};
 pub use sharing::{sharing, sharing_processes};

@@ -1,5 +1,7 @@
 //! A store in memory, for tests.
 
+mod overrides;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,14 +14,17 @@ use wafer_core::aggregate::is_item;
 use crate::online::combine;
 use crate::{
     CountRead, EarlyWrite, Error, EventCommit, EventOutcome, Expect, GroupContent, Kind,
-    MetadataStore, Metered, OnlineKey, OnlineRow, OnlineStore, OnlineWrite, Outbox, OutboxEntry,
-    OutboxRow, PutCounts, Result, Upkeep, Versioned, Waiting,
+    MetadataStore, Metered, OnlineKey, OnlineRow, OnlineStore, OnlineWrite, Outbox, OutboxContents,
+    OutboxEntry, OutboxRow, PutCounts, Result, Upkeep, Versioned,
 };
+
+pub use self::overrides::{Overridden, Overrides};
 
 /// An online and metadata store in memory.
 ///
 /// It keeps the contract of the traits except for durability: its content is gone when it is
-/// dropped. With it, the crates that use stores are tested without a folder on disk.
+/// dropped. With it, the crates that use stores are tested without a folder on disk. A test that
+/// wants a call to fail overrides it ([`Overrides`]).
 #[derive(Debug, Default)]
 pub struct MemoryStore(Mutex<Content>);
 
@@ -232,14 +237,14 @@ impl Outbox for MemoryStore {
         Ok(rows.map(|row| row.created).min())
     }
 
-    async fn waiting(&self) -> Result<Waiting> {
+    async fn waiting(&self) -> Result<OutboxContents> {
         let content = self.content();
         let last = |(table, rows): (&String, &BTreeMap<u64, OutboxRow>)| {
             Some((table.clone(), *rows.keys().next_back()?))
         };
-        Ok(Waiting {
+        Ok(OutboxContents {
             tables: content.outbox.iter().filter_map(last).collect(),
-            ..Waiting::default()
+            ..OutboxContents::default()
         })
     }
 

@@ -232,6 +232,16 @@ pub trait OnlineStore: Debug + Display + Send + Sync + 'static {
         Duration::from_secs(2)
     }
 
+    /// Returns how many bytes the values of a row may take, as [`wafer_core::value_bytes`] counts
+    /// them. Whoever makes a row that takes more rejects it: once it is committed, its event is
+    /// acknowledged.
+    ///
+    /// What a store holds of an entity may grow beyond its room even so, because a summary has
+    /// values of many events. Reads of that entity fail then.
+    fn max_row_bytes(&self) -> u64 {
+        u64::MAX
+    }
+
     /// Replaces everything that a group version holds, early rows included, atomically:
     /// readers see either the old or the new content. Tombstones stay.
     ///

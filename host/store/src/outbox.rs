@@ -43,7 +43,7 @@ pub struct OutboxEntry {
 
 /// What waits in the outbox.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Waiting {
+pub struct OutboxContents {
     /// Tables that have rows in the outbox, with the sequence number of the last one.
     pub tables: Vec<(String, u64)>,
     /// Names of commits that are not finished yet; their rows are not in the outbox yet.
@@ -76,7 +76,7 @@ pub trait Outbox: Debug + Send + Sync + 'static {
     /// Returns what waits in the outbox.
     ///
     /// Finishes commits whose process died, so only one process should call it at a time.
-    async fn waiting(&self) -> Result<Waiting>;
+    async fn waiting(&self) -> Result<OutboxContents>;
 
     /// Returns the first rows of a table's outbox, oldest first, at most `limit`.
     async fn read(&self, table: &str, limit: usize) -> Result<Vec<OutboxEntry>>;

@@ -40,7 +40,7 @@ impl RemoteListing {
         match self.odd.first() {
             None => Ok(self.files),
             Some(name) => Err(Error::invalid(format!(
-                "`{name}` cannot be read, because its name is no path: give the file another name, or \
+                "`{name}` cannot be read, because its name is not a path: give the file another name, or \
                  remove it"
             ))),
         }

@@ -1,8 +1,12 @@
 //! All stores of a project.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use crate::{ArtifactStore, MetadataStore, Metered, OfflineTables, OnlineStore, Outbox, Upkeep};
+use crate::{
+    ArtifactFolder, ArtifactStore, MetadataStore, Metered, OfflineTables, OnlineStore, Outbox,
+    Result, Upkeep,
+};
 
 /// All stores of a project, as a [`Backend`](crate::Backend) opens them.
 #[derive(Clone, Debug)]
@@ -38,5 +42,20 @@ impl Stores {
             artifacts,
             offline,
         }
+    }
+
+    /// Puts together the stores of a backend whose online and metadata store are one, with
+    /// artifacts and offline tables in `artifacts/` and `offline/` of a folder of this machine. It
+    /// creates what does not exist.
+    ///
+    /// # Errors
+    /// Fails when a folder cannot be created.
+    pub fn with_folder<S>(store: Arc<S>, objects: &Path) -> Result<Self>
+    where
+        S: OnlineStore + Outbox + Upkeep + Metered + MetadataStore,
+    {
+        let artifacts = ArtifactFolder::open(objects.join("artifacts"))?;
+        let offline = OfflineTables::in_folder(&objects.join("offline"))?;
+        Ok(Self::new(store, Arc::new(artifacts), offline))
     }
 }

@@ -5,7 +5,7 @@
     reason = "tests make temporary folders of their own"
 )]
 
-use wafer_store::{ArtifactFolder, Lmdb, LmdbConfig, MemoryStore};
+use wafer_store::{ArtifactFolder, Lmdb, LmdbConfig, MemoryStore, Overridden, Overrides};
 use wafer_store_contract as contract;
 
 /// Opens an LMDB store in a folder.
@@ -43,4 +43,19 @@ async fn memory_is_an_online_store() {
 #[tokio::test]
 async fn memory_is_a_metadata_store() {
     contract::metadata(&MemoryStore::default()).await;
+}
+
+/// A store of which no call is overridden.
+#[derive(Debug, Default)]
+struct AsItIs(MemoryStore);
+
+impl Overrides for AsItIs {
+    fn store(&self) -> &MemoryStore {
+        &self.0
+    }
+}
+
+#[tokio::test]
+async fn memory_is_a_metadata_store_whatever_may_be_overridden() {
+    contract::metadata(&Overridden(AsItIs::default())).await;
 }

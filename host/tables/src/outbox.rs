@@ -11,7 +11,12 @@
 //! A flush appends what was in the outbox when it began, and ends: however fast further events come
 //! in, each table gets its turn, and about one commit a flush. Flushes are made again and again,
 //! and skip their turn if another process flushes. Who needs one to be made waits for its turn, and
-//! takes a second lease meanwhile ([`NEXT_LEASE`]) that keeps others from beginning one.
+//! takes a second lease meanwhile ([`NEXT_LEASE`]) that keeps others from beginning one, and ends
+//! one that is going on after its present commit: what that leaves is appended by whoever waits, or
+//! by the next flush. The tables and the outbox are consistent between any two commits.
+//!
+//! A flush that somebody waits for does not end before all is appended. Two that made room for each
+//! other would take turns, and the rows that the first one waits for would be there no sooner.
 
 use std::collections::BTreeSet;
 use std::time;
@@ -52,11 +57,31 @@ pub struct FlushReport {
     /// The number of rows that left the outbox. Rows of deleted entities are counted, although they
     /// are not appended to a table.
     pub rows: u64,
-    /// Whether another process was flushing, so that this flush did nothing.
+    /// Whether rows were left to another process, which was flushing, or waits for its turn.
     pub busy: bool,
     /// The names of event commits that are not finished yet, or for whose rows the outbox has no
     /// room yet. Their rows are not in the tables.
     pub unfinished: Vec<String>,
+}
+
+/// A flush that is going on.
+#[derive(Debug)]
+struct Flush {
+    lease: Lease,
+    report: FlushReport,
+    /// Whether somebody waits for this flush to append everything. Otherwise it ends when somebody
+    /// waits for another one.
+    is_awaited: bool,
+}
+
+impl Flush {
+    fn new(lease: Lease, is_awaited: bool) -> Self {
+        Self {
+            lease,
+            report: FlushReport::default(),
+            is_awaited,
+        }
+    }
 }
 
 /// The attempts of somebody who waits, ten in a second, for up to a minute.
@@ -80,7 +105,7 @@ impl Attempts {
 
 impl Tables {
     /// Appends what is in the outbox now to the offline tables, unless another process does so or
-    /// waits to do so.
+    /// waits to do so. Ends after a commit if somebody begins to wait meanwhile.
     ///
     /// # Errors
     /// Returns the errors of the stores. Rows stay in the outbox until they are committed.
@@ -92,7 +117,7 @@ impl Tables {
         if !self.context.is_leased(NEXT_LEASE).await?
             && let Leased::Mine(lease) = self.context.lease(LEASE_NAME, LEASE_DURATION).await?
         {
-            return self.flush_under(lease).await;
+            return self.flush_under(Flush::new(lease, false)).await;
         }
         Ok(FlushReport {
             busy: true,
@@ -107,13 +132,13 @@ impl Tables {
             return Ok(FlushReport::default());
         }
         let lease = self.outbox_lease().await?;
-        self.flush_under(lease).await
+        self.flush_under(Flush::new(lease, true)).await
     }
 
     /// Appends what is in the outbox now to the offline tables, and releases the lease.
-    async fn flush_under(&self, mut lease: Lease) -> Result<FlushReport> {
-        let mut report = FlushReport::default();
-        let flushed = self.flush_tables(&mut lease, &mut report).await;
+    async fn flush_under(&self, mut flush: Flush) -> Result<FlushReport> {
+        let flushed = self.flush_tables(&mut flush).await;
+        let Flush { lease, report, .. } = flush;
         let metadata = &self.context.components().stores.metadata;
         lease.release(metadata.as_ref()).await?;
         flushed.map(|()| report)
@@ -134,11 +159,11 @@ impl Tables {
 
     /// Flushes what is in the outbox now, also what there is no room for before other rows have
     /// left it.
-    async fn flush_tables(&self, lease: &mut Lease, report: &mut FlushReport) -> Result<()> {
-        let mut left_out = self.flush_readable(lease, report).await?;
-        while !left_out.is_empty() {
+    async fn flush_tables(&self, flush: &mut Flush) -> Result<()> {
+        let mut left_out = self.flush_readable(flush).await?;
+        while !left_out.is_empty() && !flush.report.busy {
             let before = left_out.len();
-            let still = self.flush_readable(lease, report).await?;
+            let still = self.flush_readable(flush).await?;
             left_out.retain(|commit| still.contains(commit));
             if left_out.len() == before {
                 // Another process goes on with the tables.
@@ -148,21 +173,21 @@ impl Tables {
         Ok(())
     }
 
-    /// Flushes all tables that have rows in the outbox; returns the first error. Returns the names
-    /// of the commits for whose rows there was no room.
-    async fn flush_readable(
-        &self,
-        lease: &mut Lease,
-        report: &mut FlushReport,
-    ) -> Result<BTreeSet<String>> {
+    /// Flushes all tables that have rows in the outbox, or those before somebody waits for the
+    /// lease; returns the first error. Returns the names of the commits for whose rows there was no
+    /// room.
+    async fn flush_readable(&self, flush: &mut Flush) -> Result<BTreeSet<String>> {
         let waiting = self.context.components().stores.outbox.waiting().await?;
-        report.unfinished = waiting.unfinished;
-        report.unfinished.extend_from_slice(&waiting.left_out);
+        flush.report.unfinished = waiting.unfinished;
+        flush.report.unfinished.extend_from_slice(&waiting.left_out);
         let mut failure = None;
         for (table, last) in waiting.tables {
             // An error of one table does not keep the others from being flushed.
-            if let Err(error) = self.flush_table(&table, last, lease, report).await {
+            if let Err(error) = self.flush_table(&table, last, flush).await {
                 failure.get_or_insert(error);
+            }
+            if flush.report.busy {
+                break;
             }
         }
         let left_out = waiting.left_out.into_iter().collect();
@@ -204,14 +229,14 @@ impl Tables {
     }
 
     /// Appends the rows of one table up to and including sequence number `through`, in commits of
-    /// at most [`MAX_ROWS`] rows; the last one may have further rows. It is boxed, so that it is
-    /// compiled in this crate alone, and not in each that awaits it.
+    /// at most [`MAX_ROWS`] rows; the last one may have further rows. Ends before that when the
+    /// lease is left to somebody else. It is boxed, so that it is compiled in this crate alone, and
+    /// not in each that awaits it.
     fn flush_table<'a>(
         &'a self,
         table: &'a str,
         through: u64,
-        lease: &'a mut Lease,
-        report: &'a mut FlushReport,
+        flush: &'a mut Flush,
     ) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             let definition = self.table_definition(table).await?;
@@ -226,9 +251,8 @@ impl Tables {
                 metadata,
                 ..
             } = stores;
-            let app_id = self.outbox_app_id();
             // An earlier flush may have died after its commit and left its rows in the outbox.
-            let mut done = match offline.txn_version(table, &app_id).await {
+            let mut done = match offline.txn_version(table, &self.outbox_app_id()).await {
                 Err(e) if e.kind() == Kind::NotFound => None,
                 other => other?,
             };
@@ -237,47 +261,73 @@ impl Tables {
                 outbox.trim(table, appended).await?;
             }
             while appended < through {
-                lease
-                    .renew(metadata.as_ref(), machine_clock.now(), LEASE_DURATION)
-                    .await?;
+                if self.is_left_to_others(flush).await? {
+                    return Ok(());
+                }
+                let now = machine_clock.now();
+                let renewed = flush.lease.renew(metadata.as_ref(), now, LEASE_DURATION);
+                renewed.await?;
                 let entries = outbox.read(table, MAX_ROWS).await?;
-                let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
+                let Some(last) = self.append(&definition, &entries, done).await? else {
                     return Ok(());
                 };
-                let (folder, last) = (format!("events/{:020}", first.sequence), last.sequence);
-                let batch = self
-                    .without_deleted(&definition, batch(&definition, &entries)?)
-                    .await?;
-                let mut writer = match offline.writer(table, &folder).await {
-                    // Tables that are rarely needed, such as late tables, are created with their
-                    // first rows.
-                    Err(e) if e.kind() == Kind::NotFound => {
-                        offline
-                            .ensure(table, &definition.schema().to_arrow())
-                            .await?;
-                        offline.writer(table, &folder).await?
-                    }
-                    other => other?,
-                };
-                writer.write(&batch).await?;
-                let version = i64::try_from(last).expect("a counter of rows fits 63 bits");
-                let txn = Txn {
-                    app_id: app_id.clone(),
-                    version,
-                    follows: Follows::Exactly(done),
-                };
-                match writer.commit(&txn, None).await {
-                    Ok(_) => {}
-                    // Another process made a commit in the meantime, and goes on from there.
-                    Err(e) if e.kind() == Kind::Conflict => return Ok(()),
-                    Err(e) => return Err(e),
-                }
-                (done, appended) = (Some(version), last);
-                report.rows += entries.len() as u64;
+                (done, appended) = (Some(txn_version(last)), last);
+                flush.report.rows += entries.len() as u64;
                 outbox.trim(table, last).await?;
             }
             Ok(())
         })
+    }
+
+    /// Returns whether a flush ends although there are rows left, because somebody waits for the
+    /// lease. Every flush makes one commit at least, so that the outbox is emptied whoever waits.
+    async fn is_left_to_others(&self, flush: &mut Flush) -> Result<bool> {
+        if flush.is_awaited || flush.report.rows == 0 {
+            return Ok(false);
+        }
+        flush.report.busy = self.context.is_leased(NEXT_LEASE).await?;
+        Ok(flush.report.busy)
+    }
+
+    /// Appends rows of the outbox to their table, by one commit that follows the one of version
+    /// `done`. Returns the last sequence number, or `None` if there are no rows, or if another
+    /// process has made a commit in the meantime, which goes on from there.
+    async fn append(
+        &self,
+        table: &TableDef,
+        entries: &[OutboxEntry],
+        done: Option<i64>,
+    ) -> Result<Option<u64>> {
+        let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
+            return Ok(None);
+        };
+        let (first, last) = (first.sequence, last.sequence);
+        let batch = batch(table, entries)?;
+        let batch = self.without_deleted(table, batch).await?;
+        let folder = format!("events/{first:020}");
+        let offline = &self.context.components().stores.offline;
+        let mut writer = match offline.writer(&table.name, &folder).await {
+            // Tables that are rarely needed, such as late tables, are created with their first
+            // rows.
+            Err(e) if e.kind() == Kind::NotFound => {
+                offline
+                    .ensure(&table.name, &table.schema().to_arrow())
+                    .await?;
+                offline.writer(&table.name, &folder).await?
+            }
+            other => other?,
+        };
+        writer.write(&batch).await?;
+        let txn = Txn {
+            app_id: self.outbox_app_id(),
+            version: txn_version(last),
+            follows: Follows::Exactly(done),
+        };
+        match writer.commit(&txn, None).await {
+            Ok(_) => Ok(Some(last)),
+            Err(e) if e.kind() == Kind::Conflict => Ok(None),
+            Err(e) => Err(e),
+        }
     }
 
     /// Returns a batch without the rows whose entity was deleted after the row's event time.
@@ -293,7 +343,7 @@ impl Tables {
     }
 
     /// Acquires the lease of the outbox; waits for another process that has it, for up to a
-    /// minute. No further flush begins meanwhile.
+    /// minute. No further flush begins meanwhile, and one that nobody waits for ends soon.
     ///
     /// # Errors
     /// Returns [`Kind::Conflict`] when the other process does not release it in time, and the
@@ -334,6 +384,11 @@ impl Tables {
             Err(e) => Err(e),
         }
     }
+}
+
+/// Returns the version of the commit whose last row has this sequence number.
+fn txn_version(sequence: u64) -> i64 {
+    i64::try_from(sequence).expect("a counter of rows fits 63 bits")
 }
 
 /// Makes a batch of the offline table from rows of the outbox.

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use wafer_catalog::{Context, LEASE, RenewedLease};
+use wafer_catalog::{Context, LEASE, RenewedLease, TrainingSet};
 use wafer_core::Digest;
 use wafer_store::{Error, Expect, Kind, Leased, Result};
 
@@ -84,7 +84,7 @@ impl Tables {
                 pinned.entry(table).or_default().push(version);
             }
         };
-        for set in self.context.training_sets().await? {
+        for set in TrainingSet::read_all(&self.context).await? {
             add(set.versions);
         }
         for (_, versions) in self.context.objects(KIND).await? {
@@ -182,7 +182,7 @@ mod tests {
         put.await.unwrap();
         other.remove_abandoned_pins().await.unwrap();
         assert_eq!(pinned(&other).await, [3]);
-        project.clock.advance(LEASE);
+        project.advance_clock(LEASE);
         let used = other.pin("delays", &versions(4)).await.unwrap();
         other.remove_abandoned_pins().await.unwrap();
         assert_eq!(pinned(&other).await, [4]);

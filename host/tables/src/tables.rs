@@ -1,6 +1,12 @@
 //! Definitions and snapshots of the project's tables, and its deletions.
+//!
+//! The definition of a table is the object `table/NAME` of the metadata store. It stays when no
+//! definitions that are applied write the table any more. One that is damaged, or is that of
+//! another table, is an error; `wafer apply` writes it again for the tables that applied
+//! definitions write.
 
 use std::collections::BTreeMap;
+use std::error::Error as StdError;
 use std::sync::{Arc, PoisonError};
 
 use wafer_catalog::{Recipe, TableDef, meant};
@@ -13,8 +19,8 @@ impl Tables {
     /// Returns the definition of a table, whose group or source is applied now or was once.
     ///
     /// # Errors
-    /// Returns [`Kind::NotFound`] for a table that was never applied, and the errors of the
-    /// metadata store.
+    /// Returns [`Kind::NotFound`] for a table that was never applied, [`Kind::Corrupt`] when its
+    /// definition is damaged, and the errors of the metadata store.
     pub async fn table_definition(&self, table: &str) -> Result<TableDef> {
         match self.stored_definition(table).await? {
             Some(stored) => Ok(stored),
@@ -25,10 +31,44 @@ impl Tables {
     /// Returns the definition of a table, or `None` if the table was never applied.
     ///
     /// # Errors
-    /// Returns the errors of the metadata store.
+    /// Returns [`Kind::Corrupt`] when the definition is damaged, and the errors of the metadata
+    /// store.
     pub async fn stored_definition(&self, table: &str) -> Result<Option<TableDef>> {
-        let stored = self.context.object(&format!("table/{table}")).await?;
-        Ok(stored.map(|(stored, _)| stored))
+        let metadata = &self.context.components().stores.metadata;
+        let stored = metadata.get(&self.definition_name(table)).await?;
+        let read = stored.map(|stored| self.read_definition(table, &stored.value));
+        read.transpose()
+    }
+
+    /// Returns the name of the object with the definition of a table.
+    fn definition_name(&self, table: &str) -> String {
+        format!("{}/table/{table}", self.context.project())
+    }
+
+    /// Decodes the stored definition of a table.
+    fn read_definition(&self, table: &str, stored: &[u8]) -> Result<TableDef> {
+        let read: Result<TableDef> = wafer_catalog::read(&self.definition_name(table), stored);
+        let definition = read.map_err(|error| self.damaged_definition(table, error))?;
+        match definition.check_stored(table) {
+            Ok(()) => Ok(definition),
+            Err(reason) => Err(self.damaged_definition(table, reason)),
+        }
+    }
+
+    /// Makes the error for an object that should define a table, and cannot be read or does not.
+    fn damaged_definition(
+        &self,
+        table: &str,
+        reason: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> Error {
+        let metadata = &self.context.components().stores.metadata;
+        let message = format!(
+            "the definition of table `{table}`, object `{}` in {metadata}, is damaged, or is not that of the \
+             table: if the project writes the table, run `wafer apply` with the project as it was applied, \
+             which writes it again; otherwise, restore the metadata store from a backup",
+            self.definition_name(table)
+        );
+        Error::caused(Kind::Corrupt, message, reason)
     }
 
     /// Makes the error for a table that was never applied, which suggests a similar name.
@@ -60,10 +100,17 @@ impl Tables {
     /// Returns every table that was ever applied.
     ///
     /// # Errors
-    /// Returns the errors of the metadata store.
+    /// Returns [`Kind::Corrupt`] when a definition is damaged, and the errors of the metadata
+    /// store.
     pub async fn known_tables(&self) -> Result<Vec<TableDef>> {
-        let tables = self.context.objects("table").await?;
-        Ok(tables.into_iter().map(|(_, table)| table).collect())
+        let prefix = self.definition_name("");
+        let metadata = &self.context.components().stores.metadata;
+        let stored = metadata.list(&prefix).await?.into_iter();
+        let read = stored.map(|(name, stored)| {
+            let table = &name[prefix.len()..];
+            self.read_definition(table, &stored.value)
+        });
+        read.collect()
     }
 }
 
@@ -151,5 +198,58 @@ impl Tables {
     /// Returns the name of the object whose version counts the deletions.
     pub fn deletions_name(&self) -> String {
         format!("{}/deletions", self.context.project())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use wafer_store::MetadataStore as _;
+
+    use super::*;
+    use crate::tests::{Project, planes};
+
+    #[tokio::test]
+    async fn damaged_and_foreign_definitions_of_tables_are_errors_that_name_them() {
+        let project = Project::new();
+        let tables = project.open("one").await;
+        for table in ["a_v1", "b_v1"] {
+            tables.keep_table(&planes(table)).await.unwrap();
+        }
+        let known = tables.known_tables().await.unwrap();
+        assert_eq!(known, [planes("a_v1"), planes("b_v1")]);
+        let nothing =
+            json!({"name": "b_v1", "keys": [], "columns": [{"name": "", "type": "utf8"}]});
+        for (stored, wanted) in [
+            ("{".to_owned(), "cannot be read"),
+            (json!({}).to_string(), "missing field"),
+            (json!(planes("a_v1")).to_string(), "it defines table `a_v1`"),
+            (nothing.to_string(), "its columns are not valid"),
+        ] {
+            let put = project
+                .store
+                .put("p/table/b_v1", stored.into(), Expect::Anything);
+            put.await.unwrap();
+            let errors = [
+                tables.table_definition("b_v1").await.unwrap_err(),
+                tables.stored_definition("b_v1").await.unwrap_err(),
+                tables.known_tables().await.unwrap_err(),
+            ];
+            for error in errors {
+                assert_eq!(error.kind(), Kind::Corrupt);
+                let said = error.chain();
+                let parts = [
+                    "table `b_v1`",
+                    "object `p/table/b_v1` in memory",
+                    "`wafer apply`",
+                ];
+                for part in parts.into_iter().chain([wanted]) {
+                    assert!(said.contains(part), "{said}");
+                }
+            }
+            // Others are read as before.
+            let other = tables.table_definition("a_v1").await.unwrap();
+            assert_eq!(other, planes("a_v1"));
+        }
     }
 }

@@ -2,36 +2,18 @@
 //! folder.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 
 use tempfile::TempDir;
 use wafer_catalog::{Components, Context, Definitions, Pointer, TableDef};
-use wafer_core::{Clock, DataType, Duration, Field, Timestamp};
-use wafer_runtime::{Guests, Runtime, RuntimeConfig};
-use wafer_store::{ArtifactFolder, MemoryStore, OfflineTables, Outbox, Stores, UnreachableFiles};
+use wafer_core::{Clock as _, DataType, Duration, Field, SettableClock, Timestamp};
+use wafer_store::{MemoryStore, Outbox, Stores};
 
 use crate::Tables;
 
-/// A clock that stands still until a test advances it.
-#[derive(Debug, Default)]
-pub(crate) struct ManualClock(AtomicI64);
-
-impl ManualClock {
-    pub(crate) fn advance(&self, duration: Duration) {
-        self.0.fetch_add(duration.as_micros(), Ordering::Relaxed);
-    }
-}
-
-impl Clock for ManualClock {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_micros(self.0.load(Ordering::Relaxed))
-    }
-}
-
-/// The stores and the clock that all processes of a project share.
+/// The stores and the clock that all processes of a project share. The clock stands still.
 pub(crate) struct Project {
     pub(crate) store: Arc<MemoryStore>,
-    pub(crate) clock: Arc<ManualClock>,
+    clock: Arc<SettableClock>,
     folder: Arc<TempDir>,
 }
 
@@ -39,7 +21,7 @@ impl Project {
     pub(crate) fn new() -> Self {
         Self {
             store: Arc::default(),
-            clock: Arc::default(),
+            clock: Arc::new(SettableClock::stopped_at(Timestamp::from_micros(0))),
             folder: Arc::new(tempfile::tempdir().unwrap()),
         }
     }
@@ -53,6 +35,11 @@ impl Project {
         }
     }
 
+    pub(crate) fn advance_clock(&self, duration: Duration) {
+        let later = self.clock.now().plus(duration);
+        assert_eq!(self.clock.set(later), Some(later));
+    }
+
     /// Opens the project as a process of this name does.
     pub(crate) async fn open(&self, process: &str) -> Tables {
         let outbox = Arc::<MemoryStore>::clone(&self.store);
@@ -62,26 +49,10 @@ impl Project {
     /// Opens the project as a process of this name does, with another way to the outbox. The first
     /// one applies definitions, before there are tables.
     pub(crate) async fn open_with(&self, process: &str, outbox: Arc<dyn Outbox>) -> Tables {
-        let artifacts = ArtifactFolder::open(self.folder.path().join("artifacts")).unwrap();
-        let offline = OfflineTables::in_folder(&self.folder.path().join("offline")).unwrap();
-        let stores = Stores::new(Arc::clone(&self.store), Arc::new(artifacts), offline);
-        let config = RuntimeConfig {
-            instances: 1,
-            ..RuntimeConfig::default()
-        };
-        let components = Components {
-            stores: Stores { outbox, ..stores },
-            remote: Arc::new(UnreachableFiles {
-                form: "s3://BUCKET/FOLDER",
-                reason: "this is a test".to_owned(),
-            }),
-            runtime: Runtime::new(config).unwrap(),
-            guests: Guests::new(1, 1),
-            event_guests: Guests::new(1, 1),
-            clock: Arc::<ManualClock>::clone(&self.clock),
-            machine_clock: Arc::<ManualClock>::clone(&self.clock),
-            holder: format!("{process}/{}", std::process::id()),
-        };
+        let stores = Stores::with_folder(Arc::clone(&self.store), self.folder.path()).unwrap();
+        let stores = Stores { outbox, ..stores };
+        let clock = Arc::clone(&self.clock);
+        let components = Components::for_tests(stores, clock, process).unwrap();
         let context = Context::open("p", components).await.unwrap();
         let applied = context.applied();
         if applied.pointer == Pointer::default() {

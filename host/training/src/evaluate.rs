@@ -11,7 +11,9 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::Float64Type;
 use arrow_array::{Array, ArrayRef, RecordBatch, UInt64Array};
-use wafer_catalog::{ModelVersion, Progress, VersionName, blocking, meant, prediction};
+use wafer_catalog::{
+    ModelVersion, Progress, TrainingSet, VersionName, blocking, meant, prediction,
+};
 use wafer_core::{DataType, Scores, widen};
 use wafer_files::plain_bytes;
 use wafer_registry::Candidate;
@@ -19,10 +21,10 @@ use wafer_runtime::{CHUNK_ROWS, Function, failed_row};
 use wafer_store::{Error, Kind, Result};
 
 use crate::label_values::Labels;
-use crate::rows::TrainingRows;
 use crate::service::Training;
 use crate::train::model_input;
 use crate::trained_rows::{Parts, TrainedRows};
+use crate::training_rows::TrainingRows;
 
 /// The part of a training set on which new versions are evaluated.
 const TEST_PART: &str = "test";
@@ -68,8 +70,8 @@ impl Training {
     ///
     /// # Errors
     /// Returns [`Kind::NotFound`] for an unknown version or training set, and [`Kind::Invalid`]
-    /// when the version has no label or no task, the training set has no such part, a label is none
-    /// of the task, or the version learned from all rows.
+    /// when the version has no label or no task, the training set has no such part, a label does
+    /// not fit the task, or the version learned from all rows.
     pub async fn evaluate(
         &self,
         request: &EvaluateRequest,
@@ -118,7 +120,7 @@ impl Training {
         let Some(id) = &version.training_set else {
             return Ok(TestSet::Absent("it names no training set".to_owned()));
         };
-        let set = self.context.training_set_record(id).await?;
+        let set = TrainingSet::read(&self.context, id).await?;
         let Some(label) = &version.label else {
             return Ok(TestSet::Absent(format!("models.{model}.label is not set")));
         };
@@ -257,7 +259,7 @@ impl Scoring {
 
     /// Returns those of the wanted rows of a batch that have a label. `first` is the number of the
     /// batch's first row in the training set.
-    fn labelled(&self, batch: &RecordBatch, wanted: Vec<usize>, first: u64) -> Result<Piece> {
+    fn labelled(&self, batch: &RecordBatch, wanted: Vec<usize>, first: u64) -> Result<RowsToScore> {
         let column = |name: &str| {
             let missing = || Error::invalid(format!("the training set has no column `{name}`"));
             batch.column_by_name(name).ok_or_else(missing)
@@ -274,7 +276,7 @@ impl Scoring {
                 .map_err(|e| Error::invalid(format!("column `{name}`: {e}")))
         };
         let fields = self.function.signature().inputs.fields().iter();
-        Ok(Piece {
+        Ok(RowsToScore {
             inputs: fields
                 .map(|field| input(&field.name, &field.data_type))
                 .collect::<Result<_>>()?,
@@ -326,7 +328,7 @@ fn picked(column: &ArrayRef, rows: &[usize]) -> Result<ArrayRef> {
 
 /// Rows that are scored, in the order of the training set.
 #[derive(Debug, Default)]
-struct Piece {
+struct RowsToScore {
     /// The inputs of the function.
     inputs: Vec<ArrayRef>,
     /// The label of each row.
@@ -342,18 +344,18 @@ const GATHERED_BYTES: u64 = 8 << 20;
 /// wanted.
 #[derive(Debug, Default)]
 struct Gathered {
-    pieces: Vec<Piece>,
+    pieces: Vec<RowsToScore>,
     rows: usize,
     bytes: u64,
 }
 
 impl Gathered {
-    fn has_room(&self, piece: &Piece) -> bool {
+    fn has_room(&self, piece: &RowsToScore) -> bool {
         let bytes = self.bytes.saturating_add(piece.bytes());
         self.rows == 0 || self.rows + piece.labels.len() <= CHUNK_ROWS && bytes <= GATHERED_BYTES
     }
 
-    fn push(&mut self, piece: Piece) {
+    fn push(&mut self, piece: RowsToScore) {
         if piece.labels.is_empty() {
             return;
         }
@@ -363,7 +365,7 @@ impl Gathered {
     }
 
     /// Puts the rows together, in the order in which they came.
-    fn together(mut self) -> Result<Piece> {
+    fn together(mut self) -> Result<RowsToScore> {
         if self.pieces.len() < 2 {
             return Ok(self.pieces.pop().unwrap_or_default());
         }
@@ -378,7 +380,7 @@ impl Gathered {
             labels.extend(piece.labels);
             numbers.extend(piece.numbers);
         }
-        Ok(Piece {
+        Ok(RowsToScore {
             inputs,
             labels,
             numbers,
@@ -386,7 +388,7 @@ impl Gathered {
     }
 }
 
-impl Piece {
+impl RowsToScore {
     /// The number of bytes of the inputs.
     fn bytes(&self) -> u64 {
         let sizes = self.inputs.iter().map(plain_bytes);
@@ -403,11 +405,11 @@ mod tests {
 
     /// Returns a piece whose rows have the numbers from `first` to `end`, excluded, in the training
     /// set, and texts of so many bytes.
-    fn piece((first, end): (u64, u64), bytes: usize) -> Piece {
+    fn piece((first, end): (u64, u64), bytes: usize) -> RowsToScore {
         let numbers: Vec<u64> = (first..end).collect();
         let own: Int64Array = numbers.iter().map(|number| *number as i64).collect();
         let texts = StringArray::from(vec!["x".repeat(bytes); numbers.len()]);
-        Piece {
+        RowsToScore {
             inputs: vec![Arc::new(own), Arc::new(texts)],
             labels: numbers.iter().map(|number| *number as f64 / 2.0).collect(),
             numbers,

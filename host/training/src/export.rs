@@ -11,7 +11,7 @@ use arrow_array::RecordBatch;
 use arrow_schema::{Field as ArrowField, Schema as ArrowSchema, SchemaRef};
 use futures::TryStreamExt as _;
 use tokio::sync::mpsc::{Receiver, channel};
-use wafer_catalog::{Format, blocking, ended, remove_abandoned_folders};
+use wafer_catalog::{Format, TableDef, blocking, ended, remove_abandoned_folders};
 use wafer_core::rules::Interval;
 use wafer_core::{Field, Timestamp};
 use wafer_store::{AsOf, Error, Kind, Result};
@@ -90,25 +90,8 @@ impl Training {
             .offline
             .snapshot(table, as_of)
             .await?;
-        let schema = definition.schema();
-        let columns = columns.unwrap_or_else(|| {
-            schema
-                .fields()
-                .iter()
-                .map(|field| field.name.clone())
-                .collect()
-        });
-        let fields: Vec<Field> = columns
-            .iter()
-            .map(|name| {
-                schema.field(name).cloned().ok_or_else(|| {
-                    let known = schema.fields().iter().map(|f| f.name.as_str());
-                    let hint = wafer_catalog::nearest(name, known)
-                        .map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
-                    Error::invalid(format!("table `{table}` has no column `{name}`{hint}"))
-                })
-            })
-            .collect::<Result<_>>()?;
+        let fields = wanted_fields(&definition, columns)?;
+        let columns = fields.iter().map(|field| field.name.clone()).collect();
         let files = snapshot.files().to_vec();
         let mut batches = snapshot.read_all(files, columns, Interval::ALL);
         let arrow: Vec<ArrowField> = fields.iter().map(Field::to_arrow).collect();
@@ -123,19 +106,14 @@ impl Training {
             {
                 let missing = usize::try_from(most - rows).unwrap_or(usize::MAX);
                 let batch = batch.slice(0, batch.num_rows().min(missing));
-                let columns = fields.iter();
-                let columns = columns.map(|field| stored_column(&definition, &batch, field));
-                let columns = columns.collect::<Result<_>>()?;
-                let batch = RecordBatch::try_new(Arc::clone(&arrow), columns).map_err(|e| {
-                    Error::caused(Kind::Internal, "cannot assemble rows to export", e)
-                })?;
+                let batch = exported(&definition, &batch, &fields, &arrow)?;
                 rows += batch.num_rows() as u64;
-                if sender.send(Piece::Rows(batch)).await.is_err() {
+                if sender.send(ExportMessage::Rows(batch)).await.is_err() {
                     // Writing failed, which is found out below.
                     return Ok(rows);
                 }
             }
-            let _ = sender.send(Piece::End).await;
+            let _ = sender.send(ExportMessage::End).await;
             Ok::<_, Error>(rows)
         };
         let read = reading.await;
@@ -148,8 +126,40 @@ impl Training {
     }
 }
 
+/// Returns the columns of a table with these names, or all of them.
+fn wanted_fields(table: &TableDef, names: Option<Vec<String>>) -> Result<Vec<Field>> {
+    let schema = table.schema();
+    let Some(names) = names else {
+        return Ok(schema.fields().to_vec());
+    };
+    let field = |name: &String| {
+        schema.field(name).cloned().ok_or_else(|| {
+            let known = schema.fields().iter().map(|f| f.name.as_str());
+            let hint = wafer_catalog::nearest(name, known)
+                .map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
+            let table = &table.name;
+            Error::invalid(format!("table `{table}` has no column `{name}`{hint}"))
+        })
+    };
+    names.iter().map(field).collect()
+}
+
+/// Returns the columns of a batch of a table as they are exported.
+fn exported(
+    table: &TableDef,
+    batch: &RecordBatch,
+    fields: &[Field],
+    schema: &SchemaRef,
+) -> Result<RecordBatch> {
+    let columns = fields.iter();
+    let columns = columns.map(|field| stored_column(table, batch, field));
+    let columns = columns.collect::<Result<_>>()?;
+    RecordBatch::try_new(Arc::clone(schema), columns)
+        .map_err(|e| Error::caused(Kind::Internal, "cannot assemble rows to export", e))
+}
+
 /// What is written next.
-enum Piece {
+enum ExportMessage {
     Rows(RecordBatch),
     /// Nothing more: the file is complete.
     End,
@@ -157,11 +167,11 @@ enum Piece {
 
 /// Writes rows until the file is complete. If nobody sends any more before that, the file is
 /// removed.
-fn write(mut output: OutputFile, mut pieces: Receiver<Piece>) -> Result<()> {
+fn write(mut output: OutputFile, mut pieces: Receiver<ExportMessage>) -> Result<()> {
     while let Some(piece) = pieces.blocking_recv() {
         match piece {
-            Piece::Rows(batch) => output.write(&batch)?,
-            Piece::End => return output.close().map(drop),
+            ExportMessage::Rows(batch) => output.write(&batch)?,
+            ExportMessage::End => return output.close().map(drop),
         }
     }
     let message = "nobody waits for the export any more";

@@ -25,13 +25,13 @@ pub(crate) fn hand_over(most: u64) -> (Giver, Taker) {
 
 struct Shared {
     most: u64,
-    queue: Mutex<Queue>,
+    queue: Mutex<BatchQueue>,
     /// Told when the queue has changed.
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct Queue {
+struct BatchQueue {
     /// The batches that wait, with their sizes in bytes.
     batches: VecDeque<(RecordBatch, u64)>,
     /// The size of the batches, in bytes.
@@ -43,11 +43,11 @@ struct Queue {
 }
 
 impl Shared {
-    fn queue(&self) -> MutexGuard<'_, Queue> {
+    fn queue(&self) -> MutexGuard<'_, BatchQueue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait<'a>(&self, queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
+    fn wait<'a>(&self, queue: MutexGuard<'a, BatchQueue>) -> MutexGuard<'a, BatchQueue> {
         let woken = self.changed.wait(queue);
         woken.unwrap_or_else(PoisonError::into_inner)
     }
@@ -76,7 +76,7 @@ impl Giver {
     }
 }
 
-impl Queue {
+impl BatchQueue {
     fn has_room(&self, bytes: u64, most: u64) -> bool {
         let count = self.batches.len();
         count == 0 || (count < MAX_BATCHES && self.bytes + bytes <= most)

@@ -1,9 +1,10 @@
 //! Labels as numbers, checked against the task of the model that predicts them.
 //!
-//! Numbers are themselves, booleans 0 and 1. So are the texts `true` and `false`, also written
-//! `True` and `TRUE`, as they come from files without types. Labels of the task `binary` are 0 or
-//! 1, and those of `regression` finite numbers. The SDK reads labels by the same rules (`labels.rs`
-//! in `guest-sdk`), so that no trainer learns from labels that the host would not score.
+//! A number stays what it is, and a boolean becomes 0 or 1. Files without types have the texts
+//! `true` and `false`, which are also written `True` and `TRUE`; they are read as booleans. Labels
+//! of the task `binary` are 0 or 1, and those of `regression` are finite numbers. The SDK reads
+//! labels by the same rules (`labels.rs` in `guest-sdk`), so that no trainer learns from labels
+//! that the host would not score.
 
 use std::sync::Arc;
 
@@ -31,19 +32,19 @@ pub(crate) struct Labels {
 }
 
 impl Labels {
-    /// Returns the labels of some rows as numbers, with nulls where there is no label. `place`
-    /// tells the number that a row of the column has in the training set.
+    /// Returns the labels of some rows as numbers, with nulls where there is no label. `row_number`
+    /// returns the number that a row of the column has in the training set.
     ///
     /// # Errors
-    /// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid) for a label that is none of the task.
-    /// The error names its row.
+    /// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid) for a label that does not fit the
+    /// task. The error names its row.
     pub(crate) fn numbers(
         &self,
         column: &ArrayRef,
-        place: impl Fn(usize) -> u64,
+        row_number: impl Fn(usize) -> u64,
     ) -> Result<Float64Array> {
         let numbers = match as_texts(column) {
-            Some(texts) => self.truths(&texts, &place)?,
+            Some(texts) => self.truth_values(&texts, &row_number)?,
             None => model_input(column, &DataType::Float64)
                 .map_err(|e| Error::invalid(format!("{}: {e}", self.place())))?,
         };
@@ -52,12 +53,16 @@ impl Labels {
         let wrong = rows.find(|row| numbers.is_valid(*row) && !self.fits(numbers.value(*row)));
         match wrong {
             None => Ok(numbers),
-            Some(row) => Err(self.misfit(place(row), &numbers.value(row).to_string())),
+            Some(row) => Err(self.misfit(row_number(row), &numbers.value(row).to_string())),
         }
     }
 
     /// Reads the texts of truth values.
-    fn truths(&self, column: &ArrayRef, place: impl Fn(usize) -> u64) -> Result<ArrayRef> {
+    fn truth_values(
+        &self,
+        column: &ArrayRef,
+        row_number: impl Fn(usize) -> u64,
+    ) -> Result<ArrayRef> {
         if self.task == Some(Task::Regression) {
             return Err(Error::invalid(format!(
                 "{}: is text, and labels of the task `regression` are numbers",
@@ -71,7 +76,7 @@ impl Labels {
             Some("false" | "False" | "FALSE") => Ok(Some(0.0)),
             Some(other) => {
                 let shown = cut_to(format!("{other:?}"), SHOWN_BYTES);
-                Err(self.misfit(place(row), &shown))
+                Err(self.misfit(row_number(row), &shown))
             }
         });
         let truths: Float64Array = truths.collect::<Result<Vec<_>>>()?.into();
@@ -92,7 +97,7 @@ impl Labels {
             _ => "the task `binary`, whose labels are 0 or 1, or false or true",
         };
         Error::invalid(format!(
-            "{}, row {row}: {label} is none of {wanted}",
+            "{}, row {row}: {label} is not a label of {wanted}",
             self.place()
         ))
     }
@@ -146,8 +151,7 @@ mod tests {
             let column = Arc::new(BooleanArray::from(vec![Some(false), None, Some(true)]));
             check(task, column, Ok(known.clone()));
         }
-        let misfit =
-            ", row 101: 2 is none of the task `binary`, whose labels are 0 or 1, or false or true";
+        let misfit = ", row 101: 2 is not a label of the task `binary`, whose labels are 0 or 1, or false or true";
         check(binary, integers(&[Some(0), Some(2)]), Err(misfit));
         check(binary, floats(&[0.0, 2.0]), Err(misfit));
         check(regression, integers(&[Some(2)]), Ok(vec![Some(2.0)]));
@@ -155,7 +159,9 @@ mod tests {
         check(
             regression,
             floats(&[1.5, f64::NAN]),
-            Err(", row 101: NaN is none of the task `regression`, whose labels are finite numbers"),
+            Err(
+                ", row 101: NaN is not a label of the task `regression`, whose labels are finite numbers",
+            ),
         );
         let truths = vec![Some(1.0), Some(0.0), Some(1.0)];
         for task in [None, binary] {
@@ -167,7 +173,7 @@ mod tests {
             binary,
             texts(&["true", "yes"]),
             Err(
-                ", row 101: \"yes\" is none of the task `binary`, whose labels are 0 or 1, or false or true",
+                ", row 101: \"yes\" is not a label of the task `binary`, whose labels are 0 or 1, or false or true",
             ),
         );
         check(

@@ -28,12 +28,12 @@ mod label_values;
 mod labels;
 mod lookup;
 mod rejoin;
-mod rows;
 mod service;
 mod splitter;
 mod spool;
 mod train;
 mod trained_rows;
+mod training_rows;
 mod training_set;
 
 pub use evaluate::EvaluateRequest;

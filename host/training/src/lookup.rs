@@ -28,6 +28,7 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::TimestampMicrosecondType;
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow_buffer::ScalarBuffer;
 use arrow_schema::{Field as ArrowField, Schema as ArrowSchema};
 use futures::future::BoxFuture;
 use wafer_catalog::{GroupDef, TableDef, blocking};
@@ -299,10 +300,8 @@ pub(crate) fn estimated_width(data_type: &DataType) -> u64 {
 /// The join keys and times of the rows of a batch.
 pub(crate) struct KeysAndTimes {
     pub(crate) keys: Vec<ArrayRef>,
-    /// Event times, in microseconds since the Unix epoch.
-    pub(crate) events: arrow_buffer::ScalarBuffer<i64>,
-    /// Available times, in microseconds since the Unix epoch.
-    available: arrow_buffer::ScalarBuffer<i64>,
+    pub(crate) events: Times,
+    available: Times,
     pub(crate) table: TableDef,
 }
 
@@ -316,21 +315,21 @@ impl KeysAndTimes {
         let keys = keys.collect::<Result<_>>()?;
         Ok(Self {
             keys,
-            events: times(&table, batch, EVENT_TIME)?,
-            available: times(&table, batch, "available_timestamp")?,
+            events: Times::read(&table, batch, EVENT_TIME)?,
+            available: Times::read(&table, batch, "available_timestamp")?,
             table,
         })
     }
 
     /// Returns the event time of a row.
     pub(crate) fn event(&self, row: usize) -> Timestamp {
-        Timestamp::from_micros(self.events[row])
+        self.events.of(row)
     }
 
     /// Returns the time from which a row counts: the later of its event time and its available
     /// time.
     pub(crate) fn active(&self, row: usize) -> Timestamp {
-        Timestamp::from_micros(self.events[row].max(self.available[row]))
+        self.events.of(row).max(self.available.of(row))
     }
 }
 
@@ -342,7 +341,7 @@ pub(crate) const ORDERING: [&str; 3] = ["created_timestamp", "event_id", ARRIVAL
 
 /// The columns that order the rows of a batch among those of their entities and event times.
 pub(crate) struct RowOrder {
-    created: arrow_buffer::ScalarBuffer<i64>,
+    created: Times,
     ids: StringArray,
     orders: Option<Int64Array>,
 }
@@ -352,7 +351,7 @@ impl RowOrder {
     pub(crate) fn new(table: &TableDef, batch: &RecordBatch) -> Result<Self> {
         let id = Field::new("event_id", DataType::Utf8, false);
         Ok(Self {
-            created: times(table, batch, "created_timestamp")?,
+            created: Times::read(table, batch, "created_timestamp")?,
             ids: stored_column(table, batch, &id)?.as_string().clone(),
             orders: arrival_orders(table, batch)?,
         })
@@ -362,7 +361,7 @@ impl RowOrder {
     pub(crate) fn version(&self, row: usize, event: Timestamp) -> RowVersion {
         RowVersion::new(
             event,
-            Timestamp::from_micros(self.created[row]),
+            self.created.of(row),
             order_of(self.orders.as_ref(), row),
             self.ids.value(row),
         )
@@ -371,22 +370,31 @@ impl RowOrder {
     /// Returns when a row came in.
     pub(crate) fn arrival(&self, row: usize) -> Arrival {
         Arrival::new(
-            Timestamp::from_micros(self.created[row]),
+            self.created.of(row),
             order_of(self.orders.as_ref(), row),
             self.ids.value(row),
         )
     }
 }
 
-/// Returns a column of times of a batch, in microseconds since the Unix epoch.
-pub(crate) fn times(
-    table: &TableDef,
-    batch: &RecordBatch,
-    name: &str,
-) -> Result<arrow_buffer::ScalarBuffer<i64>> {
-    let column = stored_column(table, batch, &Field::new(name, DataType::Timestamp, false))?;
-    Ok(column
-        .as_primitive::<TimestampMicrosecondType>()
-        .values()
-        .clone())
+/// A column of times of a batch.
+#[derive(Clone)]
+pub(crate) struct Times(ScalarBuffer<i64>);
+
+impl Times {
+    /// Reads the column of this name of a batch of a table.
+    pub(crate) fn read(table: &TableDef, batch: &RecordBatch, name: &str) -> Result<Self> {
+        let field = Field::new(name, DataType::Timestamp, false);
+        let column = stored_column(table, batch, &field)?;
+        let column = column.as_primitive::<TimestampMicrosecondType>();
+        Ok(Self(column.values().clone()))
+    }
+
+    /// Returns the time of a row.
+    pub(crate) fn of(&self, row: usize) -> Timestamp {
+        Timestamp::from_micros(self.0[row])
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use arrow_array::RecordBatch;
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
 use wafer_catalog::{BoundedFile, DiskRoom, temporary_file};
-use wafer_store::{Error, Kind, Result};
+use wafer_store::{Error, Result};
 
 /// The number of bytes that several spools together may still keep in memory, and the room that
 /// there is for their files.
@@ -105,9 +105,7 @@ impl Spool {
 }
 
 fn temporary_file_error(cause: impl std::error::Error + Send + Sync + 'static) -> Error {
-    let message = "cannot use a temporary file; the environment variable TMPDIR names the folder \
-                   for temporary files";
-    Error::caused(Kind::Unavailable, message, cause)
+    wafer_catalog::temporary_file_error("cannot use a temporary file", cause)
 }
 
 #[cfg(test)]
@@ -116,11 +114,13 @@ mod tests {
     use arrow_array::types::Int64Type;
     use arrow_array::{ArrayRef, Int64Array};
 
+    use wafer_store::Kind;
+
     use super::*;
 
     #[test]
     fn spool_returns_batches_in_order_for_any_memory_budget() {
-        wafer_catalog::keep_temporary_files_in(std::env::temp_dir());
+        wafer_catalog::keep_temporary_files_in(std::env::temp_dir(), "TMPDIR");
         for budget in [0, 100_000, usize::MAX] {
             let mut spool = Spool::new(MemoryBudget::new(budget));
             for start in 0..20i64 {
@@ -162,7 +162,7 @@ mod tests {
                 }
             }
         }
-        wafer_catalog::keep_temporary_files_in(std::env::temp_dir());
+        wafer_catalog::keep_temporary_files_in(std::env::temp_dir(), "TMPDIR");
         let column: ArrayRef = Arc::new(Int64Array::from_iter_values(0..100_000));
         let batch = RecordBatch::try_from_iter([("n", column)]).unwrap();
         for (memory, room, fits) in [

@@ -35,8 +35,8 @@ use wafer_store::{Error, Kind, Result};
 
 use crate::evaluate::TestSet;
 use crate::label_values::Labels;
-use crate::rows::TrainingRows;
 use crate::service::Training;
+use crate::training_rows::TrainingRows;
 use crate::training_set::TrainingSetRequest;
 
 /// The description of a training.
@@ -230,10 +230,7 @@ impl Training {
         }
         // A column that only the labels have does not exist when the model answers a request. A
         // model that learned from it would have learned from the future.
-        let recipe = self
-            .context
-            .recipe(&rows.set.view, &rows.set.view_version)
-            .await?;
+        let recipe = Recipe::read(&self.context, &rows.set.view, &rows.set.view_version).await?;
         let told = told(task, &recipe);
         let readable = recipe.readable();
         let is_offered = |field: &Field| field.name == label || readable.contains_key(&field.name);

@@ -13,8 +13,8 @@ use wafer_catalog::{ModelVersion, Progress, blocking};
 use wafer_core::{Hasher, Timestamp, bytes_text, cell_to_json};
 use wafer_store::{Error, Result};
 
-use crate::rows::TrainingRows;
 use crate::service::Training;
+use crate::training_rows::TrainingRows;
 
 /// The parts of a training set that trainers are fed.
 const TRAINED_PARTS: [&str; 2] = ["train", "validation"];

@@ -29,8 +29,9 @@ use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{Field as ArrowField, Schema as ArrowSchema};
 use futures::future::BoxFuture;
 use wafer_catalog::{
-    ColumnStatistics, Compression, DiskRoom, Format, ModelVersion, Progress, Recipe, Reject, Split,
-    TrainingSet, blocking, call, ended, is_same_file, readable, remove_abandoned_folders,
+    ColumnStatistics, Compression, DiskRoom, Format, LookupDef, ModelVersion, Progress, Recipe,
+    Reject, Split, TrainingSet, blocking, call, ended, is_same_file, readable,
+    remove_abandoned_folders,
 };
 use wafer_core::{DataType, Digest, Timestamp, Zone};
 use wafer_runtime::{Function, failed_row};
@@ -42,10 +43,10 @@ use crate::labels::{LabelFile, LabelOptions};
 use crate::lookup::found::JoinedFeatures;
 use crate::lookup::{Band, LookupJoin};
 use crate::rejoin::{Rejoined, RejoinedBatch};
-use crate::rows::PART_COLUMN;
 use crate::service::Training;
 use crate::splitter::Splitter;
 use crate::spool::MemoryBudget;
+use crate::training_rows::PART_COLUMN;
 use wafer_files::{OutputFile, check_columns};
 
 /// The number of rows with a failed function call that a record keeps as examples.
@@ -144,6 +145,23 @@ pub(crate) struct JoinPlan {
     pub(crate) given_up: GivenUp,
 }
 
+impl JoinPlan {
+    fn join_of(&self, lookup: &LookupDef) -> LookupJoin {
+        let group = self.recipe.groups[&lookup.group].clone();
+        LookupJoin {
+            labels: self.labels.clone(),
+            keys: lookup.keys.clone(),
+            snapshot: self.snapshots[&group.table()].clone(),
+            group,
+            features: lookup.features.clone(),
+            identities: self.identities,
+            memory: self.memory,
+            given_up: self.given_up.clone(),
+            workers: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        }
+    }
+}
+
 /// Counts and statistics of a training set that was written.
 pub(crate) struct WrittenSet {
     rows: u64,
@@ -221,7 +239,7 @@ impl Training {
                 set.errors = made.errors;
                 set.coincident = made.coincident;
                 set.digest = made.digest;
-                self.context.keep_recipe(&set.view, &recipe).await?;
+                recipe.keep(&self.context, &set.view).await?;
                 self.put_record(&set).await?;
                 Ok::<_, Error>(set)
             };
@@ -291,7 +309,7 @@ impl Training {
         memory: u64,
         progress: &Arc<dyn Progress>,
     ) -> Result<TrainingSet> {
-        let set = self.context.training_set_record(id).await?;
+        let set = TrainingSet::read(&self.context, id).await?;
         if Format::of_output(out)? != set.format {
             let message = format!(
                 "training set `{id}` was written as {:?}; name a file with the extension of that format",
@@ -313,7 +331,7 @@ impl Training {
         progress: &Arc<dyn Progress>,
     ) -> Result<WrittenSet> {
         progress.stage("looking at the labels");
-        let recipe = self.context.recipe(&set.view, &set.view_version).await?;
+        let recipe = Recipe::read(&self.context, &set.view, &set.view_version).await?;
         let artifacts = &self.context.components().stores.artifacts;
         let path = artifacts.file(&blob_name(set.labels)).await?;
         let path = path.ok_or_else(|| {
@@ -356,7 +374,7 @@ impl Training {
     /// Returns [`Kind::NotFound`] for an unknown training set, and [`Kind::Conflict`] when versions
     /// of models were trained on it and it is deleted only if it is unused.
     pub async fn delete_training_set(&self, id: &str, condition: DeleteIf) -> Result<()> {
-        self.context.training_set_record(id).await?;
+        TrainingSet::read(&self.context, id).await?;
         let mut versions = self
             .context
             .objects::<ModelVersion>("model_version")
@@ -425,23 +443,8 @@ impl Training {
         progress: &Arc<dyn Progress>,
     ) -> Result<Vec<JoinedFeatures>> {
         let lookups = &plan.recipe.view.lookups;
-        let joins: Vec<Arc<LookupJoin>> = lookups
-            .iter()
-            .map(|lookup| {
-                let group = plan.recipe.groups[&lookup.group].clone();
-                Arc::new(LookupJoin {
-                    labels: plan.labels.clone(),
-                    keys: lookup.keys.clone(),
-                    snapshot: plan.snapshots[&group.table()].clone(),
-                    group,
-                    features: lookup.features.clone(),
-                    identities: plan.identities,
-                    memory: plan.memory,
-                    given_up: plan.given_up.clone(),
-                    workers: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-                })
-            })
-            .collect();
+        let joins = lookups.iter().map(|lookup| Arc::new(plan.join_of(lookup)));
+        let joins: Vec<Arc<LookupJoin>> = joins.collect();
         // The join takes somewhat more than half of the memory. Most of the rest holds the
         // features that wait to be written.
         let memory = usize::try_from(plan.memory / 10 * 3).unwrap_or(usize::MAX);

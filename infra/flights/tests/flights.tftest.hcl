@@ -45,11 +45,18 @@ run "everything" {
     condition = alltrue(flatten([
       for policy in concat(values(output.policies), values(output.access)) : [
         for statement in jsondecode(policy).Statement : [
-          for resource in flatten([statement.Resource]) : resource != "*"
+          for resource in flatten([statement.Resource]) : resource != "*" || statement.Sid == "Account"
         ]
       ]
     ]))
     error_message = "Nobody may do anything with everything."
+  }
+
+  assert {
+    condition = [
+      for statement in jsondecode(output.access.deployers).Statement : statement.Action if statement.Sid == "Account"
+    ] == [["lambda:GetAccountSettings", "lambda:ListEventSourceMappings"]]
+    error_message = "Only what has no resource of its own is allowed with everything."
   }
 
   # Only who writes tables may touch them, only runs read sources.
@@ -85,10 +92,41 @@ run "everything" {
     error_message = "Partitions are worked on side by side."
   }
 
+  # A new account has 10 invocations at a time: the queues take 4, flushes 2, a schedule 1 and a run 2.
+  assert {
+    condition     = [for state in ["Partitions", "Online"] : output.definition.States[state].MaxConcurrency] == [2, 2]
+    error_message = "A divided run leaves nothing to requests on a new account."
+  }
+
   # Every step but the last ones records the run as failed when it fails.
   assert {
     condition     = alltrue([for state in ["Partitions", "Commit", "Online", "Finish"] : output.definition.States[state].Catch[0].Next == "Fail"])
     error_message = "A step fails without a word."
+  }
+}
+
+# IAM measures policies without white space. With as many streams as a function can be told of, they are the largest:
+# https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
+run "sizes_of_policies" {
+  command = apply
+
+  variables {
+    streams = [for n in range(43) : format("s%019d", n)]
+  }
+
+  assert {
+    condition     = max([for policy in output.policies : length(jsonencode(jsondecode(policy)))]...) <= 10240
+    error_message = "The policy of a function is larger than those in a role may be together."
+  }
+
+  assert {
+    condition     = max([for policy in output.access : length(jsonencode(jsondecode(policy)))]...) <= 6144
+    error_message = "A policy for people is larger than one that is attached may be."
+  }
+
+  assert {
+    condition     = length(jsonencode(jsondecode(output.access.senders))) > 3000
+    error_message = "Not all queues are in the policy of those who send messages."
   }
 }
 

@@ -131,6 +131,39 @@ run "stream_named_as_another_queue" {
   expect_failures = [var.streams]
 }
 
+# The environment variables of a function have 4096 bytes at most, measured as JSON. Each of these streams takes 91.
+
+run "most_streams" {
+  command = plan
+
+  module {
+    source = "../modules/functions"
+  }
+
+  variables {
+    streams = [for n in range(43) : format("s%019d", n)]
+  }
+
+  assert {
+    condition     = length(jsonencode(aws_lambda_function.this["events"].environment[0].variables)) > 4096 - 91
+    error_message = "There is room for one more stream."
+  }
+}
+
+run "too_many_streams" {
+  command = plan
+
+  module {
+    source = "../modules/functions"
+  }
+
+  variables {
+    streams = [for n in range(44) : format("s%019d", n)]
+  }
+
+  expect_failures = [aws_lambda_function.this]
+}
+
 # Buckets
 
 run "bucket_with_dots" {
@@ -168,6 +201,34 @@ run "bucket_that_is_an_address" {
 
   variables {
     bucket = "192.168.5.4"
+  }
+
+  expect_failures = [var.bucket]
+}
+
+run "bucket_in_capitals" {
+  command = plan
+
+  module {
+    source = "../modules/storage"
+  }
+
+  variables {
+    bucket = "MY-BUCKET"
+  }
+
+  expect_failures = [var.bucket]
+}
+
+run "bucket_that_s3_keeps_for_itself" {
+  command = plan
+
+  module {
+    source = "../modules/storage"
+  }
+
+  variables {
+    bucket = "flights-s3alias"
   }
 
   expect_failures = [var.bucket]

@@ -30,7 +30,7 @@ run "queues_and_streams" {
       clicks  = { source = "landed_flights", arn = "arn:aws:kinesis:us-east-1:123456789012:stream/clicks", kind = "kinesis" }
       rows    = { source = "landed_flights", arn = "arn:aws:dynamodb:us-east-1:123456789012:table/t/stream/2024-01-01T00:00:00.000", kind = "dynamodb", maximum_record_age = 3600 }
       mine    = { source = "landed_flights", arn = "arn:aws:sqs:us-east-1:123456789012:mine", kind = "sqs", maximum_concurrency = 7, visibility_timeout = 360, max_receive_count = 5 }
-      ordered = { source = "landed_flights", arn = "arn:aws:sqs:us-east-1:123456789012:ordered.fifo", kind = "sqs" }
+      ordered = { source = "landed_flights", arn = "arn:aws:sqs:us-east-1:123456789012:ordered.fifo", kind = "sqs", visibility_timeout = 360, max_receive_count = 5 }
     }
   }
 
@@ -73,7 +73,7 @@ run "queues_and_streams" {
     condition = concat(
       [for name in ["mine", "ordered"] : aws_lambda_event_source_mapping.other[name].scaling_config[0].maximum_concurrency],
       [aws_lambda_event_source_mapping.stream["landed_flights"].scaling_config[0].maximum_concurrency],
-    ) == [7, 5, 5]
+    ) == [7, 2, 2]
     error_message = "A backlog of a queue leaves concurrency to requests."
   }
 
@@ -200,6 +200,35 @@ run "kind_of_another_service" {
   expect_failures = [var.event_sources]
 }
 
+# Nothing would come in: the function may not subscribe.
+run "consumer_of_a_stream" {
+  command = plan
+
+  module {
+    source = "../modules/functions"
+  }
+
+  variables {
+    event_sources = { clicks = { source = "landed_flights", arn = "arn:aws:kinesis:us-east-1:123456789012:stream/clicks/consumer/wafer:1700000000", kind = "kinesis" } }
+  }
+
+  expect_failures = [var.event_sources]
+}
+
+run "table_in_the_place_of_its_stream" {
+  command = plan
+
+  module {
+    source = "../modules/functions"
+  }
+
+  variables {
+    event_sources = { rows = { source = "landed_flights", arn = "arn:aws:dynamodb:us-east-1:123456789012:table/t", kind = "dynamodb" } }
+  }
+
+  expect_failures = [var.event_sources]
+}
+
 # Its alarm would take the place of the one of divided runs.
 run "stream_named_as_another_alarm" {
   command = plan
@@ -223,7 +252,7 @@ run "large_batch_of_a_fifo_queue" {
   }
 
   variables {
-    event_sources = { ordered = { source = "landed_flights", arn = "arn:aws:sqs:us-east-1:123456789012:ordered.fifo", kind = "sqs", batch_size = 11 } }
+    event_sources = { ordered = { source = "landed_flights", arn = "arn:aws:sqs:us-east-1:123456789012:ordered.fifo", kind = "sqs", batch_size = 11, visibility_timeout = 360, max_receive_count = 5 } }
   }
 
   expect_failures = [var.event_sources]
@@ -237,7 +266,7 @@ run "batch_that_no_queue_has" {
   }
 
   variables {
-    event_sources = { mine = { source = "landed_flights", arn = "arn:aws:sqs:us-east-1:123456789012:mine", kind = "sqs", batch_size = 10001 } }
+    event_sources = { mine = { source = "landed_flights", arn = "arn:aws:sqs:us-east-1:123456789012:mine", kind = "sqs", batch_size = 10001, visibility_timeout = 360, max_receive_count = 5 } }
   }
 
   expect_failures = [var.event_sources]
@@ -265,7 +294,7 @@ run "concurrency_of_one_for_a_queue" {
   }
 
   variables {
-    event_sources = { mine = { source = "landed_flights", arn = "arn:aws:sqs:us-east-1:123456789012:mine", kind = "sqs", maximum_concurrency = 1 } }
+    event_sources = { mine = { source = "landed_flights", arn = "arn:aws:sqs:us-east-1:123456789012:mine", kind = "sqs", maximum_concurrency = 1, visibility_timeout = 360, max_receive_count = 5 } }
   }
 
   expect_failures = [var.event_sources]
@@ -308,7 +337,7 @@ run "short_visibility_timeout" {
   }
 
   variables {
-    event_sources = { mine = { source = "landed_flights", arn = "arn:aws:sqs:us-east-1:123456789012:mine", kind = "sqs", visibility_timeout = 359 } }
+    event_sources = { mine = { source = "landed_flights", arn = "arn:aws:sqs:us-east-1:123456789012:mine", kind = "sqs", visibility_timeout = 359, max_receive_count = 5 } }
   }
 
   expect_failures = [aws_lambda_event_source_mapping.other]
@@ -322,10 +351,38 @@ run "few_attempts" {
   }
 
   variables {
-    event_sources = { mine = { source = "landed_flights", arn = "arn:aws:sqs:us-east-1:123456789012:mine", kind = "sqs", max_receive_count = 4 } }
+    event_sources = { mine = { source = "landed_flights", arn = "arn:aws:sqs:us-east-1:123456789012:mine", kind = "sqs", visibility_timeout = 360, max_receive_count = 4 } }
   }
 
   expect_failures = [aws_lambda_event_source_mapping.other]
+}
+
+run "visibility_timeout_left_out" {
+  command = plan
+
+  module {
+    source = "../modules/functions"
+  }
+
+  variables {
+    event_sources = { mine = { source = "landed_flights", arn = "arn:aws:sqs:us-east-1:123456789012:mine", kind = "sqs", max_receive_count = 5 } }
+  }
+
+  expect_failures = [var.event_sources]
+}
+
+run "attempts_left_out" {
+  command = plan
+
+  module {
+    source = "../modules/functions"
+  }
+
+  variables {
+    event_sources = { mine = { source = "landed_flights", arn = "arn:aws:sqs:us-east-1:123456789012:mine", kind = "sqs", visibility_timeout = 360 } }
+  }
+
+  expect_failures = [var.event_sources]
 }
 
 run "failures_kept_for_no_day" {

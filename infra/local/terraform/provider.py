@@ -2,8 +2,9 @@
 
 Serves on 127.0.0.1 until it is killed, and writes the value of TF_REATTACH_PROVIDERS, by which Terraform finds it, to OUT.
 With it, `terraform init`, `validate`, `test`, `plan` and `apply` need no download and no credentials. Enumerations, lengths and
-patterns are checked by the models of AWS's APIs (`limits.py`). Checks that only the real provider makes are missing:
-conflicting attributes, and everything that AWS decides.
+patterns are checked by the models of AWS's APIs (`limits.py`), and what Lambda does not have in the provider's region is refused
+when it is planned (`regions.py`). Checks that only the real provider makes are missing: conflicting attributes, and everything
+that AWS decides.
 """
 
 import json
@@ -17,6 +18,7 @@ from concurrent import futures
 import grpc
 import limits
 import msgpack
+import regions
 from tf.gen import grpc_controller_pb2, grpc_controller_pb2_grpc
 from tf.gen import tfplugin_pb2 as plugin
 from tf.gen import tfplugin_pb2_grpc
@@ -27,8 +29,6 @@ ACCOUNT = "123456789012"
 NESTING = {name: getattr(plugin.Schema.NestedBlock, name.upper()) for name in ("single", "list", "set", "map")}
 MAX_MESSAGE_BYTES = 256 << 20
 DEFAULT_REGION = "us-east-1"
-# The partition of a region, and the domain of its endpoints, by what the region's name begins with.
-PARTITIONS = {"cn-": ("aws-cn", "amazonaws.com.cn"), "us-gov-": ("aws-us-gov", "amazonaws.com")}
 # What follows the partition in ARNs that policies name. Others get a service, a region, the account and a name.
 ARNS = {
     "aws_dynamodb_table": "dynamodb:{region}:{account}:table/{name}",
@@ -41,15 +41,9 @@ ARNS = {
 }
 
 
-def partition_of(region):
-    """Returns the partition of a region, and the domain of its endpoints."""
-    found = (names for start, names in PARTITIONS.items() if region.startswith(start))
-    return next(found, ("aws", "amazonaws.com"))
-
-
 def known(kind, region):
     """Returns the fixed answers of a data source in a region."""
-    partition, domain = partition_of(region)
+    partition, domain = regions.partition_of(region)
     return {
         "aws_caller_identity": {"account_id": ACCOUNT, "arn": f"arn:{partition}:iam::{ACCOUNT}:root", "user_id": "stub"},
         "aws_partition": {"id": partition, "partition": partition, "dns_suffix": domain},
@@ -124,7 +118,7 @@ def placeholder(kind, value, region):
             return value
         if name == "arn" or name.endswith("_arn"):
             rest = ARNS.get(kind, kind.split("_")[1] + ":{region}:{account}:{name}")
-            return f"arn:{partition_of(region)[0]}:" + rest.format(region=region, account=ACCOUNT, name=own)
+            return f"arn:{regions.partition_of(region)[0]}:" + rest.format(region=region, account=ACCOUNT, name=own)
         found = attribute["type"]
         return simple[found] if isinstance(found, str) else {} if found[0] == "map" else []
 
@@ -233,7 +227,17 @@ class Provider(tfplugin_pb2_grpc.ProviderServicer):
                 return UNKNOWN if is_open else value
 
             wanted = each_attribute(wanted, block, later)
-        return plugin.PlanResourceChange.Response(planned_state=encode(wanted))
+        return plugin.PlanResourceChange.Response(
+            planned_state=encode(wanted),
+            diagnostics=[
+                plugin.Diagnostic(
+                    severity=plugin.Diagnostic.ERROR,
+                    summary="Not available in this region",
+                    detail=f"{request.type_name}: {what} in {self.region}",
+                )
+                for what in regions.missing(self.region, request.type_name, wanted)
+            ],
+        )
 
     def ApplyResourceChange(self, request, context):
         planned, kind = decode(request.planned_state), request.type_name

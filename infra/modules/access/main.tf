@@ -23,13 +23,8 @@ locals {
     queue => "arn:${local.partition}:sqs:${var.region}:${local.account}:wafer-${var.project}-${queue}"
   }
 
-  # The names under which a service uses the key for a caller. No page says which of both domains it is
-  # in China, and a name that no service has grants nothing.
-  via = {
-    for service in ["dynamodb", "s3", "sqs", "states"] : service => distinct([
-      for domain in ["amazonaws.com", data.aws_partition.this.dns_suffix] : "${service}.${var.region}.${domain}"
-    ])
-  }
+  # The names under which a service uses the key for a caller.
+  via = { for service in ["dynamodb", "s3", "sqs", "states"] : service => "${service}.${var.region}.amazonaws.com" }
 }
 
 locals {
@@ -93,7 +88,8 @@ locals {
     # Read the tables on S3 with any tool that reads Delta tables.
     readers = [{ sid = "Tables", actions = ["s3:GetObject"], resources = ["${local.object}offline/*"] }]
 
-    # Use the stores from their own machines: `wafer deploy`, `run`, `train`, `release`, `show` and all others.
+    # Use the stores from their own machines: `wafer deploy`, `run`, `train`, `release`, `show` and all others, and look
+    # at what is deployed: `wafer doctor --aws`.
     deployers = [
       {
         sid = "Table"
@@ -113,6 +109,16 @@ locals {
         actions   = ["s3:AbortMultipartUpload", "s3:DeleteObject", "s3:GetObject", "s3:PutObject"]
         resources = ["${local.object}*"]
       },
+      # These are of the account, and take no other resource:
+      # https://docs.aws.amazon.com/service-authorization/latest/reference/list_awslambda.html
+      { sid = "Account", actions = ["lambda:GetAccountSettings", "lambda:ListEventSourceMappings"], resources = ["*"] },
+      { sid = "Function", actions = ["lambda:GetFunctionConfiguration"], resources = [var.events_arn] },
+      {
+        sid       = "Queues"
+        actions   = ["sqs:GetQueueAttributes"]
+        resources = concat(values(local.queues), tolist(var.event_queues_arns))
+      },
+      { sid = "StateMachine", actions = ["states:DescribeStateMachine"], resources = [var.state_machine_arn] },
     ]
   }
 
@@ -126,16 +132,19 @@ locals {
   # What a role uses the key for, by way of which services:
   # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-key-management.html
   # https://docs.aws.amazon.com/step-functions/latest/dg/encryption-at-rest.html
-  keys = {
-    senders   = { actions = ["kms:Decrypt", "kms:GenerateDataKey"], services = ["sqs"] }
-    starters  = { actions = ["kms:Decrypt", "kms:GenerateDataKey"], services = ["states"] }
-    redrivers = { actions = ["kms:Decrypt"], services = ["s3"] }
-    readers   = { actions = ["kms:Decrypt"], services = ["s3"] }
-    deployers = {
+  keys = [
+    { role = "senders", sid = "Key", actions = ["kms:Decrypt", "kms:GenerateDataKey"], services = ["sqs"] },
+    { role = "starters", sid = "Key", actions = ["kms:Decrypt", "kms:GenerateDataKey"], services = ["states"] },
+    { role = "redrivers", sid = "Key", actions = ["kms:Decrypt"], services = ["s3"] },
+    { role = "readers", sid = "Key", actions = ["kms:Decrypt"], services = ["s3"] },
+    {
+      role     = "deployers"
+      sid      = "Key"
       actions  = ["kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey", "kms:ReEncryptFrom", "kms:ReEncryptTo"]
       services = ["dynamodb", "s3"]
-    }
-  }
+    },
+    { role = "deployers", sid = "KeyOfTheStateMachine", actions = ["kms:Decrypt"], services = ["states"] },
+  ]
 }
 
 data "aws_iam_policy_document" "this" {
@@ -177,16 +186,16 @@ data "aws_iam_policy_document" "this" {
   }
 
   dynamic "statement" {
-    for_each = [for role, key in local.keys : key if role == each.key]
+    for_each = [for key in local.keys : key if key.role == each.key]
 
     content {
-      sid       = "Key"
+      sid       = statement.value.sid
       actions   = statement.value.actions
       resources = [var.storage.key_arn]
       condition {
         test     = "StringEquals"
         variable = "kms:ViaService"
-        values   = flatten([for service in statement.value.services : local.via[service]])
+        values   = [for service in statement.value.services : local.via[service]]
       }
 
       # Step Functions says for which state machine it uses the key.

@@ -34,6 +34,17 @@ variable "requests_arn" {
   description = "ARN of the function `requests` of the module `functions`, which has the URL."
 }
 
+variable "events_arn" {
+  type        = string
+  description = "ARN of the function `events` of the module `functions`, which takes events."
+}
+
+variable "event_queues_arns" {
+  type        = set(string)
+  default     = []
+  description = "ARNs of queues of yours that events come from."
+}
+
 variable "dead_letters_arns" {
   type        = set(string)
   description = "ARNs of the queues of what could not be taken in."

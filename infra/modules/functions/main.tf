@@ -28,11 +28,25 @@ locals {
   visibility_timeout = 6 * local.functions.events.timeout
   max_receive_count  = 5
 
-  # Whose events a queue or stream carries.
+  # Whose events a queue or stream carries. The ARNs of queues are written out, so that they are known
+  # before anything is made.
   sources = merge(
-    { for stream in var.streams : aws_sqs_queue.stream[stream].arn => stream },
+    {
+      for stream in var.streams :
+      "arn:${data.aws_partition.this.partition}:sqs:${var.region}:${local.account}:${local.name}-${stream}" => stream
+    },
     { for source in var.event_sources : source.arn => source.source },
   )
+
+  environment = {
+    for function in keys(local.functions) : function => {
+      WAFER_PROJECT       = var.project
+      WAFER_STORE_ONLINE  = "dynamodb://${var.storage.table_name}"
+      WAFER_STORE_OBJECTS = local.objects
+      WAFER_LOG           = var.log_level
+      WAFER_EVENT_SOURCES = function == "events" ? join(";", [for arn, source in local.sources : "${arn}=${source}"]) : ""
+    }
+  }
 }
 
 resource "aws_cloudwatch_log_group" "this" {
@@ -68,18 +82,20 @@ resource "aws_lambda_function" "this" {
   }
 
   environment {
-    variables = {
-      WAFER_PROJECT       = var.project
-      WAFER_STORE_ONLINE  = "dynamodb://${var.storage.table_name}"
-      WAFER_STORE_OBJECTS = local.objects
-      WAFER_LOG           = var.log_level
-      WAFER_EVENT_SOURCES = each.key == "events" ? join(";", [for arn, source in local.sources : "${arn}=${source}"]) : ""
-    }
+    variables = local.environment[each.key]
   }
 
   logging_config {
     log_format = "Text"
     log_group  = aws_cloudwatch_log_group.this[each.key].name
+  }
+
+  lifecycle {
+    # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html; they are measured as JSON.
+    precondition {
+      condition     = length(jsonencode(local.environment[each.key])) <= 4096
+      error_message = "The environment variables of ${local.name}-${each.key} have ${length(jsonencode(local.environment[each.key]))} bytes, and Lambda takes 4096. WAFER_EVENT_SOURCES names each of ${length(local.sources)} queues and streams by its ARN, with its source: give sources shorter names, or divide the project."
+    }
   }
 
   depends_on = [aws_iam_role_policy.this]
@@ -220,12 +236,12 @@ resource "aws_lambda_event_source_mapping" "other" {
 
   lifecycle {
     precondition {
-      condition     = coalesce(each.value.visibility_timeout, local.visibility_timeout) >= local.visibility_timeout
+      condition     = !each.value.is_queue || coalesce(each.value.visibility_timeout, 0) >= local.visibility_timeout
       error_message = "event_sources.${each.key}: set the visibility timeout of ${each.value.arn} to ${local.visibility_timeout} seconds or more. That is six times what the function may take (${local.functions.events.timeout} s): messages that wait for their turn would be delivered again meanwhile."
     }
 
     precondition {
-      condition     = coalesce(each.value.max_receive_count, local.max_receive_count) >= local.max_receive_count
+      condition     = !each.value.is_queue || coalesce(each.value.max_receive_count, 0) >= local.max_receive_count
       error_message = "event_sources.${each.key}: set maxReceiveCount in the redrive policy of ${each.value.arn} to ${local.max_receive_count} or more: messages would be dead letters after the first times that the function is busy."
     }
   }

@@ -31,11 +31,9 @@ locals {
     runs     = []
   }
   # The names under which services use a key for a role in a region, as `kms:ViaService` has them.
-  # No page says which of both domains it is in China, and a name that no service has grants nothing.
   via = {
     for region in [var.region, "*"] : region => [
-      for pair in setproduct(["dynamodb", "kinesis", "s3", "sqs"], distinct(["amazonaws.com", data.aws_partition.this.dns_suffix])) :
-      "${pair[0]}.${region}.${pair[1]}"
+      for service in ["dynamodb", "kinesis", "s3", "sqs"] : "${service}.${region}.amazonaws.com"
     ]
   }
   kinesis  = [for s in var.event_sources : s.arn if s.kind == "kinesis"]

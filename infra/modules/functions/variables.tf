@@ -11,7 +11,19 @@ variable "project" {
 
 variable "region" {
   type        = string
-  description = "Region of everything."
+  description = "Region of everything: one with function URLs, by which requests come in."
+
+  # The regions are those of https://docs.aws.amazon.com/lambda/latest/dg/urls-configuration.html; those of China, of
+  # GovCloud and of other partitions, whose names have another form, have neither URLs nor much else that is used here:
+  # https://docs.amazonaws.cn/en_us/aws/latest/userguide/lambda.html,
+  # https://docs.aws.amazon.com/govcloud-us/latest/UserGuide/govcloud-lambda.html.
+  validation {
+    condition = can(regex("^[a-z]{2}-[a-z]+-[0-9]+$", var.region)) && !startswith(var.region, "cn-") && !contains([
+      "ap-east-2", "ap-south-2", "ap-southeast-4", "ap-southeast-5", "ap-southeast-6", "ap-southeast-7",
+      "ca-west-1", "eu-central-2", "eu-south-2", "il-central-1", "me-central-1",
+    ], var.region)
+    error_message = "region: Lambda has no function URLs in ${var.region}, and requests come in by one. Take another region, or the module `storage` alone, whose table and bucket `wafer serve` uses from a machine of yours."
+  }
 }
 
 variable "package" {
@@ -80,8 +92,8 @@ variable "event_sources" {
   description = <<-EOT
     Queues and streams that are there already: whose events they are (source), ARN, and kind (sqs, kinesis or dynamodb).
     batch_size is 100 unless you say otherwise, and 10 for FIFO queues. Of queues: maximum_concurrency in the place of the
-    variable of this name; visibility_timeout (seconds) and max_receive_count as the queue has them, which are checked if
-    you say them, as Terraform cannot look (`wafer doctor --aws` can). Of streams: maximum_record_age (seconds), after which
+    variable of this name; visibility_timeout (seconds) and max_receive_count as the queue has them, which have to be said
+    and are checked, as Terraform cannot look (`wafer doctor --aws` can). Of streams: maximum_record_age (seconds), after which
     a record that could not be taken in is set aside; 12 hours is half of the time that streams keep records by default.
   EOT
 
@@ -98,8 +110,19 @@ variable "event_sources" {
 
   # https://docs.aws.amazon.com/lambda/latest/api/API_CreateEventSourceMapping.html
   validation {
-    condition     = alltrue([for source in var.event_sources : can(regex("^arn:aws(-cn|-us-gov)?:${source.kind}:${var.region}:[0-9]{12}:.", source.arn))])
+    condition = alltrue([
+      for source in var.event_sources : can(regex(join("", [
+        "^arn:aws(-cn|-us-gov)?:${source.kind}:${var.region}:[0-9]{12}:",
+        lookup({ dynamodb = "table/[^/]+/stream/[^/]+$", kinesis = "stream/.", sqs = "[^/:]+$" }, source.kind, ""),
+      ]), source.arn))
+    ])
     error_message = "event_sources: each arn is of its kind, in the region of the functions (${var.region}), as Lambda takes events from no other. That of a queue is arn:aws:sqs:REGION:ACCOUNT:NAME; that of a stream of DynamoDB ends in /stream/TIME."
+  }
+
+  # https://docs.aws.amazon.com/streams/latest/dev/enhanced-consumers.html
+  validation {
+    condition     = !anytrue([for source in var.event_sources : strcontains(source.arn, "/consumer/")])
+    error_message = "event_sources: take the arn of the stream itself, without /consumer/ and what follows. A consumer with a throughput of its own (enhanced fan-out) would need kinesis:SubscribeToShard, which the function is not given."
   }
 
   # https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-parameters.html
@@ -124,6 +147,12 @@ variable "event_sources" {
     error_message = "event_sources: maximum_concurrency, visibility_timeout and max_receive_count are of queues; leave them out for streams, each shard of which has one invocation at a time."
   }
 
+  # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_CreateQueue.html
+  validation {
+    condition     = alltrue([for source in var.event_sources : source.visibility_timeout != null && source.max_receive_count != null if source.kind == "sqs"])
+    error_message = "event_sources: say visibility_timeout and max_receive_count of each queue, as it has them. Terraform cannot look at them, and a queue of which nobody has said anything has 30 seconds and no dead letters: Lambda would take nothing from it."
+  }
+
   # https://docs.aws.amazon.com/lambda/latest/api/API_CreateEventSourceMapping.html
   validation {
     condition     = alltrue([for source in var.event_sources : source.maximum_record_age >= 60 && source.maximum_record_age <= 604800])
@@ -133,8 +162,8 @@ variable "event_sources" {
 
 variable "maximum_concurrency" {
   type        = number
-  default     = 5
-  description = "Invocations that the messages of one queue may take at the same time. So a backlog leaves the rest of the account's concurrency to requests: new accounts have 10."
+  default     = 2
+  description = "Invocations that the messages of one queue may take at the same time. So a backlog leaves the rest of the account's concurrency to requests: new accounts have 10, and 2 is the least that AWS takes."
 
   validation {
     condition     = var.maximum_concurrency >= 2 && var.maximum_concurrency <= 1000

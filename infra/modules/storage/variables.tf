@@ -27,6 +27,11 @@ variable "bucket" {
     condition     = can(regex("^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", var.bucket)) && !can(regex("\\.\\.|^[0-9]+(\\.[0-9]+){3}$", var.bucket))
     error_message = "bucket: 3 to 63 lower-case letters, digits, dots or dashes; no two dots side by side, and no IP address."
   }
+
+  validation {
+    condition     = !can(regex("^(xn--|sthree-|amzn-s3-demo-)|(-s3alias|--ol-s3|\\.mrap|--x-s3|--table-s3)$", var.bucket))
+    error_message = "bucket: S3 keeps names that begin with xn--, sthree- or amzn-s3-demo-, or end with -s3alias, --ol-s3, .mrap, --x-s3 or --table-s3, for itself."
+  }
 }
 
 variable "folder" {

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value as Json;
-use url::form_urlencoded;
+use url::{Url, form_urlencoded};
 
 use super::evaluate::Request;
 use super::services::table_arn;
 use crate::harness::endpoint;
-use crate::harness::proxy::{Call, Fate, Proxy};
+use crate::harness::proxy::{Call, Fate, Proxy, forward};
 
 /// The calls that a function was seen to make.
 #[derive(Clone, Default)]
@@ -37,14 +37,39 @@ impl Seen {
             }
             Fate::Forwarded
         });
-        let s3 = Proxy::new(&endpoint("S3"), move |call| {
-            for request in of_s3(call) {
+        let server = endpoint("S3");
+        let port = Url::parse(&server).unwrap().port().unwrap();
+        let s3 = Proxy::new(&server, move |call| {
+            let mut requests = of_s3(call);
+            if requests.iter().any(|r| r.action == "s3:GetObject") && is_missing(call, port) {
+                requests.extend(of_missing(&requests));
+            }
+            for request in requests {
                 objects.note(request);
             }
             Fate::Forwarded
         });
         (dynamo, s3)
     }
+}
+
+/// Asks S3 itself whether there is no object that a call is for.
+fn is_missing(call: &Call, port: u16) -> bool {
+    let answer = forward(&format!("127.0.0.1:{port}"), call, None).unwrap();
+    answer.starts_with(b"HTTP/1.1 404")
+}
+
+/// Returns what else S3 wants to be allowed before it says that an object is not there. Otherwise
+/// it says that the call is not allowed. No page says which value `s3:prefix` has then; it can only
+/// be the object's key.
+///
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html>
+fn of_missing(requests: &[Request]) -> Vec<Request> {
+    let objects = requests.iter().filter_map(|request| {
+        let (bucket, key) = request.resource.split_once('/')?;
+        Some(Request::new("s3:ListBucket", bucket).with("s3:prefix", key))
+    });
+    objects.collect()
 }
 
 /// Returns a call of S3 as IAM sees it: one or more actions.

@@ -176,6 +176,8 @@ fn iam_readers_of_tables_see_no_other_folder() {
         &[
             s3("GetObject", "project/offline/sums_v1/1.parquet"),
             list_bucket("project/offline/sums_v1/_delta_log/"),
+            // An object that is not there.
+            list_bucket("project/offline/sums_v1/_delta_log/_last_checkpoint"),
         ],
     );
     access.denies(
@@ -191,6 +193,42 @@ fn iam_readers_of_tables_see_no_other_folder() {
             via("s3", "GenerateDataKey", key),
             via("dynamodb", "Decrypt", key),
             Request::new("dynamodb:GetItem", &table_arn("flights")),
+        ],
+    );
+}
+
+/// `wafer doctor --aws`, of a queue that is the project's and of one that is not.
+#[test]
+fn iam_deployers_may_what_doctor_asks_and_change_none_of_it() {
+    let Some(access) = Access::read() else { return };
+    let function = |action: &str, name: &str| {
+        let function = format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:wafer-flights-{name}");
+        Request::new(&format!("lambda:{action}"), &function)
+    };
+    let attributes = |queue: &str| Request::new("sqs:GetQueueAttributes", &queue_arn(queue));
+    access.allows(
+        &["deployers"],
+        &[
+            Request::new("lambda:GetAccountSettings", "*"),
+            Request::new("lambda:ListEventSourceMappings", "*"),
+            function("GetFunctionConfiguration", "events"),
+            attributes("wafer-flights-entries"),
+            attributes("mine"),
+            states("DescribeStateMachine", MACHINE),
+        ],
+    );
+    access.denies(
+        &["deployers"],
+        &[
+            function("GetFunctionConfiguration", "requests"),
+            function("GetFunction", "events"),
+            function("UpdateFunctionConfiguration", "events"),
+            function("InvokeFunction", "events"),
+            Request::new("lambda:DeleteEventSourceMapping", "*"),
+            attributes("another"),
+            states("DescribeStateMachine", "stateMachine:another"),
+            states("StartExecution", MACHINE),
+            via("states", "Decrypt", access.made.key()),
         ],
     );
 }

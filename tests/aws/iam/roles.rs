@@ -59,6 +59,8 @@ fn iam_functions_use_their_stores_and_the_key_by_way_of_them() {
         let uses: Vec<_> = requests.iter().flat_map(|r| key_uses(r, key)).collect();
         requests.extend(uses);
         requests.push(list_bucket().with("s3:prefix", "project/outbox/"));
+        // An object that is not there.
+        requests.push(list_bucket().with("s3:prefix", "project/outbox/1"));
         requests.push(settings(key, function));
         let log = format!("log-group:/aws/lambda/wafer-flights-{function}:log-stream:x");
         let log = format!("arn:aws:logs:{REGION}:{ACCOUNT}:{log}");

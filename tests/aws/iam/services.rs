@@ -53,7 +53,9 @@ pub(crate) fn key_uses(request: &Request, key: &str) -> Vec<Request> {
         ("s3", "PutObject") | ("sqs", "SendMessage") => &["GenerateDataKey", "Decrypt"],
         ("s3", "GetObject") | ("sqs", "ReceiveMessage") | ("dynamodb", _) => &["Decrypt"],
         ("states", "StartExecution" | "RedriveExecution") => &["GenerateDataKey", "Decrypt"],
-        ("states", "DescribeExecution" | "GetExecutionHistory") => &["Decrypt"],
+        ("states", "DescribeExecution" | "DescribeStateMachine" | "GetExecutionHistory") => {
+            &["Decrypt"]
+        }
         _ => &[],
     };
     let made = |call: &&str| with_encryption(via(service, call, key), service, resource);

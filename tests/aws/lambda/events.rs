@@ -5,7 +5,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value as Json, json};
 
 use crate::harness::lambda::{
-    CHANGES, Lambda, QUEUE, STREAM, count, message, of_dynamodb, of_kinesis, request_v1, request_v2,
+    CHANGES, Lambda, QUEUE, STREAM, count, encoded, message, of_dynamodb, of_kinesis, request_v1,
+    request_v2,
 };
 use crate::harness::ledger::{event, ledger};
 use crate::harness::{are_on_aws, wait_for};
@@ -26,6 +27,25 @@ fn a_function_answers_requests_and_ingests_events_of_every_trigger() {
     let answer = lambda.ok(request_v1("POST", path, &event("a", 2)));
     assert_eq!(answer["statusCode"], 200, "{answer}");
     assert_eq!(count(&lambda, "a"), 2);
+    // Their bodies may be encoded, also those of forms, which events are never taken from.
+    for (number, request) in [
+        (1, request_v1("POST", path, &event("g", 1))),
+        (2, request_v2("POST", path, &event("g", 2))),
+    ] {
+        let answer = lambda.ok(encoded(request));
+        assert_eq!(answer["statusCode"], 200, "{answer}");
+        assert_eq!(count(&lambda, "g"), number);
+    }
+    let form = |path: &str, body: &str| {
+        let mut request = encoded(request_v2("POST", path, body));
+        request["headers"]["content-type"] = json!("application/x-www-form-urlencoded");
+        lambda.ok(request)
+    };
+    let answer = form(path, &event("g", 3));
+    assert_eq!(answer["statusCode"], 415, "{answer}");
+    let rows = json!({"rows": [{"key_a": "g", "key_b": 1}]}).to_string();
+    let answer = form("/v1/views/account/features", &rows);
+    assert_eq!(answer["statusCode"], 200, "{answer}");
     let answer = lambda.ok(request_v1("GET", "/v1/views/acount", ""));
     assert_eq!(answer["statusCode"], 404);
     assert!(
@@ -101,7 +121,7 @@ fn a_function_answers_requests_and_ingests_events_of_every_trigger() {
     };
     let answer = lambda.ok(of_s3("n1", &stored));
     assert_eq!(answer, json!({"batchItemFailures": []}));
-    assert_eq!(project.offline_rows("sums_v1").len(), 10);
+    assert_eq!(project.offline_rows("sums_v1").len(), 12);
     wait_for("the age of the outbox", || lambda.outbox_ages() == [0.0]);
     // Notifications about other objects, and the test event of S3, are ignored.
     let mut other = stored;
@@ -117,7 +137,8 @@ fn a_function_answers_requests_and_ingests_events_of_every_trigger() {
     let (kind, said) = lambda.invoke(json!({"what": 1}));
     assert_eq!(kind, "error");
     assert!(
-        said.to_string().contains("an event with what is nothing"),
+        said.to_string()
+            .contains("an event with what is of a kind that this function does not know"),
         "{said}"
     );
     assert_eq!(count(&lambda, "a"), 2);

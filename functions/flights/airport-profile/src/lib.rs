@@ -64,7 +64,7 @@ pub fn airport_profile(
 ) -> Result<AirportProfile, String> {
     if !(-90.0..=90.0).contains(&airport.lat) || !(-180.0..=180.0).contains(&airport.lon) {
         return Err(format!(
-            "{}, {} is no place on Earth",
+            "{}, {} is not a place on Earth",
             airport.lat, airport.lon
         ));
     }

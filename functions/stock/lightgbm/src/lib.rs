@@ -32,7 +32,7 @@ pub fn lightgbm(rows: Table, model: &Forest) -> Result<Table, String> {
 pub fn load(init: &Init) -> Result<Forest, String> {
     init.only_parameters(&["features", "raw", "categories"])?;
     let mut forest = parse(init.text_asset("model")?, &init.list("categories"))
-        .map_err(|e| format!("asset `model` is no model file of LightGBM: {e}"))?;
+        .map_err(|e| format!("asset `model` is not a model file of LightGBM: {e}"))?;
     if is_raw(init)? {
         // Raw sums are not averaged, not even those of random forests: only predictions are means.
         (forest.link, forest.is_mean) = (Link::Identity, false);

@@ -85,7 +85,7 @@ impl Describe for Linear {
 pub fn load(init: &Init) -> Result<Linear, String> {
     init.only_parameters(&[])?;
     let model: Linear = serde_json::from_slice(init.asset("model")?)
-        .map_err(|e| format!("asset `model` is no linear model: {e}"))?;
+        .map_err(|e| format!("asset `model` is not a linear model: {e}"))?;
     if model.coefficients.is_empty() {
         return Err("asset `model`: it has no coefficients".to_owned());
     }
@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn invalid_linear_models_are_rejected() {
         for (json, wanted) in [
-            ("", "no linear model"),
+            ("", "not a linear model"),
             ("{}", "missing field `intercept`"),
             (r#"{"intercept": 1, "coefficients": {}}"#, "no coefficients"),
             (

@@ -88,7 +88,7 @@ fn without_maps(graph: &mut GraphProto) -> BTreeMap<String, Vec<String>> {
         node.attribute.clear();
     }
     for output in &mut graph.output {
-        // The type of a map is none of a tensor.
+        // The type of a map cannot be that of a tensor.
         if classes.contains_key(&output.name) {
             output.r#type = None;
         }

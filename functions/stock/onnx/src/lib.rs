@@ -149,7 +149,7 @@ impl Describe for Model {
 pub fn load(init: &Init) -> Result<Model, String> {
     init.only_parameters(&["features", "class"])?;
     let mut model = graph::read(init.asset("model")?, &init.list("features"))
-        .map_err(|e| format!("asset `model` is no ONNX model that can be run: {e:#}"))?;
+        .map_err(|e| format!("asset `model` is not an ONNX model that can be run: {e:#}"))?;
     model.try_one()?;
     let Some(class) = init.parameter("class") else {
         return Ok(model);
@@ -202,7 +202,7 @@ mod tests {
             let init = Init::new().with_asset("model", bytes);
             let message = load(&init).unwrap_err();
             assert!(
-                message.starts_with("asset `model` is no ONNX model"),
+                message.starts_with("asset `model` is not an ONNX model"),
                 "{message}"
             );
         }

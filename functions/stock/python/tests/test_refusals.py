@@ -35,7 +35,7 @@ FUNCTION = "@wafer.function\ndef f(r: In) -> Out: return Out(r.a)\n"
         ("@dataclass\nclass Bad:\n    z: int | str\n@wafer.function\ndef f(r: Bad) -> Out: ...", "field `z` of `Bad` has the type `int | str`"),
         ("@wafer.function\ndef f(r: 'Nowhere') -> Out: ...", "a type hint of function `f` cannot be read: name 'Nowhere' is not defined"),
         ("", "has no function: write `@wafer.function` above one"),
-        (FUNCTION + "@wafer.function\ndef g(r: In) -> Out: ...", "has the functions `f`, `g`: say which by `python_function`"),
+        (FUNCTION + "@wafer.function\ndef g(r: In) -> Out: ...", 'has the functions `f`, `g`: say which, as in `python = "FILE.py:f"`'),
     ],
 )
 def test_function_without_a_signature(code: str, message: str) -> None:
@@ -107,6 +107,12 @@ def test_end_of_python_is_an_error_of_the_row() -> None:
     assert "SystemExit: 3; a function cannot end Python" in errors[0]
 
 
+def test_memory_that_is_not_there_is_an_error_of_the_row() -> None:
+    code = HEAD + "@wafer.function\ndef f(r: In) -> Out: raise MemoryError"
+    _, _, errors = Guest(code).call([1.0])
+    assert errors[0].endswith("MemoryError; the setting `memory` of the function says how much there is")
+
+
 def test_recursion_is_an_error_of_the_row() -> None:
     code = HEAD + "@wafer.function\ndef f(r: In) -> Out: return f.function(r)"
     _, _, errors = Guest(code).call([1.0])
@@ -134,6 +140,16 @@ def test_parameters_without_init() -> None:
 def test_wrong_name_of_a_file() -> None:
     error = Guest(HEAD + FUNCTION, file="my-ride.py").error
     assert error == "`my-ride.py` is no name of a module: letters, digits and `_`"
+
+
+def test_file_with_the_name_of_a_module_of_python() -> None:
+    error = Guest(HEAD + FUNCTION, file="random.py").error
+    assert error == "`random` is a module of Python itself: give the file another name"
+
+
+def test_function_that_is_not_there() -> None:
+    error = Guest(HEAD + FUNCTION, python_function="g").error
+    assert error == "`code_of_test` has no function `g` (it has `f`)"
 
 
 def test_archive_that_is_cut() -> None:

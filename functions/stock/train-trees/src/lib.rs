@@ -3,9 +3,9 @@
 //!
 //! Reads the columns that `features` names, or else all columns of the view that are numbers,
 //! booleans or texts, except its join keys and those that `exclude` names (names are separated by
-//! commas). It prints which these are, and why it leaves out others. A text is a category: splits
-//! are between sets of texts. A text that is not there in the training rows, or is one of the rarer
-//! ones beyond `most`, is a missing value.
+//! commas). It prints which these are, or of more than eight how many, and why it leaves out
+//! others. A text is a category: splits are between sets of texts. A text that is not there in the
+//! training rows, or is one of the rarer ones beyond `most`, is a missing value.
 //!
 //! The model's `task` says what is predicted: for `binary`, a probability, from labels that are 0
 //! or 1, or false or true; for `regression`, a number. Without it, labels that are booleans or
@@ -140,7 +140,7 @@ fn is_number(data_type: &DataType) -> bool {
     )
 }
 
-/// The columns to learn from, and why each of the others is none.
+/// The columns to learn from, and why each of the others is left out.
 fn features(
     init: &Init,
     columns: &[Field],
@@ -156,7 +156,7 @@ fn features(
         let is_named = wanted.contains(name);
         let can_be_learned = is_number(&field.data_type) || field.data_type == DataType::Utf8;
         let reason = if !can_be_learned {
-            "it is no number and no text"
+            "it is neither a number nor a text"
         } else if is_named {
             ""
         } else if !wanted.is_empty() {
@@ -219,30 +219,52 @@ fn check_names(
 fn check_colsample(colsample: f64, columns: usize) -> Result<(), String> {
     match columns as f64 * colsample < 1.0 {
         true => Err(format!(
-            "parameter `colsample`: {colsample} of {columns} columns is none"
+            "parameter `colsample`: {colsample} of {columns} columns is less than one column"
         )),
         false => Ok(()),
     }
 }
 
-/// Prints what the model learns from, and what it does not and why.
-fn print_features(features: &[Feature], left_out: &[String], labels: &Labels) {
-    let used = features.iter().map(|feature| match feature.categories {
+/// The most columns that are named in one message.
+const NAMED: usize = 8;
+
+/// Returns the columns to learn from in one line: their names, or how many there are of which kind.
+fn summary(features: &[Feature]) -> String {
+    if features.len() <= NAMED {
+        return features.iter().map(shown).collect::<Vec<_>>().join(", ");
+    }
+    let is_text = |feature: &&Feature| feature.categories.is_some();
+    let texts = features.iter().filter(is_text).count();
+    let count = features.len();
+    format!("{count} columns, {texts} of them texts (`wafer -v train` names them)")
+}
+
+/// Returns the name of a column, and that it is one of texts.
+fn shown(feature: &Feature) -> String {
+    match feature.categories {
         Some(_) => format!("`{}` (texts)", feature.name),
         None => format!("`{}`", feature.name),
-    });
+    }
+}
+
+/// Prints what the model learns from, and what it does not and why.
+fn print_features(features: &[Feature], left_out: &[String], labels: &Labels) {
     let task = match labels.task() {
         Task::Binary => "binary",
         Task::Regression => "regression",
     };
-    let used = used.collect::<Vec<_>>().join(", ");
-    let label = labels.name();
+    let (label, used) = (labels.name(), summary(features));
     wafer::log(
         Level::Info,
         &format!("learns `{label}` ({task}) from {used}"),
     );
     for column in left_out {
         wafer::log(Level::Info, &format!("does not learn from {column}"));
+    }
+    if features.len() > NAMED {
+        for feature in features {
+            wafer::log(Level::Debug, &format!("learns from {}", shown(feature)));
+        }
     }
 }
 
@@ -496,8 +518,12 @@ mod tests {
             ("learning_rate", "x", "`x` is not a number"),
             ("objective", "magic", "neither binary nor regression"),
             ("features", "z", "no column `z`"),
-            ("colsample", "0.3", "0.3 of 3 columns is none"),
-            ("features", "t", "`t`: it is no number and no text"),
+            (
+                "colsample",
+                "0.3",
+                "0.3 of 3 columns is less than one column",
+            ),
+            ("features", "t", "`t`: it is neither a number nor a text"),
             ("features", "a,a", "there twice: `a`"),
             ("features", "y", "what is to be predicted: `y`"),
             (
@@ -521,7 +547,7 @@ mod tests {
             (used.join(","), left_out.join("; "))
         };
         let keys = || Init::new().with_keys(&["b"]);
-        let timestamp = "`t`: it is no number and no text";
+        let timestamp = "`t`: it is neither a number nor a text";
         let (used, left_out) = names(&Init::new());
         assert_eq!((used.as_str(), left_out.as_str()), ("a,b,c", timestamp));
         let (used, left_out) = names(&keys());
@@ -535,6 +561,23 @@ mod tests {
         assert_eq!(
             (used, left_out),
             ("c,b".to_owned(), format!("{not_named}; {timestamp}"))
+        );
+    }
+
+    #[test]
+    fn few_columns_are_named_and_many_are_counted() {
+        let summary = |count: usize| {
+            let feature = |number: usize| Feature {
+                name: format!("c{number}"),
+                categories: (number == 1).then(Categories::default),
+            };
+            super::summary(&(0..count).map(feature).collect::<Vec<_>>())
+        };
+        assert_eq!(summary(3), "`c0`, `c1` (texts), `c2`");
+        assert!(summary(NAMED).ends_with(", `c7`"), "{}", summary(NAMED));
+        assert_eq!(
+            summary(60),
+            "60 columns, 1 of them texts (`wafer -v train` names them)"
         );
     }
 
@@ -616,7 +659,7 @@ mod tests {
             .feed(Role::Train, rows(vec![0.0, 1.0, 2.0]))
             .unwrap_err();
         assert!(
-            message.starts_with("label `y`: 2 is none of the task `binary`"),
+            message.starts_with("label `y`: 2 is not a label of the task `binary`"),
             "{message}"
         );
     }
@@ -695,7 +738,10 @@ mod tests {
                 .with("a", a)
                 .with("y", Column::from(vec![f64::INFINITY]));
             let message = trees.feed(Role::Train, table).unwrap_err();
-            assert!(message.starts_with("label `y`: inf is none"), "{message}");
+            assert!(
+                message.starts_with("label `y`: inf is not a label"),
+                "{message}"
+            );
         }
     }
 

@@ -47,7 +47,7 @@ pub enum Test {
         /// Number of words of 32 bits.
         words: u32,
         /// Whether the values that are not in the set go left, as in XGBoost. There, a value below
-        /// 0 is no category. In LightGBM, -0.5 is category 0.
+        /// 0 is not a category. In LightGBM, -0.5 is category 0.
         inverted: bool,
     },
 }
@@ -215,7 +215,7 @@ pub enum Codes {
     Integers(Vec<(i64, f64)>),
 }
 
-/// What a value is that is none of the categories.
+/// What becomes of a value that is not one of the categories.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unknown {
     /// A missing value.
@@ -262,8 +262,8 @@ impl Codes {
         }
     }
 
-    /// The code of each row's value: `None` where the value is missing, and what it is where it is
-    /// none of the categories.
+    /// The code of each row's value: `None` where the value is missing, and the value itself as an
+    /// error where it is not one of the categories.
     fn read(&self, rows: &mut Table, name: &str) -> Result<Vec<Option<Coded>>, String> {
         fn all<C: wafer::Cell>(
             rows: &mut Table,
@@ -308,7 +308,7 @@ impl Codes {
     }
 }
 
-/// The code of a value, or the value itself if it is none of the categories.
+/// The code of a value, or the value itself if it is not one of the categories.
 type Coded = Result<f64, String>;
 
 fn numbered<T>(categories: Vec<T>) -> Vec<(T, f64)> {
@@ -511,8 +511,8 @@ impl Describe for Forest {
 }
 
 impl Input {
-    /// The feature of each row. Rows whose values are none of the categories fail in `out`, where
-    /// they may not be.
+    /// The feature of each row. Rows with a value that is not one of the categories fail in `out`
+    /// if such values are refused.
     fn read(
         &self,
         rows: &mut Table,
@@ -529,7 +529,7 @@ impl Input {
                 Some(Ok(code)) => code,
                 Some(Err(value)) if *unknown == Unknown::Error => {
                     let message = format!(
-                        "column `{name}` is {value}, which is none of the categories that the model was trained with"
+                        "column `{name}` is {value}, which is not one of the categories that the model was trained with"
                     );
                     out.fail(row, message);
                     f64::NAN
@@ -680,7 +680,7 @@ mod tests {
         let (features, errors) = read(texts(), Unknown::Error, values());
         assert_eq!((features, errors.len(), errors[0].0), (wanted, 1, 2));
         assert!(
-            errors[0].1.contains("`c` is \"z\", which is none"),
+            errors[0].1.contains("`c` is \"z\", which is not one"),
             "{}",
             errors[0].1
         );

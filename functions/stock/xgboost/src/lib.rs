@@ -47,7 +47,7 @@ pub fn load(init: &Init) -> Result<Forest, String> {
         }
     };
     let mut forest = parse(init.asset("model")?, rounds)
-        .map_err(|e| format!("asset `model` is no model file of XGBoost: {e}"))?;
+        .map_err(|e| format!("asset `model` is not a model file of XGBoost: {e}"))?;
     if is_raw(init)? {
         forest.link = Link::Identity;
     }
@@ -140,7 +140,7 @@ struct Categories {
     enc: Vec<Encoding>,
 }
 
-/// The categories of a feature; none if it is no category.
+/// The categories of a feature. A feature of another type has none.
 #[derive(Deserialize)]
 struct Encoding {
     /// Where texts begin and end. Without it, the categories are integers.
@@ -296,7 +296,7 @@ fn texts(encoding: &Encoding) -> Result<Vec<String>, String> {
     let texts = encoding.offsets.windows(2).map(text);
     texts
         .collect::<Option<_>>()
-        .ok_or_else(|| "categories that are no texts".to_owned())
+        .ok_or_else(|| "categories that are not texts".to_owned())
 }
 
 /// Reads `5E-1`, or `[5E-1]` since version 3, which may hold several scores.
@@ -587,7 +587,7 @@ mod tests {
             (
                 "enc",
                 json!([{}, {"offsets": [3, 1], "values": [97]}]),
-                Err("that are no texts"),
+                Err("that are not texts"),
             ),
             (
                 "enc",

@@ -1,5 +1,5 @@
 //! Models of data frames with categories of all types: the predictions must be the library's, also
-//! for values that are no categories. The models in `models` were made by
+//! for values that are not categories. The models in `models` were made by
 //! `tests/models/categories.py` of the repository.
 
 #[path = "../../tests/cases.rs"]

@@ -8,7 +8,7 @@
 //! own, and parts of different versions are never joined. The timeout of a request of
 //! `object_store` is then one of a part as well.
 //!
-//! Parts of uploads share a line (`upload.rs`). Requests that create (`create.rs`) or delete
+//! Parts of uploads share a line (`multipart.rs`). Requests that create (`create.rs`) or delete
 //! objects are attempted again if their connection breaks, though `object_store` takes them for
 //! requests that may not be repeated.
 
@@ -35,9 +35,9 @@ use wafer_store::Kind;
 
 use super::create::Deadline;
 use super::is_transient;
-use super::upload::{ResilientUpload, UPLOADED_MEBIBYTES};
-use crate::account::{Account, bucket_endpoint};
-use crate::connections;
+use super::multipart::{ResilientUpload, UPLOADED_MEBIBYTES};
+use crate::account::{Account, BucketEndpoint, bucket_endpoint};
+use crate::connections::{self, Encryption};
 use crate::pauses::Pauses;
 use crate::s3::{BucketClient, CONCURRENT_PARTS, Content, Existing, PART_BYTES, Version, parts_of};
 
@@ -92,7 +92,11 @@ impl ResilientStore {
         let endpoint = account.endpoint("S3");
         let is_http = endpoint.as_ref().is_some_and(|e| e.starts_with("http://"));
         let options = ClientOptions::new().with_allow_http(is_http);
-        let connections = connections::client(is_http, timeout);
+        let encryption = match is_http {
+            true => Encryption::Optional,
+            false => Encryption::Required,
+        };
+        let connections = connections::client(encryption, timeout);
         let connections = connections.map_err(|e| object_store::Error::Generic {
             store: "S3",
             source: Box::new(e),
@@ -119,9 +123,10 @@ impl ResilientStore {
             let builder = match &endpoint {
                 Some(endpoint) => builder.with_endpoint(endpoint),
                 None => {
-                    let (endpoint, is_in_host) = bucket_endpoint(account.region(), client.bucket());
+                    let endpoint = bucket_endpoint(account.region(), client.bucket());
+                    let is_in_host = matches!(endpoint, BucketEndpoint::VirtualHosted(_));
                     builder
-                        .with_endpoint(endpoint)
+                        .with_endpoint(endpoint.into_url())
                         .with_virtual_hosted_style_request(is_in_host)
                 }
             };
@@ -235,7 +240,7 @@ pub(super) fn library_error(location: &Path, error: wafer_store::Error) -> objec
     }
 }
 
-/// Deletes objects by one request, again if it fails: an object that is gone is no error.
+/// Deletes objects by one request, again if it fails. An object that is gone is not an error.
 async fn delete_all(store: &AmazonS3, locations: Vec<Path>) -> Vec<Result<Path>> {
     let mut pauses = Pauses::new(ATTEMPTS, FIRST_PAUSE);
     loop {

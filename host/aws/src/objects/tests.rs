@@ -14,11 +14,11 @@ use object_store::{
 };
 use tokio::sync::Semaphore;
 use url::Url;
-use wafer_core::{Clock, SettableClock, SystemClock, Timestamp};
+use wafer_core::{Clock, SettableClock, Timestamp};
 
 use super::Deadline;
+use super::multipart::{ResilientUpload, UPLOADED_MEBIBYTES};
 use super::resilient::ResilientStore;
-use super::upload::{ResilientUpload, UPLOADED_MEBIBYTES};
 use crate::s3::{BucketClient, PART_BYTES};
 use crate::test_server::{Answer, Fault, answer, object, range, refusal, serve};
 
@@ -279,8 +279,7 @@ async fn requests_get_over_a_connection_that_is_gone() {
 #[tokio::test]
 async fn creation_in_doubt_is_not_repeated_after_its_deadline() {
     let at = Timestamp::from_micros;
-    let clock = SettableClock::new(Arc::new(SystemClock::new()), at(0), 0.0);
-    let clock: Arc<dyn Clock> = Arc::new(clock);
+    let clock: Arc<dyn Clock> = Arc::new(SettableClock::stopped_at(at(0)));
     let passing = Arc::clone(&clock);
     let (store, requests) = store(move |number, _| {
         if number == 1 {
@@ -365,8 +364,7 @@ async fn upload_may_take_longer_than_its_deadline_and_is_not_begun_again_after_i
         (90_000_000, false, 1, true),
         (90_000_000, true, 1, false),
     ] {
-        let clock = SettableClock::new(Arc::new(SystemClock::new()), at(0), 0.0);
-        let clock: Arc<dyn Clock> = Arc::new(clock);
+        let clock: Arc<dyn Clock> = Arc::new(SettableClock::stopped_at(at(0)));
         let (passing, asked) = (Arc::clone(&clock), Arc::new(AtomicUsize::new(0)));
         let count = Arc::clone(&asked);
         let (store, _) = store(move |_, head| {
@@ -404,7 +402,7 @@ async fn creation_is_not_begun_after_the_deadline_of_first_attempts() {
             (60_000_000, Some(120_000_000), true),
         ] {
             let (store, requests) = store(|_, head| upload(head, completed));
-            let clock = SettableClock::new(Arc::new(SystemClock::new()), at(now), 0.0);
+            let clock = SettableClock::stopped_at(at(now));
             let deadline = Deadline::new(Arc::new(clock), at(60_000_000));
             let deadline = match first {
                 Some(first) => deadline.with_first(at(first)),

@@ -17,8 +17,8 @@ use crate::pauses::Pauses;
 /// Maximum number of attempts in a row to read a part of which hardly anything arrives. The SDK
 /// retries requests, but not after the content has begun.
 const ATTEMPTS: u32 = 5;
-/// How much an attempt has to bring to be no failure. A line that is so slow that a part does not
-/// arrive within one timeout brings it in several, and at most in 128.
+/// How much an attempt has to bring to count as a success. A line that is so slow that a part does
+/// not arrive within one timeout brings it in several, and at most in 128.
 const PROGRESS_BYTES: u64 = 64 << 10;
 /// The first pause before the rest of a part is read again.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);

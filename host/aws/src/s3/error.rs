@@ -18,6 +18,14 @@ const CREDENTIAL_CODES: [&str; 7] = [
     "TokenRefreshRequired",
 ];
 
+/// What to do about a bucket that does not exist.
+pub(crate) const NO_BUCKET: &str = ": there is no such bucket. Make it by `terraform apply` in infra/, or \
+                                    correct `store.objects` or AWS_REGION";
+
+/// What to do about credentials that AWS does not accept.
+pub(crate) const BAD_CREDENTIALS: &str = ": AWS does not accept the credentials; look at AWS_PROFILE, \
+                                          AWS_ACCESS_KEY_ID or the role, and at this machine's clock";
+
 /// What to do about a bucket that is in another region.
 pub(crate) const OTHER_REGION: &str = ": the bucket is in another region. Correct AWS_REGION, `region` in \
                                        the AWS profile, or `?region=` in `store.online`";
@@ -42,29 +50,20 @@ where
 /// Answers without a body, such as those to `HEAD`, have no code.
 fn judge(action: &str, status: u16, code: Option<&str>) -> (Kind, String) {
     match (status, code.unwrap_or_default()) {
-        (_, "NoSuchBucket") => (
-            Kind::NotFound,
-            ": there is no such bucket. Make it by `terraform apply` in infra/, or correct \
-             `store.objects` or AWS_REGION"
-                .to_owned(),
-        ),
+        (_, "NoSuchBucket") => (Kind::NotFound, NO_BUCKET.to_owned()),
         (301 | 307, _) | (_, "PermanentRedirect" | "AuthorizationHeaderMalformed") => {
             (Kind::Invalid, OTHER_REGION.to_owned())
         }
-        (401, _) => (Kind::Internal, bad_credentials()),
-        (_, code) if CREDENTIAL_CODES.contains(&code) => (Kind::Internal, bad_credentials()),
+        (401, _) => (Kind::Internal, BAD_CREDENTIALS.to_owned()),
+        (_, code) if CREDENTIAL_CODES.contains(&code) => {
+            (Kind::Internal, BAD_CREDENTIALS.to_owned())
+        }
         (403, _) | (_, "AccessDenied") => (Kind::Internal, format!(": {}", not_allowed(action))),
         (404, _) => (Kind::NotFound, String::new()),
         (409 | 412, _) => (Kind::Conflict, String::new()),
         (408 | 429 | 500.., _) => (Kind::Unavailable, String::new()),
         _ => (Kind::Internal, String::new()),
     }
-}
-
-fn bad_credentials() -> String {
-    ": AWS does not accept the credentials; look at AWS_PROFILE, AWS_ACCESS_KEY_ID or the role, and \
-     at this machine's clock"
-        .to_owned()
 }
 
 /// Returns the answer, or `None` if there is no such object.

@@ -217,6 +217,22 @@ async fn write_is_begun_again_while_another_one_is_in_progress() {
 }
 
 #[tokio::test]
+async fn multipart_upload_without_an_id_is_not_gone_on_with() {
+    for begun in ["", "<UploadId></UploadId>"] {
+        let body =
+            format!("<InitiateMultipartUploadResult>{begun}</InitiateMultipartUploadResult>");
+        let (client, calls) = server(move |_, _| answer(200, "", body.clone()));
+        let content = Content::Memory(large_content().into());
+        let about = "write s3://bucket/folder/key";
+        let written = client.write(&key(), &content, Existing::Keep, about).await;
+        let error = written.unwrap_err();
+        assert_eq!(error.kind(), Kind::Internal, "{error}");
+        assert!(error.to_string().contains("no id of the upload"), "{error}");
+        assert_eq!(calls.load(Ordering::Relaxed), 1);
+    }
+}
+
+#[tokio::test]
 async fn busy_server_is_asked_again() {
     let (client, calls) = server(|number, _| match number {
         0 | 1 => refusal(503, "SlowDown"),

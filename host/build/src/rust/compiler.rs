@@ -154,6 +154,10 @@ impl FailedAttempts {
 }
 
 /// The compiler of the installed Rust toolchain.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a setting of cargo, which this crate runs"
+)]
 fn installed_rustc() -> OsString {
     std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into())
 }

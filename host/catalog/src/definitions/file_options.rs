@@ -35,6 +35,10 @@ pub struct FileOptions {
     /// Where chunks of rows end. It belongs to whoever reads a file, and is not recorded.
     #[serde(skip)]
     pub cuts: Cuts,
+    /// How many rows of a text file the types of columns are guessed from. `None` means all of
+    /// them. It belongs to whoever reads a file, and is not recorded.
+    #[serde(skip)]
+    pub guessed_from: Option<u64>,
 }
 
 /// Where the rows that are read or written together end.
@@ -73,6 +77,11 @@ impl FileOptions {
     /// Returns the most bytes that the values of a row of Parquet or Arrow may take.
     pub fn most_row_bytes(&self) -> u64 {
         self.row_bytes.unwrap_or(MAX_ROW_BYTES)
+    }
+
+    /// Returns how many rows of a text file the types of columns are guessed from, at most.
+    pub fn most_guessed_from(&self) -> u64 {
+        self.guessed_from.unwrap_or(u64::MAX)
     }
 
     /// Returns the most bytes that a compressed file of a size may decompress to.

@@ -8,8 +8,8 @@ use wafer_core::{DataType, Digest, Duration, Field};
 use crate::definitions::{LATE, TableDef};
 
 /// The most bytes that the looked-up values of a request may take, those of all its lookups
-/// together, each counted as often as the request asks for it. An event whose row takes more is
-/// refused, because no request could ever look the row up.
+/// together, each counted as often as the request asks for it. A row that takes more is rejected,
+/// because no request could ever look it up.
 pub const MAX_FOUND_BYTES: u64 = 32 << 20;
 
 /// A version of a feature group: a stored, typed table of features.

@@ -50,7 +50,7 @@ fn check_group(place: &str, group: &GroupDef) -> Result<(), String> {
     let table = group.rows_table();
     table
         .checked_schema()
-        .map_err(|error| format!("the columns of {place} are none: {error}"))?;
+        .map_err(|error| format!("the columns of {place} are not valid: {error}"))?;
     let positions = group.aggregates.iter().filter_map(|a| a.aggregate.column);
     check_positions(
         positions,
@@ -94,7 +94,7 @@ fn check_lookup(
     let is_input = |key: &&String| inputs.iter().any(|input| input.name == **key);
     if let Some(key) = lookup.keys.iter().find(|key| !is_input(key)) {
         return Err(format!(
-            "{place} has the key `{key}`, which is no input of the view"
+            "{place} has the key `{key}`, which is not an input of the view"
         ));
     }
     let (keys, wanted) = (lookup.keys.len(), group.keys.len());

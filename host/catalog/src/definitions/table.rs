@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use wafer_core::aggregate::Aggregate;
-use wafer_core::{DataType, Field, Schema, SchemaError};
+use wafer_core::{DataType, Field, Schema, SchemaError, cut};
 use wafer_store::ARRIVAL_ORDER;
 
 /// A table of the offline store. Every table has the [`SYSTEM_COLUMNS`] between its key columns
@@ -62,6 +62,30 @@ impl TableDef {
     pub(crate) fn checked_schema(&self) -> Result<Schema, SchemaError> {
         Self::checked(&self.keys, &self.columns)
             .or_else(|_| Self::with_system(&self.keys, before_arrival_order(), &self.columns))
+    }
+
+    /// Checks a definition that is stored under the name of a table. Services take its name and its
+    /// columns without asking whether they are those of a table.
+    ///
+    /// # Errors
+    /// Returns what is wrong with it.
+    pub fn check_stored(&self, name: &str) -> Result<(), String> {
+        if self.name != name {
+            return Err(format!("it defines table `{}`", cut(&self.name)));
+        }
+        let schema = self.checked_schema();
+        let schema = schema.map_err(|error| format!("its columns are not valid: {error}"))?;
+        let keys_of_subjects = self.subjects.iter().flat_map(|subject| &subject.keys);
+        let mut fields = schema.fields().iter().chain(keys_of_subjects);
+        match fields.find(|field| !field.data_type.is_storable()) {
+            None => Ok(()),
+            Some(Field {
+                name, data_type, ..
+            }) => Err(format!(
+                "its column `{}` is {data_type}, which is not stored",
+                cut(name)
+            )),
+        }
     }
 
     /// Returns whether the table holds the order of arrival of its rows. A table that was defined
@@ -138,6 +162,45 @@ fn before_arrival_order() -> [Field; 4] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn stored_definitions_that_are_none_of_their_table_are_found() {
+        let field = |name: &str| Field::new(name, DataType::Int64, true);
+        let odd = |name: &str| -> Field {
+            let field = serde_json::json!({"name": name, "type": {"arrow": "Date64"}});
+            serde_json::from_value(field).unwrap()
+        };
+        let table = TableDef {
+            name: "t".to_owned(),
+            keys: vec![field("id")],
+            columns: vec![field("x")],
+            ..TableDef::archive("s")
+        };
+        assert_eq!(table.check_stored("t"), Ok(()));
+        let with = |columns: Vec<Field>| TableDef {
+            columns,
+            ..table.clone()
+        };
+        let subject = Subject {
+            entity: "e".to_owned(),
+            keys: vec![odd("k")],
+            columns: vec!["x".to_owned()],
+        };
+        let about = TableDef {
+            subjects: vec![subject],
+            ..table.clone()
+        };
+        for (stored, name, wanted) in [
+            (&table, "u", "it defines table `t`"),
+            (&with(vec![field("id")]), "t", "column `id` is there twice"),
+            (&with(vec![field("a b")]), "t", "`a b` is not a column name"),
+            (&with(vec![odd("y")]), "t", "its column `y` is"),
+            (&about, "t", "its column `k` is"),
+        ] {
+            let error = stored.check_stored(name).unwrap_err();
+            assert!(error.contains(wanted), "{error}");
+        }
+    }
 
     #[test]
     fn tables_have_an_order_of_arrival_unless_an_earlier_definition_leaves_no_place_for_it() {

@@ -334,7 +334,7 @@ mod tests {
 
     /// What an earlier version would leave out in silence says that a newer one wrote it.
     #[test]
-    fn what_is_not_known_was_written_by_a_newer_version() {
+    fn definitions_with_unknown_kinds_or_fields_were_written_by_a_newer_version() {
         let view = r#""inputs":[],"lookups":[],"functions":[],"doc":"""#;
         let lookup = r#"{"group":"g","alias":"g","keys":[],"features":[]"#;
         let pipeline = r#""source":"s","function":"f","group":"g","doc":"""#;
@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_packed_definitions_is_refused() {
+    fn damaged_packed_definitions_are_refused() {
         let compressed = |text: &str| zstd::bulk::compress(text.as_bytes(), 1).unwrap();
         let packed = pack(&views(100), LIMITS).unwrap().to_vec();
         let half = packed[..packed.len() / 2].to_vec();

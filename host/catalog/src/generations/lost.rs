@@ -1,4 +1,5 @@
-//! Pointers that are gone, or name no definitions, although definitions were applied before.
+//! Pointers that are gone, or name no definitions, although definitions were applied before; and
+//! those that are damaged.
 //!
 //! Without a pointer, a project is taken for one to which nothing was applied yet. An apply leaves
 //! records that tell the two apart: the counter of generations, and the tables of groups. They are
@@ -6,12 +7,13 @@
 
 use std::sync::Arc;
 
-use wafer_store::{Error, Kind, MetadataStore, Result, Stores};
+use serde_json::{Map, Value as Json};
+use wafer_store::{Error, Kind, MetadataStore, Result, Stores, Versioned};
 
-use super::{NUMBERS, POINTER};
+use super::{NUMBERS, POINTER, POINTER_FORM};
 use crate::definitions::Definitions;
 
-/// Returns the definitions of a project whose pointer names none: there are none.
+/// Returns the definitions of a project whose pointer does not name a generation. They are empty.
 ///
 /// # Errors
 /// Returns [`Kind::Corrupt`] when definitions were applied before, and the errors of the stores.
@@ -22,7 +24,25 @@ pub(super) async fn nothing(stores: &Stores, project: &str) -> Result<Arc<Defini
     }
 }
 
-/// Makes the error for a pointer that names no definitions any more.
+/// Makes the error for a stored pointer that no version of Wafer wrote: all of them write a JSON
+/// object. Returns `None` for one that may be a pointer, or that of a later version, which nobody
+/// may write over.
+pub(super) fn damaged_pointer(
+    metadata: &dyn MetadataStore,
+    name: &str,
+    stored: &Versioned,
+) -> Option<Error> {
+    let object: Result<Map<String, Json>, _> = serde_json::from_slice(&stored.value);
+    let reason = object.err()?;
+    let message = format!(
+        "the pointer to the applied definitions, object `{name}` in {metadata}, is damaged: it is not a \
+         JSON object such as {POINTER_FORM}. Restore the metadata store from a backup; or run `wafer apply`, which \
+         makes the definitions of the project live again, unless rows could be lost to requests by that"
+    );
+    Some(Error::caused(Kind::Corrupt, message, reason))
+}
+
+/// Makes the error for a pointer that no longer names a generation.
 pub(crate) fn lost_pointer(metadata: &dyn MetadataStore, project: &str) -> Error {
     let message = format!(
         "the pointer to the applied definitions, object `{project}/{POINTER}` in {metadata}, is gone or \

@@ -40,17 +40,6 @@ impl Reject {
     }
 }
 
-#[allow(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde passes a reference"
-)]
-fn is_zero(number: &u32) -> bool {
-    *number == 0
-}
-
-/// The version of the digest of a run's inputs.
-pub const INPUTS_VERSION: u32 = 1;
-
 /// One execution of a pipeline over a data interval.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunRecord {
@@ -71,10 +60,6 @@ pub struct RunRecord {
     pub generation: i64,
     /// The digest of the files, the function and the settings.
     pub inputs: Digest,
-    /// Which settings the digest is of: [`INPUTS_VERSION`], or 0 in records of earlier versions,
-    /// whose digests leave out the `format` and the `skew` of the source.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub inputs_version: u32,
     /// The fraction of its rows that the run might reject. Records of earlier versions have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_rejects: Option<f64>,
@@ -135,6 +120,12 @@ impl RunRecord {
         format!("{}/{}", self.work_folder(), self.generation)
     }
 
+    /// Returns the key of the run, which is unique among the runs of its pipeline: its id and
+    /// generation.
+    pub fn key(&self) -> String {
+        format!("{}.{}", self.id, self.generation)
+    }
+
     /// Returns the identity of the work on the interval, which Delta commits carry.
     pub fn app_id(&self) -> String {
         format!("wafer/{}", self.work_folder())
@@ -168,7 +159,6 @@ impl RunRecord {
             is_combined: false,
             generation: 0,
             inputs,
-            inputs_version: INPUTS_VERSION,
             max_rejects: None,
             upstream: None,
             state: RunState::Running,

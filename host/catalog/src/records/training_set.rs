@@ -79,14 +79,14 @@ pub struct TrainingSet {
     pub coincident: BTreeMap<String, u64>,
 }
 
-impl Context {
+impl TrainingSet {
     /// Reads the records of all training sets that were not deleted, newest first.
     ///
     /// # Errors
     /// Returns the errors of the metadata store.
-    pub async fn training_sets(&self) -> Result<Vec<TrainingSet>> {
-        let stored = self.objects("training_set").await?;
-        let mut sets: Vec<TrainingSet> = stored.into_iter().map(|(_, set)| set).collect();
+    pub async fn read_all(context: &Context) -> Result<Vec<Self>> {
+        let stored = context.objects("training_set").await?;
+        let mut sets: Vec<Self> = stored.into_iter().map(|(_, set)| set).collect();
         sets.sort_by_key(|set| std::cmp::Reverse(set.created));
         Ok(sets)
     }
@@ -95,14 +95,12 @@ impl Context {
     ///
     /// # Errors
     /// Returns [`Kind::NotFound`] when there is no training set of that id.
-    pub async fn training_set_record(&self, id: &str) -> Result<TrainingSet> {
-        let stored = self.object(&format!("training_set/{id}")).await?;
+    pub async fn read(context: &Context, id: &str) -> Result<Self> {
+        let stored = context.object(&format!("training_set/{id}")).await?;
         let missing = || Error::new(Kind::NotFound, format!("there is no training set `{id}`"));
         Ok(stored.ok_or_else(missing)?.0)
     }
-}
 
-impl TrainingSet {
     /// Returns whether the training set has a part of this name.
     pub fn has_part(&self, part: &str) -> bool {
         let split = self.split.as_ref();

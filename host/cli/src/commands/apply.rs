@@ -11,7 +11,7 @@ use wafer_platform::{
     Definitions, GoLive, Platform, Progress, SourceDef, typed_columns, unread_files,
 };
 
-use super::Context;
+use super::CommandContext;
 use crate::output::say;
 use crate::{app, build};
 
@@ -20,10 +20,9 @@ use crate::{app, build};
 /// Functions are built and registered, because their columns are known only then.
 /// Nothing else is written.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Plan {
-    /// Use the components that were built before, without building
-    #[arg(long)]
-    no_build: bool,
+pub(crate) struct PlanCommand {
+    #[command(flatten)]
+    build: BuildFlag,
 }
 
 /// Make the project's definitions live.
@@ -42,13 +41,38 @@ pub(crate) struct Plan {
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Apply {
+    #[command(flatten)]
+    build: BuildFlag,
+
+    #[command(flatten)]
+    now: NowFlag,
+}
+
+/// Whether functions are built before they are registered.
+#[derive(Debug, clap::Args)]
+pub(crate) struct BuildFlag {
     /// Use the components that were built before, without building
     #[arg(long)]
     no_build: bool,
+}
 
-    /// Make new versions of groups live at once, although they are still empty
+/// When definitions become live.
+#[derive(Debug, clap::Args)]
+pub(crate) struct NowFlag {
+    /// Make new versions of groups live at once, although they are still empty; events of
+    /// the next seconds may be in the old versions alone
     #[arg(long)]
     now: bool,
+}
+
+impl NowFlag {
+    /// Returns when definitions become live.
+    pub(crate) fn go_live(&self) -> GoLive {
+        match self.now {
+            true => GoLive::AtOnce,
+            false => GoLive::WhenFilled,
+        }
+    }
 }
 
 /// Builds and registers the functions of a project, and resolves its definitions. The definitions
@@ -60,9 +84,9 @@ pub(crate) struct Apply {
 pub(crate) async fn definitions(
     project: &Project,
     platform: &Platform,
-    no_build: bool,
+    flag: &BuildFlag,
 ) -> Result<Definitions> {
-    if !no_build {
+    if !flag.no_build {
         build::build_project(project)?;
     }
     let functions = platform.register(build::specs(project)?).await?;
@@ -94,23 +118,15 @@ pub(crate) async fn columns_of_files(
     Ok(columns)
 }
 
-/// Says what an apply waits for, a line for each.
+/// Prints what an apply waits for, a line for each stage.
 #[derive(Debug)]
-pub(crate) struct Said;
+pub(crate) struct ApplyProgress;
 
-impl Progress for Said {
+impl Progress for ApplyProgress {
     fn read(&self, _rows: u64, _total: Option<u64>) {}
 
     fn stage(&self, stage: &str) {
         say(stage);
-    }
-}
-
-/// Returns when definitions become live, with the flag `--now` or without it.
-pub(crate) fn go_live(now: bool) -> GoLive {
-    match now {
-        true => GoLive::AtOnce,
-        false => GoLive::WhenFilled,
     }
 }
 
@@ -176,11 +192,11 @@ fn waiting_text(plan: &wafer_platform::Plan) -> String {
     format!("all of it is applied already, and staged: {waits}")
 }
 
-impl Plan {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+impl PlanCommand {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let project = context.project()?;
         let platform = app::open(&project, None).await?;
-        let wanted = definitions(&project, &platform, self.no_build).await?;
+        let wanted = definitions(&project, &platform, &self.build).await?;
         let plan = platform.plan(&wanted).await?;
         warn(&plan.warnings);
         context.format.print(&plan, || {
@@ -200,10 +216,10 @@ impl Plan {
 }
 
 impl Apply {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let project = context.project()?;
         let platform = app::open_to_apply(&project).await?;
-        let wanted = definitions(&project, &platform, self.no_build).await?;
+        let wanted = definitions(&project, &platform, &self.build).await?;
         let here = wanted.sources.iter().filter(|(_, source)| source.is_here());
         let here: Vec<&str> = here.map(|(name, _)| name.as_str()).collect();
         if project.store.cloud.is_some() && !here.is_empty() {
@@ -213,7 +229,9 @@ impl Apply {
                 here.join(", ")
             ));
         }
-        let plan = platform.apply(wanted, go_live(self.now), &Said).await?;
+        let plan = platform
+            .apply(wanted, self.now.go_live(), &ApplyProgress)
+            .await?;
         warn(&plan.warnings);
         context.format.print(&plan, || {
             let mut text = plan_text(&plan, "nothing changed");

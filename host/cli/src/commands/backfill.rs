@@ -7,7 +7,7 @@ use anyhow::Result;
 use wafer_core::{Duration, Timestamp};
 use wafer_platform::BackfillRequest;
 
-use super::Context;
+use super::CommandContext;
 use super::apply::{read_sources, warn_of_unread_files};
 use crate::app::{self, ClockOption};
 use crate::output::{Bar, thousands};
@@ -53,7 +53,7 @@ pub(crate) struct Backfill {
 }
 
 impl Backfill {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let project = context.project()?;
         let platform = app::open(&project, self.clock).await?;
         let staged = platform.context().staged();
@@ -64,14 +64,12 @@ impl Backfill {
             from: self.from,
             to: self.to,
             interval: self.interval,
-            workers: self
-                .workers
-                .unwrap_or_else(app::cores)
-                .clamp(1, 2 * app::cores()),
+            workers: app::workers(self.workers),
         };
         let bar = Arc::new(Bar::new(&request.pipeline));
         let result = platform
             .pipelines()
+            .backfills()
             .backfill(&request, Arc::clone(&bar) as _)
             .await;
         bar.finish();

@@ -1,5 +1,6 @@
 //! `wafer check`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -8,11 +9,11 @@ use serde::Serialize;
 use wafer_config::{Project, resolve};
 use wafer_core::{DataType, Field, escaped};
 use wafer_platform::{
-    CHECK_ROWS, Definitions, Error, GoLive, Platform, ProjectFunction, Reject, SourceReader,
+    CHECK_ROWS, CheckReport, Definitions, FirstRows, GoLive, Platform, ProjectFunction, Reject,
     check_function, check_listed, missing_files, temporary_folder,
 };
 
-use super::Context;
+use super::CommandContext;
 use super::apply::{columns_of_files, warn};
 use crate::output::{say, table, thousands};
 use crate::{app, build};
@@ -20,9 +21,10 @@ use crate::{app, build};
 /// Check a project without writing anything.
 ///
 /// Reads wafer.toml, loads the components that were built, checks that the columns
-/// fit from source to view, lists the files of all sources on this machine, and calls
-/// every function on the same rows at once, in parts and in another order: an output
-/// row may depend on its own input row only.
+/// fit from source to view, lists the files of all sources on this machine, reads the
+/// first rows of every source as its pipelines do, and calls every function on the
+/// same rows at once, in parts and in another order: an output row may depend on its
+/// own input row only.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Check {
     /// Build the functions first
@@ -30,25 +32,45 @@ pub(crate) struct Check {
     build: bool,
 }
 
-/// The result for one function.
+/// What is checked at once: a function on the rows of a source, or what a pipeline without one
+/// reads.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+struct Subject {
+    /// The function that is called.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    function: Option<String>,
+    /// The source whose rows are read. A function that no pipeline calls has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<String>,
+    /// The pipelines that read the source so.
+    pipelines: Vec<String>,
+}
+
+/// What a check found.
 #[derive(Serialize)]
 struct Checked {
-    function: String,
+    #[serde(flatten)]
+    subject: Subject,
     rows: usize,
     /// Where the rows came from.
     of: &'static str,
     row_errors: usize,
-    /// The number of rows of its source that could not be read.
+    /// The number of rows of the source that could not be read.
     unreadable: u64,
     /// Where the first of them is, and why.
     #[serde(skip_serializing_if = "Option::is_none")]
     first_unreadable: Option<String>,
+    /// Why no row of the source was looked at, if none was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unread: Option<String>,
 }
 
 const SOURCE: &str = "its source";
+const MADE_UP: &str = "made-up data";
+const NOTHING: &str = "nothing";
 
 impl Check {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let project = context.project()?;
         if self.build {
             build::build_project(&project)?;
@@ -64,8 +86,8 @@ impl Check {
         look_for_files(definitions.clone()).await?;
 
         let mut checked = Vec::new();
-        for name in definitions.functions.keys() {
-            checked.extend(check_one(&platform, &definitions, name).await?);
+        for subject in subjects(&definitions) {
+            checked.push(check_one(&platform, subject).await?);
         }
         context.format.print(&checked, || text(&checked));
         Ok(match checked.iter().any(Checked::has_no_readable_row) {
@@ -73,6 +95,39 @@ impl Check {
             false => ExitCode::SUCCESS,
         })
     }
+}
+
+/// Returns what is checked of a project: each function with each source that it is called on, and
+/// then the pipelines without a function.
+fn subjects(definitions: &Definitions) -> Vec<Subject> {
+    let mut called: BTreeMap<(String, Option<String>), Vec<String>> = BTreeMap::new();
+    let mut others = Vec::new();
+    for (name, pipeline) in &definitions.pipelines {
+        let (source, pipelines) = (Some(pipeline.source.clone()), vec![name.clone()]);
+        match pipeline.made_by.function() {
+            Some(function) => {
+                let key = (function.clone(), source);
+                called.entry(key).or_default().extend(pipelines);
+            }
+            None => others.push(Subject {
+                function: None,
+                source,
+                pipelines,
+            }),
+        }
+    }
+    for function in definitions.functions.keys() {
+        if !called.keys().any(|(called, _)| called == function) {
+            called.insert((function.clone(), None), Vec::new());
+        }
+    }
+    let called = called.into_iter();
+    let called = called.map(|((function, source), pipelines)| Subject {
+        function: Some(function),
+        source,
+        pipelines,
+    });
+    called.chain(others).collect()
 }
 
 /// Lists the files of the sources, and warns of those that are not there and of those that are not
@@ -110,66 +165,56 @@ async fn complete_specs(project: &Project) -> Result<Vec<ProjectFunction>> {
     Ok(complete)
 }
 
-/// Calls a function on the first rows of its source, or on made-up rows. Returns `None` if there
-/// are no rows to call it on.
-async fn check_one(
-    platform: &Platform,
-    definitions: &Definitions,
-    name: &str,
-) -> Result<Option<Checked>> {
+/// Reads the first rows of a source, and calls the function on them, or on made-up rows if there
+/// are none.
+async fn check_one(platform: &Platform, subject: Subject) -> Result<Checked> {
+    let sources = platform.pipelines().sources();
+    let mut first = match subject.pipelines.first() {
+        Some(pipeline) => sources.first_rows(pipeline, CHECK_ROWS).await?,
+        None => FirstRows::default(),
+    };
+    let report = match &subject.function {
+        Some(function) => call(platform, function, &mut first).await?,
+        None => CheckReport {
+            rows: first.rows,
+            real: first.rows > 0,
+            row_errors: 0,
+        },
+    };
+    let place = |Reject { place, message }| format!("{place}: {message}");
+    Ok(Checked {
+        rows: report.rows,
+        of: match report.real {
+            true => SOURCE,
+            false if report.rows > 0 => MADE_UP,
+            false => NOTHING,
+        },
+        row_errors: report.row_errors,
+        unreadable: first.unreadable,
+        first_unreadable: first.reject.map(place),
+        unread: first.unread,
+        subject,
+    })
+}
+
+/// Calls a function on rows, or on made-up ones if there are none and its types allow that.
+async fn call(platform: &Platform, name: &str, first: &mut FirstRows) -> Result<CheckReport> {
+    let rows = first.columns.take();
     let function = platform.context().function(name)?;
-    let inputs = function.signature().inputs.clone();
-    let source = source_of(platform, definitions, name, inputs.fields())?;
+    let inputs = &function.signature().inputs;
     let is_opaque = |field: &Field| matches!(field.data_type, DataType::Arrow(_));
-    if source.is_none() && inputs.fields().iter().any(is_opaque) {
+    if rows.is_none() && inputs.fields().iter().any(is_opaque) {
         say(format!(
             "function `{name}` was not called, because there are no rows to call it on"
         ));
-        return Ok(None);
+        return Ok(CheckReport {
+            rows: 0,
+            real: false,
+            row_errors: 0,
+        });
     }
-    let (report, first) = tokio::task::spawn_blocking(move || {
-        let first = source.map(|source| source.first_rows(CHECK_ROWS));
-        let mut first = first.transpose()?.unwrap_or_default();
-        let report = check_function(&function, first.columns.take())?;
-        Ok::<_, Error>((report, first))
-    })
-    .await??;
-    Ok(Some(Checked {
-        function: name.to_owned(),
-        rows: report.rows,
-        of: if report.real { SOURCE } else { "made-up data" },
-        row_errors: report.row_errors,
-        unreadable: first.unreadable,
-        first_unreadable: first
-            .reject
-            .map(|Reject { place, message }| format!("{place}: {message}")),
-    }))
-}
-
-/// Opens the files of the source that a pipeline calls a function on. Returns `None` if there is no
-/// such pipeline, or its source has no files.
-fn source_of(
-    platform: &Platform,
-    definitions: &Definitions,
-    function: &str,
-    fields: &[Field],
-) -> Result<Option<SourceReader>> {
-    let mut pipelines = definitions.pipelines.values();
-    let pipeline = pipelines.find(|pipeline| {
-        let called = pipeline.made_by.function();
-        called.is_some_and(|called| called == function)
-    });
-    let Some(pipeline) = pipeline else {
-        return Ok(None);
-    };
-    let source = &definitions.sources[&pipeline.source];
-    // The rows of a table are read by runs only.
-    if source.files.is_none() || !source.kind.reads_files_one_by_one() {
-        return Ok(None);
-    }
-    let remote = &platform.context().components().remote;
-    let reader = SourceReader::open(source, &pipeline.source, fields, remote)?;
-    Ok(Some(reader))
+    let report = tokio::task::spawn_blocking(move || check_function(&function, rows));
+    Ok(report.await??)
 }
 
 /// Returns the results as a table, and below it what the check found.
@@ -178,15 +223,26 @@ fn text(checked: &[Checked]) -> String {
         .iter()
         .map(|c| {
             vec![
-                c.function.clone(),
+                c.subject.name(),
+                c.subject.source.clone().unwrap_or_default(),
                 c.rows.to_string(),
                 c.of.to_owned(),
                 c.row_errors.to_string(),
             ]
         })
         .collect();
-    let header = ["function", "rows", "of", "row errors"];
+    let header = ["checked", "source", "rows", "of", "row errors"];
     format!("{}\n{}", table(&header, &rows), verdict(checked))
+}
+
+impl Subject {
+    /// Returns what is named in messages.
+    fn name(&self) -> String {
+        match &self.function {
+            Some(function) => format!("function `{function}`"),
+            None => format!("pipeline `{}`", self.pipelines.join("`, `")),
+        }
+    }
 }
 
 impl Checked {
@@ -194,30 +250,40 @@ impl Checked {
     fn has_no_readable_row(&self) -> bool {
         self.unreadable > 0 && self.of != SOURCE
     }
+
+    /// Returns what is not as it should be, or not known.
+    fn problem(&self) -> Option<String> {
+        let source = self.subject.source.as_deref()?;
+        let problem = match (&self.unread, self.unreadable) {
+            (Some(why), _) => format!("no row of source `{source}` was read: {why}"),
+            (None, 0) => return None,
+            (None, unreadable) => {
+                let count = match self.has_no_readable_row() {
+                    true => format!("no row of source `{source}` can be read"),
+                    false => format!(
+                        "{} of the first rows of source `{source}` cannot be read",
+                        thousands(unreadable)
+                    ),
+                };
+                let first = self.first_unreadable.as_deref().unwrap_or_default();
+                format!("{count}; the first: {first}")
+            }
+        };
+        Some(escaped(&format!("{}: {problem}", self.subject.name())).into_owned())
+    }
 }
 
 /// Returns what the check found, in a line for each problem.
 fn verdict(checked: &[Checked]) -> String {
-    let problems = checked.iter().filter(|checked| checked.unreadable > 0);
-    let problems = problems.map(|checked| {
-        let count = match checked.has_no_readable_row() {
-            true => "no row of its source can be read".to_owned(),
-            false => format!(
-                "{} of the first rows of its source cannot be read",
-                thousands(checked.unreadable)
-            ),
-        };
-        let first = checked.first_unreadable.as_deref().unwrap_or_default();
-        let text = format!(
-            "function `{}`: {count}; the first: {first}",
-            checked.function
-        );
-        escaped(&text).into_owned()
-    });
-    let problems: Vec<String> = problems.collect();
-    match problems.is_empty() {
-        true => "everything fits".to_owned(),
-        false => format!(
+    let problems: Vec<String> = checked.iter().filter_map(Checked::problem).collect();
+    let is_read = checked.iter().all(|checked| checked.unreadable == 0);
+    match (problems.is_empty(), is_read) {
+        (true, _) => "everything fits".to_owned(),
+        (false, true) => format!(
+            "the columns fit, but not all sources were read:\n{}",
+            problems.join("\n")
+        ),
+        (false, false) => format!(
             "the columns fit, but not all rows:\n{}",
             problems.join("\n")
         ),
@@ -226,30 +292,82 @@ fn verdict(checked: &[Checked]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
+    fn checked(of: &'static str, unreadable: u64, unread: Option<&str>) -> Checked {
+        let source = of != MADE_UP || unreadable > 0 || unread.is_some();
+        Checked {
+            subject: Subject {
+                function: Some("f".to_owned()),
+                source: source.then(|| "s".to_owned()),
+                pipelines: Vec::new(),
+            },
+            rows: 3,
+            of,
+            row_errors: 0,
+            unreadable,
+            first_unreadable: (unreadable > 0).then(|| "a.csv:2: `x` is wrong".to_owned()),
+            unread: unread.map(str::to_owned),
+        }
+    }
+
     #[test]
-    fn everything_fits_only_if_all_rows_could_be_read() {
-        let check = |of, unreadable, wanted: &str| {
-            let checked = Checked {
-                function: "f".to_owned(),
-                rows: 3,
-                of,
-                row_errors: 0,
-                unreadable,
-                first_unreadable: (unreadable > 0).then(|| "a.csv:2: `x` is wrong".to_owned()),
-            };
-            let found = verdict(&[checked]);
+    fn everything_fits_only_if_rows_of_all_sources_were_read_and_all_of_them_can_be() {
+        for (one, wanted) in [
+            (checked(SOURCE, 0, None), "everything fits"),
+            // It is called in requests alone.
+            (checked(MADE_UP, 0, None), "everything fits"),
+            (
+                checked(SOURCE, 1, None),
+                "function `f`: 1 of the first rows of source `s` cannot be read; the first: a.csv:2: `x` is wrong",
+            ),
+            (
+                checked(MADE_UP, 2, None),
+                "no row of source `s` can be read; the first: a.csv:2",
+            ),
+            (
+                checked(MADE_UP, 0, Some("it has no files")),
+                "the columns fit, but not all sources were read:\n\
+                 function `f`: no row of source `s` was read: it has no files",
+            ),
+            (
+                checked(NOTHING, 0, Some("it has no rows")),
+                "function `f`: no row of source `s` was read: it has no rows",
+            ),
+        ] {
+            let fits = wanted == "everything fits";
+            let found = verdict(&[checked(SOURCE, 0, None), one]);
             assert!(found.contains(wanted), "{found}");
-            assert_eq!(unreadable == 0, found == "everything fits", "{found}");
+            assert_eq!(fits, found == "everything fits", "{found}");
+        }
+    }
+
+    #[test]
+    fn every_pipeline_is_checked_and_rows_that_are_read_alike_once() {
+        let pipeline = |source: &str, made_by: &str, what: serde_json::Value| json!({"source": source, made_by: what, "group": "g", "doc": ""});
+        let definitions = json!({"pipelines": {
+            "a": pipeline("s", "function", json!("f")),
+            "b": pipeline("s", "columns", json!([])),
+            "c": pipeline("s", "function", json!("f")),
+            "d": pipeline("t", "function", json!("f")),
+            "e": pipeline("s", "columns", json!([])),
+        }});
+        let definitions: Definitions = serde_json::from_value(definitions).unwrap();
+        let subject = |function: Option<&str>, source: &str, pipelines: &[&str]| Subject {
+            function: function.map(str::to_owned),
+            source: Some(source.to_owned()),
+            pipelines: pipelines.iter().map(|name| (*name).to_owned()).collect(),
         };
-        check(SOURCE, 0, "everything fits");
-        check("made-up data", 0, "everything fits");
-        check(
-            SOURCE,
-            1,
-            "function `f`: 1 of the first rows of its source cannot be read; the first: a.csv:2: `x` is wrong",
+        assert_eq!(
+            subjects(&definitions),
+            [
+                subject(Some("f"), "s", &["a", "c"]),
+                subject(Some("f"), "t", &["d"]),
+                subject(None, "s", &["b"]),
+                subject(None, "s", &["e"]),
+            ]
         );
-        check("made-up data", 2, "no row of its source can be read");
     }
 }

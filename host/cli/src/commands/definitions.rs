@@ -6,7 +6,7 @@ use anyhow::Result;
 use wafer_core::Field;
 use wafer_platform::{GroupSummary, SourceSummary, ViewSummary};
 
-use super::Context;
+use super::CommandContext;
 use crate::app;
 use crate::output::{facts, table};
 
@@ -50,7 +50,7 @@ pub(crate) struct Views {
 const NOTHING: &str = "nothing was applied yet; make wafer.toml live with `wafer apply`";
 
 impl Sources {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let platform = app::open_to_read(&context.project()?, None).await?;
         if let Some(name) = &self.source {
             let source = platform.source(name)?;
@@ -76,7 +76,7 @@ impl Sources {
 }
 
 impl Groups {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let platform = app::open_to_read(&context.project()?, None).await?;
         if let Some(name) = &self.group {
             let group = platform.group(name)?;
@@ -112,7 +112,7 @@ impl Groups {
 }
 
 impl Views {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let platform = app::open_to_read(&context.project()?, None).await?;
         if let Some(name) = &self.view {
             let view = platform.view(name)?;

@@ -9,7 +9,7 @@ use wafer_config::{CloudStores, Project, variable};
 use wafer_platform::{Plan, Platform, WHOLE};
 use wafer_runtime::Target;
 
-use super::{Context, apply};
+use super::{CommandContext, apply};
 use crate::app;
 use crate::output::{path_text, say, write_file};
 
@@ -42,13 +42,11 @@ pub(crate) struct Deploy {
     #[arg(long, value_name = "FILE")]
     tfvars: Option<PathBuf>,
 
-    /// Use the components that were built before, without building
-    #[arg(long)]
-    no_build: bool,
+    #[command(flatten)]
+    build: apply::BuildFlag,
 
-    /// Make new versions of groups live at once, although they are still empty
-    #[arg(long)]
-    now: bool,
+    #[command(flatten)]
+    now: apply::NowFlag,
 }
 
 /// The kinds of processors that Lambda has.
@@ -146,7 +144,7 @@ impl LoggedEndpoint {
 }
 
 impl Deploy {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let project = context.project()?;
         let cloud = project.store.cloud.clone().context(
             "nothing says where to deploy to: set `store.online` and `store.objects`, or \
@@ -192,7 +190,7 @@ impl Deploy {
              in `store.online`",
         )?;
         Ok(Variables {
-            infrastructure: app::infrastructure(project)?,
+            infrastructure: app::infrastructure(project, cloud)?,
             region,
             table: cloud.online.host_str().unwrap_or_default().to_owned(),
             bucket: cloud.objects.host_str().unwrap_or_default().to_owned(),
@@ -209,18 +207,23 @@ impl Deploy {
         platform: &Platform,
         report: &mut Report,
     ) -> Result<()> {
-        let mut wanted = apply::definitions(project, platform, self.no_build).await?;
+        let mut wanted = apply::definitions(project, platform, &self.build).await?;
         say("compiling for the processors of Lambda");
         report.compiled = platform.compile_for(&wanted, self.arch.target()).await?;
         say("copying source files to S3");
         let copied = platform
             .pipelines()
+            .sources()
             .copy_sources(&mut wanted, &cloud.objects)
             .await?;
         report.copied = copied.into_iter().map(String::from).collect();
         // Code and files must be in place before the definitions that name them are live.
-        let go_live = apply::go_live(self.now);
-        report.plan = Some(platform.apply(wanted, go_live, &apply::Said).await?);
+        let go_live = self.now.go_live();
+        report.plan = Some(
+            platform
+                .apply(wanted, go_live, &apply::ApplyProgress)
+                .await?,
+        );
         let endpoints = platform.serving().endpoints().await?.into_iter();
         let logged = endpoints.filter(|(_, endpoint)| endpoint.routing.log > 0);
         let logged = logged.map(|(name, endpoint)| LoggedEndpoint::new(name, endpoint.routing.log));

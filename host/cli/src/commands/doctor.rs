@@ -5,18 +5,19 @@ use std::process::{Command as Process, ExitCode};
 
 use anyhow::Result;
 use serde::Serialize;
-use wafer_build::{Toolchain, Toolchains};
+use wafer_build::{ToolchainKind, Toolchains};
 use wafer_config::Project;
 use wafer_core::escaped;
 
-use super::Context;
-use crate::app;
+use super::CommandContext;
 use crate::output::{indented, say};
+use crate::{app, build};
 
 /// Check that this machine has what Wafer needs, and say what to do if not.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Doctor {
-    /// Install what is missing: the WebAssembly target, with rustup or apt-get
+    /// Install what the project needs and is missing: the WebAssembly target, with rustup or
+    /// apt-get
     #[arg(long)]
     fix: bool,
 
@@ -39,9 +40,10 @@ struct Finding {
 }
 
 impl Doctor {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
-        let mut findings = vec![cargo()];
-        findings.extend(self.toolchains());
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
+        let needed = needed(context);
+        let mut findings = vec![cargo(needed.contains(&ToolchainKind::Crate))];
+        findings.extend(self.toolchains(&needed));
         findings.push(sandbox());
         findings.extend(project(context, self.accept_clock).await);
         if self.aws {
@@ -66,21 +68,30 @@ impl Doctor {
         })
     }
 
-    /// Checks every toolchain that needs something on this machine.
-    fn toolchains(&self) -> Vec<Finding> {
+    /// Checks every toolchain, of which some are needed.
+    fn toolchains(&self, needed: &[ToolchainKind]) -> Vec<Finding> {
         let toolchains = Toolchains::default();
-        let findings = toolchains.all().into_iter().map(|t| self.toolchain(t));
+        let kinds = ToolchainKind::ALL.into_iter();
+        let findings = kinds.map(|kind| self.toolchain(&toolchains, kind, needed.contains(&kind)));
         findings.flatten().collect()
     }
 
-    fn toolchain(&self, toolchain: &dyn Toolchain) -> Option<Finding> {
-        let found = if self.fix {
+    /// Checks a toolchain, unless it needs nothing on this machine.
+    fn toolchain(
+        &self,
+        toolchains: &Toolchains,
+        kind: ToolchainKind,
+        is_needed: bool,
+    ) -> Option<Finding> {
+        let toolchain = toolchains.of(kind);
+        let found = if self.fix && is_needed {
             toolchain.find_or_install(&mut |step| say(step))
         } else {
             toolchain.find()
         };
         let (ok, detail) = match found {
             Ok(found) => (true, found?),
+            Err(_) if !is_needed => (true, NOT_NEEDED.to_owned()),
             Err(error) => (false, error.to_string()),
         };
         Some(Finding {
@@ -91,26 +102,37 @@ impl Doctor {
     }
 }
 
-fn cargo() -> Finding {
+/// What is said of something that is missing, and that no function of the project needs.
+const NOT_NEEDED: &str = "not found, and no function of this project needs it";
+
+/// Returns the kinds of toolchains that the project of this folder needs, or all where there is
+/// none that can be read.
+fn needed(context: &CommandContext) -> Vec<ToolchainKind> {
+    match context.project() {
+        Ok(project) => build::kinds(&project),
+        Err(_) => ToolchainKind::ALL.to_vec(),
+    }
+}
+
+fn cargo(is_needed: bool) -> Finding {
     let printed = Process::new("cargo").arg("--version").output();
-    match printed {
+    let found = match printed {
         Ok(done) if done.status.success() => {
-            let detail = String::from_utf8_lossy(&done.stdout).trim().to_owned();
-            Finding {
-                what: "cargo".into(),
-                ok: true,
-                detail,
-            }
+            Some(String::from_utf8_lossy(&done.stdout).trim().to_owned())
         }
-        _ => {
-            let detail =
-                "not found; install Rust from https://rustup.rs to build functions".to_owned();
-            Finding {
-                what: "cargo".into(),
-                ok: false,
-                detail,
-            }
+        _ => None,
+    };
+    let missing = match is_needed {
+        true => {
+            "not found; install Rust from https://rustup.rs to build functions; those in Python need \
+             none"
         }
+        false => NOT_NEEDED,
+    };
+    Finding {
+        what: "cargo".into(),
+        ok: found.is_some() || !is_needed,
+        detail: found.unwrap_or_else(|| missing.to_owned()),
     }
 }
 
@@ -138,7 +160,7 @@ fn sandbox() -> Finding {
 }
 
 /// Checks what the project of this folder has on AWS.
-async fn deployment(context: &Context) -> Vec<Finding> {
+async fn deployment(context: &CommandContext) -> Vec<Finding> {
     let checks = match context.project() {
         Ok(project) => app::check_deployment(&project).await,
         Err(error) => Err(error),
@@ -169,7 +191,7 @@ fn finding(what: &'static str, result: Result<String>) -> Finding {
 }
 
 /// Checks the project of this folder, its stores and the clock. A folder without a project is fine.
-async fn project(context: &Context, accept_clock: bool) -> Vec<Finding> {
+async fn project(context: &CommandContext, accept_clock: bool) -> Vec<Finding> {
     let project = match context.project() {
         Ok(project) => project,
         Err(error) => {

@@ -6,7 +6,7 @@ use anyhow::Result;
 use wafer_core::bytes_text;
 use wafer_platform::{DroppedTable, TableUse};
 
-use super::Context;
+use super::CommandContext;
 use crate::app;
 use crate::output::{table, thousands};
 
@@ -30,7 +30,7 @@ pub(crate) struct Drop {
 }
 
 impl Drop {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         if self.tables.is_empty() {
             return list(context).await;
         }
@@ -45,7 +45,7 @@ impl Drop {
     }
 }
 
-async fn list(context: &Context) -> Result<ExitCode> {
+async fn list(context: &CommandContext) -> Result<ExitCode> {
     let platform = app::open_to_read(&context.project()?, None).await?;
     let tables = platform.table_uses().await?;
     context.format.print(&tables, || {

@@ -9,7 +9,7 @@ use serde_json::json;
 use wafer_core::Duration;
 use wafer_platform::{Endpoint, LOG_WITHIN, Routing, parse_log_within, parse_percent};
 
-use super::Context;
+use super::CommandContext;
 use super::apply::warn;
 use crate::app;
 use crate::output::table;
@@ -82,7 +82,7 @@ struct Set {
 }
 
 impl Endpoints {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let project = context.project()?;
         let platform = app::open(&project, None).await?;
         let present = platform.context().definitions();

@@ -5,19 +5,28 @@ use std::process::ExitCode;
 use anyhow::Result;
 use wafer_core::{Field, Mapping, escaped};
 
-use super::Context;
+use super::CommandContext;
 use crate::app;
 use crate::output::indented;
 
 /// List the applied functions and their signatures.
+///
+/// Of each function: its name, the digest that it is known by, how many rows it makes of one,
+/// its documentation, and its columns with their types. A type with a `?` has nulls. Views and
+/// models take functions that make one row of each; pipelines take all.
+///
+/// Examples:
+///   wafer functions
+///   wafer functions ride_features --output json
 #[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(crate) struct Functions {
     /// List only this function
     function: Option<String>,
 }
 
 impl Functions {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let project = context.project()?;
         let platform = app::open_to_read(&project, None).await?;
         let mut functions = platform.context().definitions().functions.clone();
@@ -35,8 +44,8 @@ impl Functions {
             let texts = functions.iter().map(|(name, def)| {
                 let signature = &def.registered.signature;
                 let mapping = match signature.mapping {
-                    Mapping::OneToOne => "one to one",
-                    Mapping::OneToMany => "one to many",
+                    Mapping::OneToOne => "one row out for each row in",
+                    Mapping::OneToMany => "any number of rows out for each row in, or none",
                 };
                 let mut text = format!("{name}  {}  {mapping}\n", def.registered.digest.short());
                 if !signature.doc.is_empty() {

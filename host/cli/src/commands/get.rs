@@ -4,10 +4,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use serde_json::{Map, Value as Json};
-use wafer_core::{DataType, escaped};
+use wafer_core::escaped;
 
-use super::Context;
+use super::CommandContext;
 use crate::app::{self, ClockOption};
+use crate::named_values::named_values;
 use crate::output::table;
 
 /// Get the feature vector of a view for one row.
@@ -31,30 +32,15 @@ pub(crate) struct Get {
 }
 
 impl Get {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let project = context.project()?;
         let platform = app::open_to_read(&project, self.clock).await?;
         let definitions = platform.context().definitions();
-        let mut row = Map::new();
-        for field in &self.fields {
-            let (name, text) = field
-                .split_once('=')
-                .with_context(|| format!("`{field}` is not FIELD=VALUE"))?;
-            let is_text = definitions.views.get(&self.view).is_none_or(|view| {
-                let input = view.inputs.iter().find(|f| f.name == name);
-                input.is_none_or(|f| matches!(f.data_type, DataType::Utf8 | DataType::Binary))
-            });
-            // Values of other types are read as JSON. What is not JSON, such as a time, is text.
-            let json = if is_text {
-                None
-            } else {
-                serde_json::from_str(text).ok()
-            };
-            row.insert(
-                name.to_owned(),
-                json.unwrap_or_else(|| Json::String(text.to_owned())),
-            );
-        }
+        let view = definitions.views.get(&self.view);
+        let row = named_values(&self.fields, "FIELD=VALUE", |name| {
+            let input = view?.inputs.iter().find(|input| input.name == name)?;
+            Some(&input.data_type)
+        })?;
         let vectors = platform
             .serving()
             .features(&self.view, &[Json::Object(row)])

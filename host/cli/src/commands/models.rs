@@ -18,7 +18,7 @@ use wafer_platform::{
 };
 use wafer_runtime::{Asset, MAX_ARTIFACT_BYTES};
 
-use super::{Context, Labels, check_output};
+use super::{CommandContext, LabelFiles, check_output};
 use crate::app;
 use crate::output::{Bar, facts, path_text, say, table, thousands, write_file};
 
@@ -279,8 +279,60 @@ struct Shown<'a> {
     aliases: Vec<String>,
 }
 
+impl Shown<'_> {
+    fn text(&self) -> String {
+        let version = self.version;
+        let signature = &version.function.registered.signature;
+        let mut lines = vec![
+            (
+                "version",
+                format!("{}  registered {}", version.name(), version.created),
+            ),
+            ("aliases", self.aliases.join(" ")),
+            ("owner", self.owner.clone()),
+            ("view", format!("{} {}", version.view, version.view_version)),
+            (
+                "training set",
+                version.training_set.clone().unwrap_or_default(),
+            ),
+            (
+                "trainer",
+                version
+                    .trainer
+                    .as_ref()
+                    .map(|(name, digest)| format!("{name} {}", digest.short()))
+                    .unwrap_or_default(),
+            ),
+            (
+                "function",
+                format!(
+                    "{} {}",
+                    version.function_name,
+                    version.function.registered.digest.short()
+                ),
+            ),
+            ("metrics", metrics_text(&version.metrics)),
+            ("note", note_text(self.note)),
+        ];
+        let parameters = version.parameters.iter();
+        let parameters: Vec<_> = parameters.map(|(n, v)| format!("{n}={v}")).collect();
+        lines.push(("parameters", parameters.join("  ")));
+        for (name, artifact) in &version.artifacts {
+            let (bytes, digest) = (bytes_text(artifact.bytes), artifact.digest.short());
+            lines.push(("artifact", format!("{name}  {bytes}  {digest}")));
+        }
+        let fields = |fields: &[wafer_core::Field]| {
+            let texts = fields.iter().map(|f| format!("{} {}", f.name, f.data_type));
+            texts.collect::<Vec<_>>().join(", ")
+        };
+        lines.push(("reads", fields(signature.inputs.fields())));
+        lines.push(("predicts", fields(signature.outputs.fields())));
+        facts(&lines)
+    }
+}
+
 impl Models {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let project = context.project()?;
         let platform = app::open(&project, None).await?;
         match self.command.unwrap_or(Command::List { model: None }) {
@@ -324,7 +376,7 @@ impl Models {
                 artifact,
                 out,
             } => {
-                check_output(&project, &platform, &out, Labels::Kept)?;
+                check_output(&project, &platform, &out, LabelFiles::Protected)?;
                 let path = platform.registry().artifact(&version, &artifact).await?;
                 let content = std::fs::File::open(&path)
                     .with_context(|| format!("cannot read {}", path.display()))?;
@@ -339,7 +391,7 @@ impl Models {
     }
 }
 
-async fn list(context: &Context, platform: &Platform) -> Result<()> {
+async fn list(context: &CommandContext, platform: &Platform) -> Result<()> {
     let models = platform.registry().models().await?;
     context.format.print(&models, || {
         if models.is_empty() {
@@ -371,7 +423,7 @@ async fn list(context: &Context, platform: &Platform) -> Result<()> {
     Ok(())
 }
 
-async fn versions(context: &Context, platform: &Platform, model: &str) -> Result<()> {
+async fn versions(context: &CommandContext, platform: &Platform, model: &str) -> Result<()> {
     let versions = platform.registry().model_versions(model).await?;
     let all: Vec<WithNote<'_>> = versions
         .iter()
@@ -413,7 +465,7 @@ fn note_text(note: &ModelNote) -> String {
     texts.join("  ")
 }
 
-async fn show(context: &Context, platform: &Platform, name: &VersionName) -> Result<()> {
+async fn show(context: &CommandContext, platform: &Platform, name: &VersionName) -> Result<()> {
     let version = platform.registry().model_version(name).await?;
     let all = platform.registry().model_versions(&version.model).await?;
     let note = all
@@ -433,54 +485,7 @@ async fn show(context: &Context, platform: &Platform, name: &VersionName) -> Res
         owner,
         aliases: aliases.map(|(alias, _)| alias).collect(),
     };
-    context.format.print(&shown, || {
-        let signature = &version.function.registered.signature;
-        let mut lines = vec![
-            (
-                "version",
-                format!("{}  registered {}", version.name(), version.created),
-            ),
-            ("aliases", shown.aliases.join(" ")),
-            ("owner", shown.owner.clone()),
-            ("view", format!("{} {}", version.view, version.view_version)),
-            (
-                "training set",
-                version.training_set.clone().unwrap_or_default(),
-            ),
-            (
-                "trainer",
-                version
-                    .trainer
-                    .as_ref()
-                    .map(|(name, digest)| format!("{name} {}", digest.short()))
-                    .unwrap_or_default(),
-            ),
-            (
-                "function",
-                format!(
-                    "{} {}",
-                    version.function_name,
-                    version.function.registered.digest.short()
-                ),
-            ),
-            ("metrics", metrics_text(&version.metrics)),
-            ("note", note_text(&note)),
-        ];
-        let parameters = version.parameters.iter();
-        let parameters: Vec<_> = parameters.map(|(n, v)| format!("{n}={v}")).collect();
-        lines.push(("parameters", parameters.join("  ")));
-        for (name, artifact) in &version.artifacts {
-            let (bytes, digest) = (bytes_text(artifact.bytes), artifact.digest.short());
-            lines.push(("artifact", format!("{name}  {bytes}  {digest}")));
-        }
-        let fields = |fields: &[wafer_core::Field]| {
-            let texts = fields.iter().map(|f| format!("{} {}", f.name, f.data_type));
-            texts.collect::<Vec<_>>().join(", ")
-        };
-        lines.push(("reads", fields(signature.inputs.fields())));
-        lines.push(("predicts", fields(signature.outputs.fields())));
-        facts(&lines)
-    });
+    context.format.print(&shown, || shown.text());
     Ok(())
 }
 
@@ -494,7 +499,7 @@ pub(crate) fn say_not_evaluated(reason: Option<&str>) {
 }
 
 impl Push {
-    async fn run(self, context: &Context, platform: &Platform) -> Result<()> {
+    async fn run(self, context: &CommandContext, platform: &Platform) -> Result<()> {
         // The files are copied first, because another program may still be writing them.
         let folder = temporary_folder()?;
         let mut artifacts = BTreeMap::new();
@@ -549,7 +554,7 @@ impl Push {
 }
 
 impl Evaluate {
-    async fn run(self, context: &Context, platform: &Platform) -> Result<()> {
+    async fn run(self, context: &CommandContext, platform: &Platform) -> Result<()> {
         let bar = Arc::new(Bar::new(&self.version.to_string()));
         let progress = Arc::clone(&bar) as Arc<dyn Progress>;
         let request = EvaluateRequest {
@@ -574,7 +579,7 @@ impl Evaluate {
 }
 
 impl LineageOf {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let project = context.project()?;
         let platform = app::open_to_read(&project, None).await?;
         let origin = match self.of {

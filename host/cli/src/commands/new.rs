@@ -7,8 +7,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, ensure};
 
-use self::from_file::FileOptions;
-use super::Context;
+use self::from_file::FromFileOptions;
+use super::CommandContext;
 use crate::output::{line, path_text, say};
 use crate::sdk;
 
@@ -17,6 +17,7 @@ use crate::sdk;
 ///
 /// Examples:
 ///   wafer new rides && cd rides && wafer apply && wafer run last_ride
+///   wafer new rides --lang python
 ///   wafer new --from orders.csv --key customer_id --time ordered_at --zone Europe/Berlin
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
@@ -25,8 +26,27 @@ pub(crate) struct New {
     #[arg(required_unless_present = "from")]
     folder: Option<PathBuf>,
 
+    /// Language of the function; for Python, nothing has to be installed
+    #[arg(
+        long,
+        value_enum,
+        default_value = "rust",
+        value_name = "LANGUAGE",
+        conflicts_with = "from"
+    )]
+    lang: Language,
+
     #[command(flatten)]
-    file: FileOptions,
+    file: FromFileOptions,
+}
+
+/// A language that functions are written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Language {
+    /// A crate, which is compiled.
+    Rust,
+    /// A file, which the interpreter in this program runs.
+    Python,
 }
 
 const MANIFEST: &str = include_str!("../../templates/project/Cargo.toml.in");
@@ -38,9 +58,14 @@ const FUNCTION_MANIFEST: &str = include_str!("../../templates/project/ride-featu
 const FUNCTION: &str = include_str!("../../templates/project/ride-features/src/lib.rs.in");
 const ROWS: &str = include_str!("../../templates/project/data/rides.csv");
 const IGNORE: &str = "/target\n.wafer/\n";
+const PYTHON_FUNCTION: &str = include_str!("../../templates/python/ride_features.py.in");
+const PYTHON_TEST: &str = include_str!("../../templates/python/tests/test_ride_features.py.in");
+const PYTHON_SETTINGS: &str = include_str!("../../templates/python/pyproject.toml.in");
+const PYTHON_README: &str = include_str!("../../templates/python/README.md.in");
+const PYTHON_IGNORE: &str = "__pycache__/\n.pytest_cache/\n.venv/\n.wafer/\n";
 
 impl New {
-    pub(crate) fn run(self, _context: &Context) -> Result<ExitCode> {
+    pub(crate) fn run(self, _context: &CommandContext) -> Result<ExitCode> {
         let named = match (&self.folder, &self.file.from) {
             (Some(folder), _) => folder.clone(),
             (None, from) => PathBuf::from(name_of_file(from.as_deref().unwrap_or(Path::new("")))),
@@ -68,22 +93,9 @@ impl New {
             return self.make_from(from, &name, folder);
         }
 
-        sdk::unpack(&folder.join("sdk"))?;
-        for (path, text) in [
-            ("Cargo.toml", MANIFEST),
-            ("Cargo.lock", LOCK),
-            ("wafer.toml", PROJECT),
-            ("ride-features/Cargo.toml", FUNCTION_MANIFEST),
-            ("ride-features/src/lib.rs", FUNCTION),
-            ("data/rides.csv", ROWS),
-            (".gitignore", IGNORE),
-        ] {
-            sdk::write(&folder.join(path), &text.replace("{{name}}", &name))?;
-        }
-        if let Err(reason) = wafer_build::fetch(folder) {
-            say(format!(
-                "the first build of this project needs the network: {reason}"
-            ));
+        match self.lang {
+            Language::Rust => make_rust(folder, &name)?,
+            Language::Python => make_python(folder, &name)?,
         }
         line(format!(
             "made project `{name}` in {folder}. Next:\n  \
@@ -114,6 +126,52 @@ impl New {
         ));
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Makes a project whose function is a crate.
+fn make_rust(folder: &Path, name: &str) -> Result<()> {
+    sdk::unpack(&folder.join("sdk"))?;
+    let files = [
+        ("Cargo.toml", MANIFEST),
+        ("Cargo.lock", LOCK),
+        ("wafer.toml", PROJECT),
+        ("ride-features/Cargo.toml", FUNCTION_MANIFEST),
+        ("ride-features/src/lib.rs", FUNCTION),
+        ("data/rides.csv", ROWS),
+        (".gitignore", IGNORE),
+    ];
+    write(folder, name, "crate = \"ride-features\"", &files)?;
+    if let Err(reason) = wafer_build::fetch(folder) {
+        say(format!(
+            "the first build of this project needs the network: {reason}"
+        ));
+    }
+    Ok(())
+}
+
+/// Makes a project whose function is a Python file.
+fn make_python(folder: &Path, name: &str) -> Result<()> {
+    sdk::unpack_python(&folder.join("sdk"))?;
+    let files = [
+        ("wafer.toml", PROJECT),
+        ("ride_features.py", PYTHON_FUNCTION),
+        ("tests/test_ride_features.py", PYTHON_TEST),
+        ("pyproject.toml", PYTHON_SETTINGS),
+        ("README.md", PYTHON_README),
+        ("data/rides.csv", ROWS),
+        (".gitignore", PYTHON_IGNORE),
+    ];
+    write(folder, name, "python = \"ride_features.py\"", &files)
+}
+
+/// Writes the files of a project. `function` is the key that says where its function is.
+fn write(folder: &Path, name: &str, function: &str, files: &[(&str, &str)]) -> Result<()> {
+    for (path, text) in files {
+        let text = text.replace("{{name}}", name);
+        let text = text.replace("{{function}}", function);
+        sdk::write(&folder.join(path), &text)?;
+    }
+    Ok(())
 }
 
 /// Returns the name of a project for a file: the start of its name, or of the folder's that a

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde::Serialize;
 use wafer_build::package::{Package, package};
 
-use super::Context;
+use super::CommandContext;
 use super::deploy::Arch;
 use crate::output::{path_text, say, thousands, write_file};
 
@@ -45,7 +45,7 @@ struct Report {
 }
 
 impl MakePackage {
-    pub(crate) fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let source = match self.source {
             Some(source) => source,
             None => checkout()
@@ -87,6 +87,10 @@ impl MakePackage {
 }
 
 /// Finds the checkout that contains this program or the current folder.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "where this program is run says what it is to pack"
+)]
 fn checkout() -> Option<PathBuf> {
     let places = [std::env::current_exe(), std::env::current_dir()];
     places.into_iter().flatten().find_map(|place| {

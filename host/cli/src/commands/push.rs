@@ -1,22 +1,23 @@
 //! `wafer push`.
 
-use std::io::{BufRead, BufReader};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
-use wafer_platform::{Delivery, EventResult, Format, IncomingEvent, IngestReport};
+use wafer_platform::{Delivery, EventResult, Format, IncomingEvent, IngestReport, TextLines};
 
-use super::Context;
+use super::CommandContext;
 use crate::app::{self, ClockOption};
 use crate::http;
 use crate::output::{path_text, say, thousands};
 
 /// Push events to a source.
 ///
-/// Events are JSON objects, one in each line. Without --server they are written
-/// directly to the stores of the project, which is safe while a server uses them.
+/// Events are JSON objects in UTF-8, one in each line of at most 16 MiB. A file may be
+/// compressed (.gz, .zst). Without --server the events are written directly to the
+/// stores of the project, which is safe while a server uses them.
 /// The exit code is 2 when events were rejected. The others are durable, and pushing
 /// them again changes nothing.
 ///
@@ -50,16 +51,19 @@ pub(crate) struct Push {
     clock: Option<ClockOption>,
 }
 
-/// The number of events in a batch.
+/// The greatest number of events in a batch.
 const BATCH: usize = 1_000;
+/// The size of the events, in bytes, from which on no further ones come into a batch. With one of
+/// the greatest size, a batch is smaller than the body of a request may be.
+const BATCH_BYTES: usize = 4 << 20;
 /// The number of rejected events that are printed.
 const SHOWN_REJECTS: usize = 20;
 
 /// Checks that the name of a file is not that of a format that has no events.
 fn check_format(file: &Path) -> Result<()> {
-    match Format::of_extension(file) {
-        None | Some(Format::Ndjson) => Ok(()),
-        Some(format) => bail!(
+    match Format::of_source(file) {
+        Err(_) | Ok(Format::Ndjson) => Ok(()),
+        Ok(format) => bail!(
             "{} is {format:?}, and events are JSON objects, one in each line: convert it, or name the file in a source \
              with `type = \"files\"` and read it with `wafer run`",
             path_text(file)
@@ -97,113 +101,111 @@ impl Summary {
             }
         }
     }
+
+    fn text(&self) -> String {
+        let count = |number: usize| thousands(number as u64);
+        let mut text = format!(
+            "{} accepted, {} already known, {} rejected",
+            count(self.accepted),
+            count(self.duplicate),
+            count(self.rejected)
+        );
+        for (what, number) in [
+            ("late", self.late),
+            ("too late, to be healed", self.too_late),
+            ("older than what was stored", self.older),
+            ("not due yet", self.early),
+        ] {
+            if number > 0 {
+                text += &format!("; {} {what}", count(number));
+            }
+        }
+        text
+    }
 }
 
 impl Push {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let place = self.file.display().to_string();
         check_format(&self.file)?;
-        let reader: Box<dyn BufRead> = if self.file.as_os_str() == "-" {
-            Box::new(BufReader::new(std::io::stdin()))
-        } else {
-            let file =
-                std::fs::File::open(&self.file).with_context(|| format!("cannot read {place}"))?;
-            Box::new(BufReader::new(file))
-        };
-        let mut lines = Lines { reader, number: 0 };
-        let mut summary = Summary::default();
-        match &self.server {
-            Some(server) => {
-                while let Some(batch) = lines.batch(&place)? {
-                    let report = post(server, &self.source, &batch)?;
-                    summary.add(&report, &place, &batch);
-                }
-            }
-            None => {
-                let arrival = if self.backfill {
-                    Delivery::Backfill
-                } else {
-                    Delivery::Now
-                };
-                let platform = app::open(&context.project()?, self.clock).await?;
-                while let Some(batch) = lines.batch(&place)? {
-                    let events = batch
-                        .iter()
-                        .map(|(_, line)| IncomingEvent::from_json(line))
-                        .collect();
-                    let report = platform
-                        .pipelines()
-                        .ingest(&self.source, events, arrival)
-                        .await?;
-                    summary.add(&report, &place, &batch);
-                }
-                platform.tables().flush().await?;
-            }
-        }
+        let lines = open(&self.file)?;
+        let summary = self.send(context, lines, &place).await?;
         for reject in &summary.rejects {
             say(format!("rejected {reject}"));
         }
-        context.format.print(&summary, || {
-            let count = |number: usize| thousands(number as u64);
-            let mut text = format!(
-                "{}: {} accepted, {} already known, {} rejected",
-                self.source,
-                count(summary.accepted),
-                count(summary.duplicate),
-                count(summary.rejected)
-            );
-            for (what, number) in [
-                ("late", summary.late),
-                ("too late, to be healed", summary.too_late),
-                ("older than what was stored", summary.older),
-                ("not due yet", summary.early),
-            ] {
-                if number > 0 {
-                    text += &format!("; {} {what}", count(number));
-                }
-            }
-            text
-        });
+        let text = || format!("{}: {}", self.source, summary.text());
+        context.format.print(&summary, text);
         Ok(if summary.rejected == 0 {
             ExitCode::SUCCESS
         } else {
             ExitCode::from(2)
         })
     }
+
+    /// Sends the events of lines to the server, or to the project itself. `place` is where the
+    /// lines are read.
+    async fn send(
+        &self,
+        context: &CommandContext,
+        mut lines: TextLines,
+        place: &str,
+    ) -> Result<Summary> {
+        let mut summary = Summary::default();
+        if let Some(server) = &self.server {
+            while let Some(batch) = next_batch(&mut lines)? {
+                let report = post(server, &self.source, &batch)?;
+                summary.add(&report, place, &batch);
+            }
+            return Ok(summary);
+        }
+        let delivery = match self.backfill {
+            true => Delivery::Backfill,
+            false => Delivery::Now,
+        };
+        let platform = app::open(&context.project()?, self.clock).await?;
+        while let Some(batch) = next_batch(&mut lines)? {
+            let events = batch
+                .iter()
+                .map(|(_, line)| IncomingEvent::from_json(line))
+                .collect();
+            let report = platform
+                .pipelines()
+                .events()
+                .ingest(&self.source, events, delivery)
+                .await?;
+            summary.add(&report, place, &batch);
+        }
+        platform.tables().flush().await?;
+        Ok(summary)
+    }
+}
+
+/// Opens a file with events, or standard input.
+fn open(path: &Path) -> Result<TextLines> {
+    if path.as_os_str() == "-" {
+        let name = Path::new("standard input");
+        return Ok(TextLines::open(name, std::io::stdin(), 0)?);
+    }
+    let cannot = || format!("cannot read {}", path_text(path));
+    let file = File::open(path).with_context(cannot)?;
+    let size = file.metadata().with_context(cannot)?.len();
+    Ok(TextLines::open(path, file, size)?)
 }
 
 /// The number of a line, from 1, and its text.
 type Line = (u64, Vec<u8>);
 
-/// Reads lines in batches, and skips blank ones.
-struct Lines {
-    reader: Box<dyn BufRead>,
-    number: u64,
-}
-
-impl Lines {
-    /// Returns the next batch, or `None` at the end of the file.
-    fn batch(&mut self, place: &str) -> Result<Option<Vec<Line>>> {
-        let mut batch = Vec::new();
-        let mut line = Vec::new();
-        while batch.len() < BATCH {
-            line.clear();
-            if self
-                .reader
-                .read_until(b'\n', &mut line)
-                .with_context(|| format!("cannot read {place}"))?
-                == 0
-            {
-                break;
-            }
-            self.number += 1;
-            let text = line.trim_ascii();
-            if !text.is_empty() {
-                batch.push((self.number, text.to_vec()));
-            }
-        }
-        Ok((!batch.is_empty()).then_some(batch))
+/// Reads the next events, or returns `None` at the end of the file.
+fn next_batch(lines: &mut TextLines) -> Result<Option<Vec<Line>>> {
+    let (mut batch, mut bytes) = (Vec::new(), 0);
+    while batch.len() < BATCH && bytes < BATCH_BYTES {
+        let Some((number, text)) = lines.next_line()? else {
+            break;
+        };
+        bytes += text.len();
+        batch.push((number, text));
     }
+    Ok((!batch.is_empty()).then_some(batch))
 }
 
 fn post(server: &str, source: &str, batch: &[Line]) -> Result<IngestReport> {
@@ -217,4 +219,43 @@ fn post(server: &str, source: &str, batch: &[Line]) -> Result<IngestReport> {
         server.trim_end_matches('/')
     );
     http::post(&url, "application/x-ndjson", &body)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+
+    /// The numbers of events in the batches of a text.
+    fn batches(text: String) -> Vec<usize> {
+        let mut lines = TextLines::open(Path::new("-"), Cursor::new(text), 0).unwrap();
+        std::iter::from_fn(|| next_batch(&mut lines).unwrap())
+            .map(|batch| batch.len())
+            .collect()
+    }
+
+    #[test]
+    fn batches_are_bounded_by_their_events_and_by_their_bytes() {
+        assert_eq!(batches("{}\n\n".repeat(2_500)), [1_000, 1_000, 500]);
+        let large = format!("{}\n", "x".repeat(BATCH_BYTES / 2));
+        assert_eq!(batches(large.repeat(5)), [2, 2, 1]);
+        assert!(batches(String::new()).is_empty());
+    }
+
+    #[test]
+    fn files_of_other_formats_are_refused_by_name() {
+        for (file, is_taken) in [
+            ("-", true),
+            ("a.ndjson", true),
+            ("a.jsonl.gz", true),
+            ("a.json.zst", true),
+            ("a.log", true),
+            ("a.csv", false),
+            ("a.csv.gz", false),
+            ("a.parquet", false),
+        ] {
+            assert_eq!(check_format(Path::new(file)).is_ok(), is_taken, "{file}");
+        }
+    }
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use wafer_core::escaped;
 use wafer_platform::{Definitions, LeftBehind, RedriveReport, RedriveRequest};
 
-use super::Context;
+use super::CommandContext;
 use crate::app;
 use crate::output::{say, thousands};
 
@@ -58,7 +58,7 @@ struct Redriven {
 }
 
 impl Redrive {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let project = context.project()?;
         let source = self.source.as_deref();
         let failed = app::failed_batches(&project, source)?;
@@ -81,7 +81,10 @@ impl Redrive {
             dry_run: self.dry_run,
             accept_forgotten: self.accept_forgotten,
         };
-        let redriven = platform.pipelines().redrive(&request, &*failed.decode);
+        let redriven = platform
+            .pipelines()
+            .redrives()
+            .redrive(&request, &*failed.decode);
         let report = redriven.await?;
         // Also when nothing was accepted: a process that was killed before its flush may have left
         // events in the outbox that are known now, and refused ones have rows in it as well.
@@ -119,7 +122,7 @@ fn check_sources(sources: &[String], definitions: &Definitions) -> Result<()> {
              `wafer apply`"
         ),
         (Some(name), false) => bail!(
-            "WAFER_EVENT_SOURCES names the source `{name}`, which takes no events here; known are {}",
+            "WAFER_EVENT_SOURCES names the source `{name}`, which takes no events here; the known ones are {}",
             known.join(", ")
         ),
     }

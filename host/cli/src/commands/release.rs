@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 use wafer_platform::{Release, VersionName, ViewOfRelease};
 
-use super::Context;
+use super::CommandContext;
 use crate::app;
 use crate::output::{indented, table};
 
@@ -63,7 +63,7 @@ struct Create {
 }
 
 impl Releases {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let project = context.project()?;
         let platform = app::open(&project, None).await?;
         match self.command.unwrap_or(Command::List) {

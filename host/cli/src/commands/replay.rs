@@ -14,22 +14,24 @@ use serde::Serialize;
 use serde_json::{Value as Json, json};
 use wafer_core::rules::Interval;
 use wafer_core::{DataType, Field, Schema, Timestamp, cell_to_json};
-use wafer_platform::{IngestReport, SourceDef, SourceReader};
+use wafer_platform::{IngestReport, PastEvents, Reject, SourceDef, SourceReader};
 
-use super::Context;
+use super::CommandContext;
 use crate::app;
 use crate::http;
-use crate::output::{table, thousands};
+use crate::output::{say, table, thousands};
 
 /// Replay history against a server that was started with --clock.
 ///
 /// Events of every stream source with files are pushed at the time when they could
 /// have been pushed, and each row of --requests becomes a request for features at the
 /// time in its column --time. The clock of the server is set accordingly. The command
-/// fails if an answer has a value from after its request.
+/// fails if an answer has a value from after its request, or if a request has no
+/// time. Rows of a source that cannot be read, or are refused, are left out and
+/// counted.
 ///
 /// Example:
-///   wafer serve --clock 2013-01-01T05:00:00Z,0 &
+///   wafer serve --clock 2013-01-01T05:00:00Z,0     # in another terminal
 ///   wafer replay arrival_delay --requests data/departures.csv --time scheduled_departure \
 ///       --from 2013-01-01T05:00:00Z --to 2013-01-03T05:00:00Z
 #[derive(Debug, clap::Args)]
@@ -80,12 +82,23 @@ struct Moment {
     requests: Vec<Json>,
 }
 
+/// All moments of the time to replay.
+#[derive(Default)]
+struct History {
+    moments: BTreeMap<Timestamp, Moment>,
+    /// The number of rows of the files of each source that no event is made of.
+    left_out: BTreeMap<String, u64>,
+}
+
 /// What was replayed, and what was answered.
 #[derive(Default, Serialize)]
 struct Summary {
     from: Timestamp,
     to: Timestamp,
     events: BTreeMap<String, IngestReport>,
+    /// The number of rows of the files of each source that no event was made of.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    left_out: BTreeMap<String, u64>,
     requests: usize,
     /// Number of rows that the endpoint answered, by release.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -98,12 +111,13 @@ struct Summary {
 }
 
 impl Replay {
-    pub(crate) fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) fn run(self, context: &CommandContext) -> Result<ExitCode> {
         ensure!(self.from < self.to, "--from is not before --to");
-        let moments = self.moments(context)?;
+        let History { moments, left_out } = self.history(context)?;
         let mut summary = Summary {
             from: self.from,
             to: self.to,
+            left_out,
             ..Summary::default()
         };
         let endpoint = self.endpoint.as_ref();
@@ -125,7 +139,7 @@ impl Replay {
     }
 
     /// Gathers the events and requests of the interval.
-    fn moments(&self, context: &Context) -> Result<BTreeMap<Timestamp, Moment>> {
+    fn history(&self, context: &CommandContext) -> Result<History> {
         let interval = Interval {
             from: self.from,
             to: self.to,
@@ -135,7 +149,7 @@ impl Replay {
             tokio::runtime::Handle::current().block_on(app::open_to_read(&project, None))
         })?;
         let definitions = platform.context().definitions();
-        let mut moments: BTreeMap<Timestamp, Moment> = BTreeMap::new();
+        let mut history = History::default();
         // Pipelines of a source that share a function, or have none, read the same events, which
         // are pushed once.
         let mut played = BTreeSet::new();
@@ -147,13 +161,8 @@ impl Replay {
             if !played.insert((&pipeline.source, pipeline.made_by.function())) {
                 continue;
             }
-            for event in platform.pipelines().past_events(name, interval)? {
-                let events = &mut moments.entry(event.time).or_default().events;
-                events
-                    .entry(pipeline.source.clone())
-                    .or_default()
-                    .push(event.payload);
-            }
+            let past = platform.pipelines().sources().past_events(name, interval)?;
+            history.add(&pipeline.source, past);
         }
         let view = definitions
             .views
@@ -161,22 +170,27 @@ impl Replay {
             .with_context(|| format!("there is no feature view `{}`", self.view))?;
         for (time, request) in self.requests(&view.inputs)? {
             if interval.contains(time) {
-                moments.entry(time).or_default().requests.push(request);
+                let moment = history.moments.entry(time).or_default();
+                moment.requests.push(request);
             }
         }
-        Ok(moments)
+        Ok(history)
     }
 
     /// Reads the file of requests, and returns each row with its time.
     fn requests(&self, inputs: &[Field]) -> Result<Vec<(Timestamp, Json)>> {
         let mut fields = inputs.to_vec();
-        match fields.iter().find(|f| f.name == self.time) {
-            Some(field) => ensure!(
-                field.data_type == DataType::Timestamp,
-                "--time: field `{}` of the view is {}",
-                self.time,
-                field.data_type
-            ),
+        match fields.iter_mut().find(|f| f.name == self.time) {
+            Some(field) => {
+                ensure!(
+                    field.data_type == DataType::Timestamp,
+                    "--time: field `{}` of the view is {}",
+                    self.time,
+                    field.data_type
+                );
+                // A request without it would have no moment.
+                field.nullable = false;
+            }
             None => fields.push(Field::new(&self.time, DataType::Timestamp, false)),
         }
         let schema = Schema::new(fields)?;
@@ -188,16 +202,13 @@ impl Replay {
                 let mut object: serde_json::Map<String, Json> = cells
                     .map(|(field, column)| (field.name.clone(), cell_to_json(column, row)))
                     .collect();
-                let time = object
-                    .get(&self.time)
-                    .and_then(Json::as_str)
-                    .and_then(|text| text.parse().ok());
+                let time = object.get(&self.time).and_then(Json::as_str);
+                let time = time.and_then(|text| text.parse().ok());
+                let time = time.expect("a row without a time is refused, and times are written so");
                 if !inputs.iter().any(|f| f.name == self.time) {
                     object.remove(&self.time);
                 }
-                if let Some(time) = time {
-                    requests.push((time, Json::Object(object)));
-                }
+                requests.push((time, Json::Object(object)));
             })?;
         Ok(requests)
     }
@@ -280,6 +291,25 @@ impl Replay {
     }
 }
 
+impl History {
+    /// Adds the events of a source, and says which of its rows are not events.
+    fn add(&mut self, source: &str, past: PastEvents) {
+        for event in past.events {
+            let moment = self.moments.entry(event.time).or_default();
+            let events = moment.events.entry(source.to_owned()).or_default();
+            events.push(event.payload);
+        }
+        if let Some(Reject { place, message }) = past.reject {
+            say(format!(
+                "source `{source}`: rows that cannot be read or are refused are left out: {}; the \
+                 first: {place}: {message}",
+                thousands(past.rejected)
+            ));
+            *self.left_out.entry(source.to_owned()).or_default() += past.rejected;
+        }
+    }
+}
+
 impl InferenceTarget {
     /// Asks the endpoint for predictions, and counts which release answered.
     fn ask(&self, rows: &[Json], summary: &mut Summary) -> Result<()> {
@@ -318,6 +348,9 @@ fn text(summary: &Summary) -> String {
             thousands(report.duplicate as u64),
             thousands(report.rejected as u64)
         );
+    }
+    for (source, rows) in &summary.left_out {
+        text += &format!("rows of `{source}` left out: {}\n", thousands(*rows));
     }
     text += &format!(
         "requests: {}, {} with anything from after their time\n",

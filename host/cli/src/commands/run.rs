@@ -6,14 +6,13 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use wafer_config::source_def;
-use wafer_core::rules::Interval;
 use wafer_core::{Timestamp, escaped};
 use wafer_platform::{
     DistributedRun, Division, DryRun, Progress, Reject, RequestedRun, RunRequest, SourceDef,
 };
 
-use super::Context;
 use super::apply::{read_sources, warn_of_unread_files};
+use super::{CommandContext, interval};
 use crate::app::{self, ClockOption};
 use crate::output::{Bar, say, thousands};
 use crate::partitions;
@@ -86,15 +85,11 @@ enum Place {
 }
 
 impl Run {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         if let Some(Place::Aws) = self.on {
             return self.on_aws(context).await;
         }
-        let interval = Interval {
-            from: self.from.unwrap_or(Timestamp::MIN),
-            to: self.to.unwrap_or(Timestamp::MAX),
-        };
-        anyhow::ensure!(interval.from < interval.to, "--from is not before --to");
+        let interval = interval(self.from, self.to)?;
         let project = context.project()?;
         let platform = app::open(&project, self.clock).await?;
         let definitions = platform.context().definitions();
@@ -103,20 +98,21 @@ impl Run {
             pipeline: self.pipeline,
             interval,
             archive: self.archive,
-            workers: self
-                .workers
-                .unwrap_or_else(app::cores)
-                .clamp(1, 2 * app::cores()),
+            workers: app::workers(self.workers),
         };
         let bar = Arc::new(Bar::new(&request.pipeline));
         let progress: Arc<dyn Progress> = Arc::clone(&bar) as _;
         if self.dry_run {
-            let result = platform.pipelines().dry_run(&request, progress).await;
+            let result = platform
+                .pipelines()
+                .runs()
+                .dry_run(&request, progress)
+                .await;
             bar.finish();
             return Ok(report(context, &result?));
         }
         let result = match self.processes {
-            None => platform.pipelines().run(&request, progress).await,
+            None => platform.pipelines().runs().run(&request, progress).await,
             Some(processes) => {
                 let division = Division {
                     bytes: self.partition_size,
@@ -130,6 +126,7 @@ impl Run {
                 };
                 platform
                     .pipelines()
+                    .distributed_runs()
                     .run_distributed(&request, division, &progress, work)
                     .await
             }
@@ -145,7 +142,7 @@ impl Run {
 
 impl Run {
     /// Runs the pipeline with the state machine on AWS.
-    async fn on_aws(&self, context: &Context) -> Result<ExitCode> {
+    async fn on_aws(&self, context: &CommandContext) -> Result<ExitCode> {
         warn_of_unread_files(self.source_of_project(context)).await?;
         let mut plan = serde_json::Map::new();
         plan.insert("pipeline".to_owned(), self.pipeline.clone().into());
@@ -182,7 +179,7 @@ impl Run {
     /// Returns the source of the pipeline by the project file of this folder, if there is one.
     /// `wafer deploy` copies its files from this machine. What runs on AWS is applied, and needs no
     /// project file here, so one that is missing or wrong does not hold it up.
-    fn source_of_project(&self, context: &Context) -> BTreeMap<String, SourceDef> {
+    fn source_of_project(&self, context: &CommandContext) -> BTreeMap<String, SourceDef> {
         let source = || {
             let project = context.project().ok()?;
             let name = &project.pipelines.get(&self.pipeline)?.source;
@@ -205,7 +202,7 @@ fn say_rejects(rejects: &[Reject], count: u64) {
 }
 
 /// Prints what a run would do. Fails if the run would.
-fn report(context: &Context, dry: &DryRun) -> ExitCode {
+fn report(context: &CommandContext, dry: &DryRun) -> ExitCode {
     say_rejects(&dry.rejects, dry.rows_rejected);
     context.format.print(dry, || {
         let mut text = format!(

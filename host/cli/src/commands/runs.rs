@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use super::Context;
+use super::CommandContext;
 use crate::app;
 use crate::output::{table, thousands};
 
@@ -20,13 +20,14 @@ pub(crate) struct Runs {
 }
 
 impl Runs {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let project = context.project()?;
         let platform = app::open_to_read(&project, None).await?;
         let wanted = |name: &str| self.pipeline.as_deref().is_none_or(|p| p == name);
         let runs: Vec<_> = platform
             .pipelines()
             .runs()
+            .all()
             .await?
             .into_iter()
             .filter(|r| wanted(&r.pipeline))

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use wafer_platform::ScheduleStatus;
 
-use super::Context;
+use super::CommandContext;
 use crate::app;
 use crate::output::{table, thousands};
 
@@ -30,15 +30,23 @@ pub(crate) struct Schedules {
 }
 
 impl Schedules {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let platform = app::open(&context.project()?, None).await?;
         if let Some(pipeline) = &self.pause {
-            platform.pipelines().pause_schedule(pipeline).await?;
+            platform
+                .pipelines()
+                .triggers()
+                .pause_schedule(pipeline)
+                .await?;
         }
         if let Some(pipeline) = &self.resume {
-            platform.pipelines().resume_schedule(pipeline).await?;
+            platform
+                .pipelines()
+                .triggers()
+                .resume_schedule(pipeline)
+                .await?;
         }
-        let schedules = platform.pipelines().schedules().await?;
+        let schedules = platform.pipelines().triggers().schedules().await?;
         context.format.print(&schedules, || text(&schedules));
         Ok(ExitCode::SUCCESS)
     }

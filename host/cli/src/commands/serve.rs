@@ -13,7 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use wafer_config::ServerConfig;
 use wafer_server::{Hosts, REFUSALS, ServerLimits, ServerOptions, serve};
 
-use super::Context;
+use super::CommandContext;
 use crate::allocator::give_back_what_is_freed;
 use crate::app::{self, ClockOption};
 use crate::output::say;
@@ -59,7 +59,7 @@ pub(crate) struct Serve {
 }
 
 impl Serve {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let project = context.project()?;
         let platform = Arc::new(app::open(&project, self.clock).await?);
         if platform.context().definitions().views.is_empty()

@@ -5,9 +5,11 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use wafer_core::{Condition, cut_to};
-use wafer_platform::{LeftOut, LeftOutReason, LookAt, LookRequest, Looked, look_at_files};
+use wafer_platform::{
+    HiddenColumn, HiddenReason, ShowBounds, ShowRequest, ShowTarget, ShownRows, show_files,
+};
 
-use super::Context;
+use super::CommandContext;
 use crate::app;
 use crate::output::{self, RowFormat, say, table, thousands};
 
@@ -53,48 +55,49 @@ pub(crate) struct Show {
     #[arg(long, default_value_t = 20, value_name = "N")]
     limit: usize,
 
-    /// Format of the rows; default: a table on a terminal, and CSV elsewhere
+    /// Format of the rows; default: a table on a terminal, which takes no other, and CSV elsewhere
     #[arg(long, value_name = "FORMAT")]
     format: Option<RowFormat>,
 }
 
 impl Show {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
-        let request = LookRequest {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
+        let request = ShowRequest {
             conditions: self.conditions,
             columns: self.columns,
             limit: self.limit,
+            bounds: ShowBounds::default(),
         };
-        let looked = match LookAt::parse(&self.what) {
-            Some(LookAt::Files(path)) => {
-                look_at_files(&path, app::remote_files(), &request).await?
+        let shown = match ShowTarget::parse(&self.what) {
+            Some(ShowTarget::Files(path)) => {
+                show_files(&path, app::remote_files(), &request).await?
             }
             _ => {
                 let platform = app::open_to_read(&context.project()?, None).await?;
                 let at = platform.what_is(&self.what).await?;
-                platform.look(at, &request).await?
+                platform.show(at, &request).await?
             }
         };
-        say_what_is_missing(&looked);
+        say_what_is_missing(&shown);
         let is_terminal = std::io::stdout().is_terminal();
         match (context.format, self.format) {
-            (output::Format::Json, _) => context.format.print(&looked, String::new),
-            (_, Some(RowFormat::Table)) => output::line(rows_text(&looked)),
-            (_, None) if is_terminal => output::line(rows_text(&looked)),
+            (output::OutputFormat::Json, _) => context.format.print(&shown, String::new),
+            (_, Some(RowFormat::Table)) => output::line(rows_text(&shown)),
+            (_, None) if is_terminal => output::line(rows_text(&shown)),
             (_, format) => {
                 let format = format.and_then(RowFormat::of_file);
                 let format = format.unwrap_or(wafer_platform::Format::Csv);
                 let out = output::standard_output()?;
-                tokio::task::block_in_place(|| looked.write(out, "standard output", format))?;
+                tokio::task::block_in_place(|| shown.write(out, "standard output", format))?;
             }
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-fn rows_text(looked: &Looked) -> String {
-    let header: Vec<&str> = looked.fields.iter().map(|f| f.name.as_str()).collect();
-    let mut rows = looked.texts();
+fn rows_text(shown: &ShownRows) -> String {
+    let header: Vec<&str> = shown.fields.iter().map(|f| f.name.as_str()).collect();
+    let mut rows = shown.texts();
     for cell in rows.iter_mut().flatten() {
         *cell = cut_to(std::mem::take(cell), CELL_BYTES);
     }
@@ -102,47 +105,47 @@ fn rows_text(looked: &Looked) -> String {
 }
 
 /// Says on standard error what the rows do not show.
-fn say_what_is_missing(looked: &Looked) {
-    for reject in &looked.rejects {
+fn say_what_is_missing(shown: &ShownRows) {
+    for reject in &shown.rejects {
         say(format!("{}: {}", reject.place, reject.message));
     }
-    let unnamed = looked.rejected - looked.rejects.len() as u64;
+    let unnamed = shown.rejected - shown.rejects.len() as u64;
     if unnamed > 0 {
         say(format!("{} more rows cannot be read", thousands(unnamed)));
     }
-    for LeftOut { name, reason } in &looked.left_out {
-        if let LeftOutReason::Type(_) = reason {
+    for HiddenColumn { name, reason } in &shown.left_out {
+        if let HiddenReason::Type(_) = reason {
             say(format!("column `{name}` is left out: it {reason}"));
         }
     }
-    if let Some(text) = unknown_inputs_text(&looked.left_out) {
+    if let Some(text) = unknown_inputs_text(&shown.left_out) {
         say(text);
     }
-    if looked.waiting > 0 {
+    if shown.waiting > 0 {
         say(format!(
             "{} rows are durable and not in the table yet: a running server appends them within seconds, and \
              `wafer training-set` and `wafer push` do",
-            thousands(looked.waiting)
+            thousands(shown.waiting)
         ));
     }
-    if looked.has_more {
+    if shown.has_more {
         say(format!(
             "there are more than these {} rows; see --limit",
-            thousands(looked.rows.num_rows() as u64)
+            thousands(shown.rows.num_rows() as u64)
         ));
     }
 }
 
 /// Says which inputs of a view are known in requests only, and which features need them; `None` if
 /// there are none.
-fn unknown_inputs_text(left_out: &[LeftOut]) -> Option<String> {
-    let names = |is_wanted: fn(&LeftOutReason) -> bool| {
+fn unknown_inputs_text(left_out: &[HiddenColumn]) -> Option<String> {
+    let names = |is_wanted: fn(&HiddenReason) -> bool| {
         let names = left_out.iter().filter(|column| is_wanted(&column.reason));
         let names: Vec<String> = names.map(|column| format!("`{}`", column.name)).collect();
         (!names.is_empty()).then(|| names.join(", "))
     };
-    let inputs = names(|reason| matches!(reason, LeftOutReason::Request))?;
-    let features = names(|reason| matches!(reason, LeftOutReason::Needs(_)));
+    let inputs = names(|reason| matches!(reason, HiddenReason::Request))?;
+    let features = names(|reason| matches!(reason, HiddenReason::Needs(_)));
     let features = features.map_or_else(String::new, |features| {
         format!(", and the features that need them: {features}")
     });
@@ -157,13 +160,13 @@ mod tests {
 
     #[test]
     fn inputs_that_only_a_request_knows_are_named_with_the_features_that_need_them() {
-        let left_out = |name: &str, reason| LeftOut {
+        let left_out = |name: &str, reason| HiddenColumn {
             name: name.to_owned(),
             reason,
         };
-        let stored = left_out("m", LeftOutReason::Type("Map".to_owned()));
-        let input = |name| left_out(name, LeftOutReason::Request);
-        let feature = |name| left_out(name, LeftOutReason::Needs(vec!["rate".to_owned()]));
+        let stored = left_out("m", HiddenReason::Type("Map".to_owned()));
+        let input = |name| left_out(name, HiddenReason::Request);
+        let feature = |name| left_out(name, HiddenReason::Needs(vec!["rate".to_owned()]));
         let inputs = "left out are the inputs that only a request knows: ";
         for (left_out, wanted) in [
             (vec![], None),

@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use wafer_core::Timestamp;
-use wafer_core::rules::Interval;
 use wafer_platform::{Progress, ReleaseSkew, SkewReport, SkewRequest, ValueSkew};
 
-use super::Context;
+use super::{CommandContext, interval};
 use crate::app;
 use crate::output::{Bar, table, thousands};
 
@@ -43,12 +42,8 @@ pub(crate) struct Skew {
 }
 
 impl Skew {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
-        let interval = Interval {
-            from: self.from.unwrap_or(Timestamp::MIN),
-            to: self.to.unwrap_or(Timestamp::MAX),
-        };
-        anyhow::ensure!(interval.from < interval.to, "--from is not before --to");
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
+        let interval = interval(self.from, self.to)?;
         let project = context.project()?;
         let platform = app::open_to_read(&project, None).await?;
         let bar = Arc::new(Bar::new(&self.endpoint));

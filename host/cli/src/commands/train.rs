@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Result;
-use wafer_platform::{Progress, TrainRequest};
+use wafer_platform::{Progress, TrainRequest, TrainingSet};
 
-use super::Context;
+use super::CommandContext;
 use super::models::{NoteArguments, metrics_text, named, say_not_evaluated};
 use super::training_set::say_coincident;
 use crate::app;
@@ -51,7 +51,7 @@ pub(crate) struct Train {
 }
 
 impl Train {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let project = context.project()?;
         let platform = app::open(&project, None).await?;
         let bar = Arc::new(Bar::new(&self.model));
@@ -68,7 +68,7 @@ impl Train {
         bar.finish();
         let report = report?;
         if let Some(id) = &report.version.training_set {
-            say_coincident(&platform.context().training_set_record(id).await?);
+            say_coincident(&TrainingSet::read(platform.context(), id).await?);
         }
         say_not_evaluated(report.not_evaluated.as_deref());
         context.format.print(&report, || {

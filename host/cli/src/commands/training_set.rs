@@ -11,14 +11,15 @@ use wafer_platform::{
     column_types,
 };
 
-use super::{Context, Labels, NOTHING, check_output, until_interrupted};
+use super::{CommandContext, LabelFiles, NOTHING, check_output, until_interrupted};
 use crate::app;
 use crate::output::{Bar, facts, path_text, say, table, thousands};
 
 /// Join labels with a view's features as they were known at each label's time.
 ///
 /// The training set has a row for each label, in the order of the labels: all columns of
-/// the label, then the features of the view. Files are Parquet, CSV or Arrow, by their
+/// the label, then the features of the view. Files are Parquet (.parquet), CSV (.csv),
+/// NDJSON (.ndjson, .jsonl, .json) or Arrow (.arrow, .feather, .ipc, .arrows), by their
 /// extension. What the training set was made of is recorded, so that the same bytes can be
 /// made again.
 ///
@@ -85,10 +86,10 @@ pub(crate) struct MakeTrainingSet {
 }
 
 impl MakeTrainingSet {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let project = context.project()?;
         let platform = app::open(&project, None).await?;
-        check_output(&project, &platform, &self.out, Labels::Kept)?;
+        check_output(&project, &platform, &self.out, LabelFiles::Protected)?;
         let bar = Arc::new(Bar::new(self.view.as_deref().unwrap_or("training set")));
         let progress = Arc::clone(&bar) as Arc<dyn Progress>;
         let training = platform.training();
@@ -272,11 +273,11 @@ pub(crate) struct TrainingSets {
 }
 
 impl TrainingSets {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let project = context.project()?;
         let platform = app::open(&project, None).await?;
         if let Some(id) = &self.id {
-            let set = platform.context().training_set_record(id).await?;
+            let set = TrainingSet::read(platform.context(), id).await?;
             context.format.print(&set, || recorded(&set));
             return Ok(ExitCode::SUCCESS);
         }
@@ -290,7 +291,7 @@ impl TrainingSets {
                 .delete_training_set(id, condition)
                 .await?;
         }
-        let sets = platform.context().training_sets().await?;
+        let sets = TrainingSet::read_all(platform.context()).await?;
         context.format.print(&sets, || {
             if sets.is_empty() {
                 return "no training sets; make one with `wafer training-set`".to_owned();

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
-use serde_json::Value as Json;
 use wafer_core::{Duration, Timestamp, bytes_text};
 use wafer_platform::{ExportRequest, ExportTo};
 
-use super::{Context, Labels, NOTHING, check_output, until_interrupted};
+use super::{CommandContext, LabelFiles, NOTHING, check_output, until_interrupted};
 use crate::app::{self, ClockOption};
+use crate::named_values::named_values;
 use crate::output::{RowFormat, path_text, standard_output, table, thousands};
 
 /// List the offline tables with their versions, files, rows and sizes.
@@ -19,9 +19,9 @@ use crate::output::{RowFormat, path_text, standard_output, table, thousands};
 pub(crate) struct Tables {}
 
 impl Tables {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let platform = app::open_to_read(&context.project()?, None).await?;
-        let tables = platform.pipelines().tables().await?;
+        let tables = platform.pipelines().upkeep().tables().await?;
         context.format.print(&tables, || {
             if tables.is_empty() {
                 return "no tables yet; make them with `wafer apply`".to_owned();
@@ -52,8 +52,9 @@ impl Tables {
 /// Write the rows of an offline table to one file, or to the standard output.
 ///
 /// The format is Parquet, CSV, NDJSON or Arrow, by the extension of the file. To the standard
-/// output, which is written `-`, rows go as CSV, or as --format says. The tables are Delta tables,
-/// which other tools can also read directly. An export that is interrupted leaves no file.
+/// output, which is written `-`, rows go as CSV, or as --format says, unless it is a terminal:
+/// `wafer show` looks at rows there. The tables are Delta tables, which other tools can also read
+/// directly. An export that is interrupted leaves no file.
 ///
 /// Examples:
 ///   wafer export scheduled_flight_v1 --out labels.parquet
@@ -91,7 +92,7 @@ pub(crate) struct Export {
 }
 
 impl Export {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let out = self.to.or(self.out).expect("clap requires one");
         let is_standard = out.as_os_str() == "-";
         let to = export_to(&out, self.format)?;
@@ -99,7 +100,7 @@ impl Export {
         let platform = app::open_to_read(&project, None).await?;
         if !is_standard {
             // Labels are made by exports, again and again. Those that a source reads as well stay.
-            check_output(&project, &platform, &out, Labels::Replaced)?;
+            check_output(&project, &platform, &out, LabelFiles::Writable)?;
         }
         let request = ExportRequest {
             table: self.table.clone(),
@@ -164,10 +165,11 @@ pub(crate) struct Compact {
 }
 
 impl Compact {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let platform = app::open(&context.project()?, None).await?;
         let reports = platform
             .pipelines()
+            .upkeep()
             .compact(self.table.as_deref(), self.horizon)
             .await?;
         context.format.print(&reports, || {
@@ -203,9 +205,9 @@ pub(crate) struct Heal {
 }
 
 impl Heal {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let platform = app::open(&context.project()?, self.clock).await?;
-        let report = platform.pipelines().heal(&self.group).await?;
+        let report = platform.pipelines().upkeep().heal(&self.group).await?;
         context.format.print(&report, || {
             format!(
                 "{}: {} late rows healed",
@@ -242,36 +244,21 @@ pub(crate) struct Delete {
 }
 
 impl Delete {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let platform = app::open(&context.project()?, self.clock).await?;
         let definitions = platform.context().definitions();
         let group = definitions
             .groups
             .values()
             .find(|g| g.entity == self.entity);
-        let mut keys = BTreeMap::new();
-        for pair in &self.keys {
-            let (name, text) = pair
-                .split_once('=')
-                .with_context(|| format!("`{pair}` is not KEY=VALUE"))?;
-            // Integers and booleans are read as JSON, and everything else as text.
-            let is_text = group
-                .and_then(|group| group.keys.iter().find(|key| key.name == name))
-                .is_none_or(|key| {
-                    !matches!(
-                        key.data_type,
-                        wafer_core::DataType::Int64 | wafer_core::DataType::Boolean
-                    )
-                });
-            let value = if is_text {
-                Json::String(text.to_owned())
-            } else {
-                serde_json::from_str(text).with_context(|| format!("`{text}` is no value"))?
-            };
-            keys.insert(name.to_owned(), value);
-        }
+        let keys = named_values(&self.keys, "KEY=VALUE", |name| {
+            let key = group?.keys.iter().find(|key| key.name == name)?;
+            Some(&key.data_type)
+        })?;
+        let keys: BTreeMap<_, _> = keys.into_iter().collect();
         let deletion = platform
             .pipelines()
+            .entity_deleter()
             .delete_entity(&self.entity, &keys)
             .await?;
         context.format.print(&deletion, || {
@@ -298,9 +285,13 @@ pub(crate) struct Materialize {
 }
 
 impl Materialize {
-    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<ExitCode> {
         let platform = app::open(&context.project()?, self.clock).await?;
-        let made = platform.pipelines().materialize_group(&self.group).await?;
+        let made = platform
+            .pipelines()
+            .materializer()
+            .materialize_group(&self.group)
+            .await?;
         context.format.print(&made, || {
             format!(
                 "{}: {} entities from {} rows",

@@ -184,6 +184,48 @@ fn mistakes_are_reported_with_their_place() {
             "functions.order_features.stack: is for functions that `wafer build` compiles",
         ),
         (
+            "crate = \"order-features\"",
+            "python = \"orders.py\"\nstack = \"1MiB\"",
+            "functions.order_features.stack: is for functions that `wafer build` compiles",
+        ),
+        (
+            "crate = \"order-features\"",
+            "python = \"orders.py:\"",
+            "p/wafer.toml:14:10: functions.order_features.python: `orders.py:` names no Python function; write a \
+             file or a folder such as features.py, or one of its functions as features.py:rides",
+        ),
+        (
+            "crate = \"order-features\"",
+            "python = \":orders\"",
+            "functions.order_features.python: `:orders` names no Python function",
+        ),
+        (
+            "crate = \"order-features\"",
+            "python = \"orders.py:last order\"",
+            "functions.order_features.python: `orders.py:last order` names no Python function",
+        ),
+        (
+            "crate = \"order-features\"",
+            "crate = \"o\"\nrequirements = \"requirements.txt\"",
+            "functions.order_features.requirements: is for functions in Python: it needs `python` beside it",
+        ),
+        (
+            "crate = \"order-features\"",
+            "python = \"orders.py\"\nassets = { python = \"a.py\" }",
+            "functions.order_features.assets.python: is the function's code, which `python` names",
+        ),
+        (
+            "crate = \"order-features\"\nmemory = \"64 MiB\"\nrequest_time = \"20ms\"\nparameters = { currency",
+            "python = \"orders.py\"\nparameters = { python_file",
+            "functions.order_features.parameters.python_file: is the interpreter's, as all that begin with \
+             `python_`; give it another name",
+        ),
+        (
+            "crate = ",
+            "python = \"x.py\"\ncrate = ",
+            "has both `crate` and `python`",
+        ),
+        (
             "source = \"orders\"",
             "source = \"orders\"\nschedule = { cron = \"0 0 * * *\" }",
             "pipelines.last_order.schedule: its `delay` says when rows become visible, so `sources.orders.delay` \
@@ -245,6 +287,36 @@ fn mistakes_are_reported_with_their_place() {
         assert!(GOOD.contains(from), "{from}");
         let error = parse(&GOOD.replacen(from, to, 1)).unwrap_err();
         assert!(error.contains(wanted), "{error}\n  wanted: {wanted}");
+    }
+}
+
+#[test]
+fn a_python_function_is_a_file_or_a_folder_and_perhaps_a_name() {
+    let source = |keys: &str| {
+        let project = parse(&GOOD.replace("crate = \"order-features\"", keys)).unwrap();
+        project.function_source(&project.functions["order_features"])
+    };
+    let python =
+        |path: &str, function: Option<&str>, requirements: Option<&str>| FunctionSource::Python {
+            path: path.into(),
+            function: function.map(str::to_owned),
+            requirements: requirements.map(PathBuf::from),
+        };
+    for (keys, wanted) in [
+        (
+            "python = \"features.py\"",
+            python("p/features.py", None, None),
+        ),
+        (
+            "python = \"src/features:last_order\"",
+            python("p/src/features", Some("last_order"), None),
+        ),
+        (
+            "python = \"features.py\"\nrequirements = \"requirements.txt\"",
+            python("p/features.py", None, Some("p/requirements.txt")),
+        ),
+    ] {
+        assert_eq!(source(keys), wanted, "{keys}");
     }
 }
 

@@ -204,7 +204,7 @@ enum Values {
 }
 
 impl Cells {
-    /// Reads a column, or returns `None` if its type is no storable one. All NaNs become the same
+    /// Reads a column, or returns `None` if its type is not stored. All NaNs become the same
     /// NaN. Of lists and vectors, only whether they are null can be told: each that is not null
     /// reads as the integer 1, so that they can be counted.
     pub fn new(column: &ArrayRef) -> Option<Self> {

@@ -42,7 +42,8 @@ use crate::rules::Arrival;
 /// The events of an entity, to which others can be added.
 #[derive(Clone, Debug)]
 pub struct Item {
-    newest: i64,
+    /// The time of the newest event.
+    newest: Timestamp,
     series: Vec<Entries>,
     /// Number of events that were added since old ones were last left out, and the number at which
     /// old ones are left out again.
@@ -69,7 +70,7 @@ impl Item {
             Span::Lifetime | Span::Tiles(_) => Entries::Tiles(BTreeMap::new()),
         };
         Self {
-            newest: i64::MIN,
+            newest: Timestamp::MIN,
             series: layout.series.iter().map(entries).collect(),
             unpruned: 0,
             allowed: PRUNE_AFTER,
@@ -106,8 +107,6 @@ impl Item {
         arrival: Arrival,
         value: impl Fn(usize) -> Option<CellRef<'a>>,
     ) {
-        let time = event;
-        let event = time.as_micros();
         self.newest = self.newest.max(event);
         self.unpruned += 1;
         if self.unpruned >= self.allowed {
@@ -126,7 +125,7 @@ impl Item {
                     if series.is_of_order() && arrival.is_known() {
                         put_signed(&mut bytes, arrival.created.as_micros());
                     }
-                    events.push((event, bytes));
+                    events.push((event.as_micros(), bytes));
                 }
                 Entries::Tiles(tiles) => {
                     let fresh = || {
@@ -140,7 +139,7 @@ impl Item {
                             Some(column) => value(column),
                         };
                         cell.into_iter()
-                            .for_each(|cell| state.add(time, arrival, cell));
+                            .for_each(|cell| state.add(event, arrival, cell));
                     }
                 }
             }
@@ -149,14 +148,14 @@ impl Item {
 
     /// The time of the newest event.
     pub fn newest(&self) -> Timestamp {
-        Timestamp::from_micros(self.newest)
+        self.newest
     }
 
     /// Encodes the item as it is stored.
     pub fn encode(&mut self, layout: &ItemLayout) -> Vec<u8> {
         self.prune(layout);
         let mut out = vec![FORMAT];
-        out.extend_from_slice(&self.newest.to_le_bytes());
+        out.extend_from_slice(&self.newest.as_micros().to_le_bytes());
         put_varint(&mut out, layout.series.len() as u64);
         for (series, entries) in layout.series.iter().zip(&mut self.series) {
             series.encode_header(&mut out);
@@ -194,7 +193,7 @@ pub fn is_item(values: &[u8]) -> bool {
 /// Returns [`DamagedError`] when it is not an item.
 pub fn newest_event(item: &[u8]) -> Result<Timestamp, DamagedError> {
     let (_, newest) = open(item)?;
-    Ok(Timestamp::from_micros(newest))
+    Ok(newest)
 }
 
 /// The identity of the events that were read, for the request log and for comparisons with it: the

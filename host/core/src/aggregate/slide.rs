@@ -4,22 +4,22 @@ use super::Aggregate;
 use super::cell::AggregateValue;
 use super::events::{Covered, EntityEvents, EventValues};
 use super::item::{Item, ItemIdentity, ItemLayout};
-use super::states::{AnySliding, Kind, Statistic};
+use super::states::{AnySliding, StateKind, Statistic};
 use crate::rules::is_expired;
 use crate::window::Window;
 use crate::{DataType, Duration, Timestamp};
 
 /// What is kept of one column for one kind of state.
 struct Slot {
-    kind: Kind,
+    kind: StateKind,
     column: Option<usize>,
     sliding: AnySliding,
 }
 
 /// An aggregate, and the slot that answers it.
-struct Placed {
-    /// Position of the aggregate.
-    aggregate: usize,
+struct WindowAggregate {
+    /// Position among all aggregates.
+    position: usize,
     slot: usize,
     statistic: Statistic,
 }
@@ -30,7 +30,7 @@ struct Sliders {
     /// Index of the first event that is not before the window.
     low: usize,
     slots: Vec<Slot>,
-    placed: Vec<Placed>,
+    aggregates: Vec<WindowAggregate>,
 }
 
 impl Sliders {
@@ -45,8 +45,8 @@ impl Sliders {
             let group = &mut groups[group];
             let statistic = aggregate.statistic(types);
             let slot = group.slot(statistic.kind(), aggregate.column);
-            group.placed.push(Placed {
-                aggregate: index,
+            group.aggregates.push(WindowAggregate {
+                position: index,
                 slot,
                 statistic,
             });
@@ -59,12 +59,12 @@ impl Sliders {
             window,
             low: 0,
             slots: Vec::new(),
-            placed: Vec::new(),
+            aggregates: Vec::new(),
         }
     }
 
     /// The index of the slot for a kind of state and a column, which is added if it is new.
-    fn slot(&mut self, kind: Kind, column: Option<usize>) -> usize {
+    fn slot(&mut self, kind: StateKind, column: Option<usize>) -> usize {
         let is_it = |slot: &Slot| slot.kind == kind && slot.column == column;
         self.slots.iter().position(is_it).unwrap_or_else(|| {
             self.slots.push(Slot {
@@ -156,13 +156,13 @@ pub fn slide(
                 high,
                 time,
             };
-            for placed in &group.placed {
+            for aggregate in &group.aggregates {
                 let answer = if active == 0 || expired {
                     AggregateValue::Null
                 } else {
-                    group.slots[placed.slot].answer(placed.statistic, events, covered)
+                    group.slots[aggregate.slot].answer(aggregate.statistic, events, covered)
                 };
-                emit(position, placed.aggregate, answer);
+                emit(position, aggregate.position, answer);
             }
         }
         before = time;

@@ -177,11 +177,11 @@ macro_rules! states {
     ($($tag:literal => $name:ident,)*) => {
         /// The kind of a state, which tells states of one column apart.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(super) enum Kind {
+        pub(super) enum StateKind {
             $($name(<$name as State>::Shape),)*
         }
 
-        impl Kind {
+        impl StateKind {
             pub(super) fn encode(self, out: &mut Vec<u8>) {
                 match self {
                     $(Self::$name(shape) => {
@@ -207,9 +207,9 @@ macro_rules! states {
 
         impl Statistic {
             /// The kind of the state that has the answer.
-            pub(super) fn kind(self) -> Kind {
+            pub(super) fn kind(self) -> StateKind {
                 match self {
-                    $(Self::$name(statistic) => Kind::$name($name::shape(statistic)),)*
+                    $(Self::$name(statistic) => StateKind::$name($name::shape(statistic)),)*
                 }
             }
         }
@@ -221,9 +221,9 @@ macro_rules! states {
         }
 
         impl AnyState {
-            pub(super) fn new(kind: Kind) -> Self {
+            pub(super) fn new(kind: StateKind) -> Self {
                 match kind {
-                    $(Kind::$name(shape) => Self::$name(State::new(shape)),)*
+                    $(StateKind::$name(shape) => Self::$name(State::new(shape)),)*
                 }
             }
 
@@ -236,11 +236,11 @@ macro_rules! states {
             /// Adds all events of an encoded state of the same kind.
             pub(super) fn merge_encoded(
                 &mut self,
-                kind: Kind,
+                kind: StateKind,
                 reader: &mut Reader<'_>,
             ) -> Result<(), DamagedError> {
                 match (self, kind) {
-                    $((Self::$name(state), Kind::$name(shape)) => {
+                    $((Self::$name(state), StateKind::$name(shape)) => {
                         state.merge(State::decode(shape, reader)?);
                         Ok(())
                     })*
@@ -265,11 +265,11 @@ macro_rules! states {
             }
 
             pub(super) fn decode(
-                kind: Kind,
+                kind: StateKind,
                 reader: &mut Reader<'_>,
             ) -> Result<Self, DamagedError> {
                 match kind {
-                    $(Kind::$name(shape) => Ok(Self::$name(State::decode(shape, reader)?)),)*
+                    $(StateKind::$name(shape) => Ok(Self::$name(State::decode(shape, reader)?)),)*
                 }
             }
         }
@@ -281,9 +281,9 @@ macro_rules! states {
         }
 
         impl AnySliding {
-            pub(super) fn new(kind: Kind) -> Self {
+            pub(super) fn new(kind: StateKind) -> Self {
                 match kind {
-                    $(Kind::$name(shape) => Self::$name(Sliding::new(shape)),)*
+                    $(StateKind::$name(shape) => Self::$name(Sliding::new(shape)),)*
                 }
             }
 

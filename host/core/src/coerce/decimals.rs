@@ -84,7 +84,7 @@ fn oversized_children(column: &ArrayRef) -> Vec<(usize, String)> {
         if in_child.is_empty() {
             continue;
         }
-        // What lies below a null is no value.
+        // A null list may have items below it, which are not values.
         for row in (0..column.len()).filter(|row| !column.is_null(*row)) {
             if let Some((_, message)) = in_child.range(places(row)).next() {
                 faults.entry(row).or_insert_with(|| message.clone());
@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_below_a_null_is_no_value() {
+    fn oversized_decimals_below_a_null_list_are_not_reported() {
         let mut lists = ListBuilder::new(
             Decimal128Builder::new().with_data_type(decimals().data_type().clone()),
         );

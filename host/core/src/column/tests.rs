@@ -47,6 +47,36 @@ fn values_of_every_type_count_with_what_they_hold() {
 }
 
 #[test]
+fn no_value_of_a_column_is_wider_than_its_widest_one() {
+    for (data_type, values, wanted) in [
+        ("int64", json!([1, null, 3]), 8),
+        ("vector(2)", json!([[1.0, 2.0], null, [3.0, 4.0]]), 16),
+        ("utf8", json!(["a", null, "four"]), 12),
+        ("binary", json!(["0011", "", null]), 10),
+        // Lists count together.
+        ("list<int64>", json!([[1], null, [2, 3]]), 32),
+        ("list<utf8>", json!([["a"], ["bc", ""], null]), 35),
+    ] {
+        let data_type: DataType = data_type.parse().unwrap();
+        let mut builder = ColumnBuilder::new(&data_type, 3);
+        for value in values.as_array().unwrap() {
+            builder.append_json(value).unwrap();
+        }
+        let column = builder.finish();
+        assert_eq!(widest_value(&column), wanted, "{data_type}");
+        for (from, length) in [(0, 3), (1, 2), (2, 1), (1, 0)] {
+            let part = column.slice(from, length);
+            let widest = widest_value(&part);
+            assert!(widest <= wanted, "{data_type}");
+            assert!(
+                (0..length).all(|row| value_bytes(&part, row) <= widest),
+                "{data_type}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_column_of_the_longest_vectors_can_be_begun() {
     let vectors = DataType::Vector(0x7fff_ffff);
     assert_eq!(ColumnBuilder::new(&vectors, 8_192).bytes(), 0);
@@ -98,7 +128,7 @@ fn invalid_json_values_are_rejected() {
     check_json(
         "timestamp",
         json!("2024-01-01"),
-        Err("`2024-01-01` is not a time without a time zone"),
+        Err("`2024-01-01` names no time zone; write a time with an offset, such as"),
     );
     check_json("timestamp", json!(true), Err("true is not timestamp"));
     check_json(
@@ -138,9 +168,9 @@ fn invalid_json_values_are_rejected() {
 
 #[test]
 fn csv_texts_become_columns() {
-    let check = |data_type: &str, text: &str, quoted: bool, wanted: Result<Json, &str>| {
+    let check = |data_type: &str, text: &str, quoting: Quoting, wanted: Result<Json, &str>| {
         let mut builder = ColumnBuilder::new(&data_type.parse().unwrap(), 1);
-        match (builder.append_text(text, quoted), wanted) {
+        match (builder.append_text(text, quoting), wanted) {
             (Ok(()), Ok(wanted)) => assert_eq!(cell_to_json(&builder.finish(), 0), wanted),
             (Err(message), Err(part)) => assert!(message.contains(part), "{message}"),
             (got, wanted) => panic!("{data_type} from {text}: {got:?}, wanted {wanted:?}"),
@@ -149,43 +179,58 @@ fn csv_texts_become_columns() {
     check(
         "int64",
         "9007199254740993",
-        false,
+        Quoting::Unquoted,
         Ok(json!(9_007_199_254_740_993_i64)),
     );
-    check("int64", "", false, Ok(Json::Null));
-    check("utf8", "", false, Ok(Json::Null));
-    check("utf8", "", true, Ok(json!("")));
-    check("float64", "1e-3", false, Ok(json!(0.001)));
-    check("boolean", "TRUE", false, Ok(json!(true)));
+    check("int64", "", Quoting::Unquoted, Ok(Json::Null));
+    check("utf8", "", Quoting::Unquoted, Ok(Json::Null));
+    check("utf8", "", Quoting::Quoted, Ok(json!("")));
+    check("float64", "1e-3", Quoting::Unquoted, Ok(json!(0.001)));
+    check("boolean", "TRUE", Quoting::Unquoted, Ok(json!(true)));
     check(
         "timestamp",
         "2013-01-01T00:00:00Z",
-        false,
+        Quoting::Unquoted,
         Ok(json!("2013-01-01T00:00:00Z")),
     );
-    check("date", "2013-01-01", false, Ok(json!("2013-01-01")));
-    check("list<int64>", "[1, 2]", false, Ok(json!([1, 2])));
-    check("int64", "x", false, Err("`x` is not int64"));
-    check("date", "2013-02-30", false, Err("is not date"));
-    check("timestamp", "noon", false, Err("is not a time"));
+    check(
+        "date",
+        "2013-01-01",
+        Quoting::Unquoted,
+        Ok(json!("2013-01-01")),
+    );
+    check(
+        "list<int64>",
+        "[1, 2]",
+        Quoting::Unquoted,
+        Ok(json!([1, 2])),
+    );
+    check("int64", "x", Quoting::Unquoted, Err("`x` is not int64"));
+    check("date", "2013-02-30", Quoting::Unquoted, Err("is not date"));
+    check("timestamp", "noon", Quoting::Unquoted, Err("is not a time"));
     check(
         "timestamp",
         "1704067200000",
-        false,
+        Quoting::Unquoted,
         Err("is a number, and nothing says"),
     );
-    check("date", "19723", false, Err("is a number, and nothing says"));
+    check(
+        "date",
+        "19723",
+        Quoting::Unquoted,
+        Err("is a number, and nothing says"),
+    );
     check(
         "timestamp",
         "0000-12-31T00:00:00Z",
-        false,
+        Quoting::Unquoted,
         Err("outside of the years 1 to 9999"),
     );
     check(
         "timestamp",
         "2024-01-01",
-        false,
-        Err("`2024-01-01` is not a time without a time zone"),
+        Quoting::Unquoted,
+        Err("`2024-01-01` names no time zone; write a time with an offset, such as"),
     );
 }
 
@@ -268,7 +313,7 @@ fn numbers_are_read_alike_from_csv_and_json() {
         for (data_type, wanted) in NUMERIC.into_iter().zip(cells) {
             let mut builder = ColumnBuilder::new(&data_type.parse().unwrap(), 1);
             let place = format!("{data_type} from {text}");
-            let found = builder.append_text(text, false);
+            let found = builder.append_text(text, Quoting::Unquoted);
             check_cell(found, &mut builder, wanted, &place);
             let found = builder.append_raw_json(raw(text));
             check_cell(found, &mut builder, wanted, &place);
@@ -306,7 +351,7 @@ fn numbers_of_parsed_json_are_read_alike_or_refused() {
 }
 
 #[test]
-fn only_numbers_of_a_text_format_are_spelled_like_this() {
+fn special_spellings_of_numbers_are_read_in_text_formats_alone() {
     for (text, cells) in [
         (
             "NaN",
@@ -346,7 +391,7 @@ fn only_numbers_of_a_text_format_are_spelled_like_this() {
     ] {
         for (data_type, wanted) in NUMERIC.into_iter().zip(cells) {
             let mut builder = ColumnBuilder::new(&data_type.parse().unwrap(), 1);
-            let found = builder.append_text(text, false);
+            let found = builder.append_text(text, Quoting::Unquoted);
             check_cell(
                 found,
                 &mut builder,
@@ -394,7 +439,7 @@ fn items_of_lists_are_read_like_single_values() {
         let mut builder = ColumnBuilder::new(&data_type.parse().unwrap(), 1);
         let found = builder.append_raw_json(raw(text));
         check_cell(found, &mut builder, wanted, text);
-        let found = builder.append_text(text, true);
+        let found = builder.append_text(text, Quoting::Quoted);
         check_cell(found, &mut builder, wanted, text);
     }
     let deep = "[".repeat(100_000) + &"]".repeat(100_000);
@@ -414,9 +459,9 @@ fn empty_texts_with_quotes_are_values_of_text_columns_alone() {
         ("list<utf8>", Json::Null),
     ] {
         let mut builder = ColumnBuilder::new(&data_type.parse().unwrap(), 1);
-        builder.append_text("", true).unwrap();
+        builder.append_text("", Quoting::Quoted).unwrap();
         assert_eq!(cell_to_json(&builder.finish(), 0), wanted, "{data_type}");
-        builder.append_text("", false).unwrap();
+        builder.append_text("", Quoting::Unquoted).unwrap();
         assert_eq!(
             cell_to_json(&builder.finish(), 0),
             Json::Null,
@@ -497,7 +542,10 @@ fn integers_of_a_known_unit_become_times() {
         let (mut from_json, mut from_text) = (builder(), builder());
         let results = [
             (from_json.append_json(&json), &mut from_json),
-            (from_text.append_text(text, false), &mut from_text),
+            (
+                from_text.append_text(text, Quoting::Unquoted),
+                &mut from_text,
+            ),
         ];
         for (result, builder) in results {
             match (result, wanted) {
@@ -530,7 +578,7 @@ fn times_are_written_as_they_are_read() {
             ..Reading::default()
         };
         let mut builder = ColumnBuilder::new(&DataType::Timestamp, 2).with_reading(reading.clone());
-        builder.append_text(text, true).unwrap();
+        builder.append_text(text, Quoting::Quoted).unwrap();
         builder.append_null();
         let column = builder.finish();
         assert_eq!(reading.written(&column, 0).as_deref(), Some(text));

@@ -24,7 +24,7 @@ fn check(reading: &Reading, text: &str, wanted: Result<&str, &str>) {
 
 #[test]
 fn times_without_a_zone_are_those_of_the_declared_zone_or_refused() {
-    let without = "without a time zone";
+    let without = "names no time zone; write an offset after it, such as Z or -05:00, or declare";
     for (zone, text, wanted) in [
         (None, "2024-07-01T12:00:00", Err(without)),
         (None, "2024-07-01 12:00:00.5", Err(without)),
@@ -59,7 +59,7 @@ fn times_without_a_zone_are_those_of_the_declared_zone_or_refused() {
         (
             None,
             "2024-01-01",
-            Err("without a time zone; write a time with an offset, such as 2024-01-01T00:00:00Z"),
+            Err("names no time zone; write a time with an offset, such as 2024-01-01T00:00:00Z"),
         ),
         // Clocks in Beirut were set forward at midnight.
         (Some("Asia/Beirut"), "2024-03-31", Err("does not exist")),
@@ -211,7 +211,7 @@ fn texts_are_read_by_the_declared_format_alone() {
             german,
             None,
             "03.04.2024 10:15:00",
-            Err("without a time zone"),
+            Err("names no time zone"),
         ),
         (
             "%m/%d/%y",
@@ -253,6 +253,91 @@ fn texts_are_read_by_the_declared_format_alone() {
         ),
     ] {
         check(&reading(Some(format), zone), text, wanted);
+    }
+}
+
+#[test]
+fn digits_beyond_microseconds_are_those_of_a_fraction_of_a_second() {
+    for (format, text, wanted) in [
+        (
+            "%Y.%m%d%H%M%S",
+            "2024.0229134521",
+            Ok("2024-02-29T13:45:21Z"),
+        ),
+        (
+            "%Y.%m%d%H%M%S.%f",
+            "2024.0229134521.5",
+            Ok("2024-02-29T13:45:21.500Z"),
+        ),
+        (
+            "%Y.%m%d%H%M%S.%f",
+            "2024.0229134521.1234567",
+            Err("digits beyond microseconds"),
+        ),
+        (
+            "%Y-%m-%d %H:%M:%S.%f",
+            "2024-01-01 00:00:00.1234560001",
+            Err("digits beyond microseconds"),
+        ),
+        (
+            "%Y-%m-%d %H:%M:%S.%f",
+            "2024-01-01 00:00:00.1234560000",
+            Ok("2024-01-01T00:00:00.123456Z"),
+        ),
+        (
+            "%+",
+            "2024-01-01T00:00:00.1234560001Z",
+            Err("digits beyond microseconds"),
+        ),
+        (
+            "%Y-%m-%d %H:%M:%S,%9f",
+            "2024-01-01 00:00:00,123456001",
+            Err("digits beyond microseconds"),
+        ),
+    ] {
+        check(&reading(Some(format), Some("UTC")), text, wanted);
+    }
+    // Parsers keep nine digits, and this time is not a midnight.
+    let day = reading(Some("%Y-%m-%d %H:%M:%S.%f"), None);
+    let error = day.text_date("2024-01-01 00:00:00.0000000001").unwrap_err();
+    assert!(error.contains("is not a whole day"), "{error}");
+    assert_eq!(day.text_date("2024-01-01 00:00:00.0"), Ok(19_723));
+}
+
+#[test]
+fn integers_are_read_by_the_format_however_they_are_written() {
+    for (format, text, wanted) in [
+        ("%Y%m%d", "20240403.0", Ok("2024-04-03T00:00:00Z")),
+        ("%Y%m%d", "2.0240403e7", Ok("2024-04-03T00:00:00Z")),
+        ("%s", "1704067200.0", Ok("2024-01-01T00:00:00Z")),
+        (
+            "%Y%m%d%H%M%S",
+            "20240403101500.000",
+            Ok("2024-04-03T10:15:00Z"),
+        ),
+        // It is not an integer, or one that is not of the format.
+        (
+            "%Y%m%d",
+            "20240403.5",
+            Err("`20240403.5` is not of the format `%Y%m%d`"),
+        ),
+        (
+            "%d%m%Y",
+            "01042024.0",
+            Err("`01042024.0` is not of the format"),
+        ),
+        ("%Y%m%d", "020240403", Err("is not of the format")),
+        ("%Y%m%d", "+20240403", Err("is not of the format")),
+        // The format itself says what the point is.
+        ("%Y.%m%d", "2024.0403", Ok("2024-04-03T00:00:00Z")),
+    ] {
+        let reading = reading(Some(format), Some("UTC"));
+        check(&reading, text, wanted);
+        let date = reading.text_date(text);
+        assert_eq!(
+            date.is_ok(),
+            wanted.is_ok_and(|time| time.ends_with("T00:00:00Z"))
+        );
     }
 }
 

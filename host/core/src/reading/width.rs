@@ -9,7 +9,7 @@ use chrono::format::{Fixed, Item, Numeric, Pad};
 
 /// What an item of a format took of a text, and what is around it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Piece<'a> {
+pub(super) struct ItemText<'a> {
     pub(super) before: &'a str,
     pub(super) taken: &'a str,
     pub(super) after: &'a str,
@@ -24,7 +24,7 @@ pub(super) fn is_number(item: &Item<'_>) -> bool {
     matches!(item, Item::Numeric(..))
 }
 
-impl Piece<'_> {
+impl ItemText<'_> {
     /// Checks that the item has as many digits as it needs.
     pub(super) fn check(self, item: &Item<'_>) -> Result<(), String> {
         match item {

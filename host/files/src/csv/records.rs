@@ -7,8 +7,8 @@
 //! the number of a record is the line that it begins in, and no two records have the same.
 //!
 //! A quote inside of a field that does not begin with one is a character like others. Empty lines
-//! are no records, but in a file of one column, where a record whose only field is empty is an
-//! empty line. A file may have another delimiter and another quote, or no quotes.
+//! are skipped, except in a file of one column, where an empty line is a record whose only field is
+//! empty. A file may have another delimiter and another quote, or no quotes.
 
 use std::io::{BufRead as _, BufReader, Read};
 
@@ -18,7 +18,7 @@ use crate::text::MAX_RECORD_BYTES;
 
 /// A record: the fields of one row.
 #[derive(Debug, Default)]
-pub(super) struct Record {
+pub(super) struct CsvRecord {
     /// The fields, one after the other, without their quotes.
     bytes: Vec<u8>,
     /// The end of each field in `bytes`.
@@ -37,7 +37,7 @@ pub(super) struct Record {
     pub(super) fault: Option<String>,
 }
 
-impl Record {
+impl CsvRecord {
     /// The number of fields.
     pub(super) fn len(&self) -> usize {
         self.ends.len()
@@ -247,7 +247,7 @@ enum State {
     Quoted,
     /// After a quote in a field with quotes: its end, or the first of a doubled quote.
     Quote,
-    /// In the rest of a line that is no record.
+    /// In the rest of a line that is not a record.
     Skipped,
 }
 
@@ -304,7 +304,7 @@ impl<R: Read> Records<R> {
     ///
     /// # Errors
     /// Returns an error when the file cannot be read, or its quotes do not say where records end.
-    pub(super) fn read(&mut self, record: &mut Record) -> Result<bool, RecordError> {
+    pub(super) fn read(&mut self, record: &mut CsvRecord) -> Result<bool, RecordError> {
         record.clear();
         let mut state = State::RecordStart;
         loop {
@@ -372,7 +372,7 @@ mod tests {
 
     fn split_by(dialect: Dialect, text: &[u8]) -> (Vec<(u64, Vec<String>)>, Option<String>) {
         let mut records = Records::new(text, dialect);
-        let (mut record, mut found) = (Record::default(), Vec::new());
+        let (mut record, mut found) = (CsvRecord::default(), Vec::new());
         loop {
             match records.read(&mut record) {
                 Ok(false) => return (found, None),
@@ -486,7 +486,7 @@ mod tests {
         for end in ["\n", "\r\n", "\r"] {
             let text = text.replace('\n', end);
             let mut records = Records::new(text.as_bytes(), Dialect::default());
-            let mut record = Record::default();
+            let mut record = CsvRecord::default();
             assert!(records.read(&mut record).unwrap());
             records.keep_empty_lines();
             for (line, field) in wanted {
@@ -502,7 +502,7 @@ mod tests {
     #[test]
     fn fields_know_whether_they_were_in_quotes() {
         let mut records = Records::new(&b"a,\"\",,\"b\"\n\"\",c\n"[..], Dialect::default());
-        let mut record = Record::default();
+        let mut record = CsvRecord::default();
         for wanted in [vec![false, true, false, true], vec![true, false]] {
             assert!(records.read(&mut record).unwrap());
             let fields = record.fields().unwrap();

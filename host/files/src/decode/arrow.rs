@@ -21,7 +21,7 @@ use arrow_schema::{ArrowError, SchemaRef};
 use wafer_store::{Error, Result};
 
 use super::worker::decompressed_limit;
-use super::{Batch, Decoded, Projection, Request, check_width, damaged, metadata_only};
+use super::{Decoded, DecodedBatch, Projection, Request, check_width, damaged, metadata_only};
 use crate::unreadable;
 
 /// What an Arrow IPC file begins and ends with. A stream has no such mark.
@@ -68,7 +68,7 @@ pub(super) fn open(request: &Request, file: File) -> Result<Decoded> {
     let request = request.clone();
     let batches = reader.map(move |batch| {
         let batch = batch.map_err(|e| unreadable(request.path(), e))?;
-        projection.apply(&request, &batch).map(Batch::from)
+        projection.apply(&request, &batch).map(DecodedBatch::from)
     });
     Ok(Decoded {
         schema,
@@ -150,8 +150,9 @@ fn check_messages(file: &mut BufReader<File>, size: u64) -> Result<(), Wrong> {
         let mut metadata = vec![0; length as usize];
         file.read_exact(&mut metadata)?;
         at += u64::from(length);
-        let message = root_as_message(&metadata)
-            .map_err(|e| Wrong::Content(format!("at byte {start} is no Arrow message: {e}")))?;
+        let message = root_as_message(&metadata).map_err(|e| {
+            Wrong::Content(format!("there is no Arrow message at byte {start}: {e}"))
+        })?;
         let body = message.bodyLength();
         let length = fits(start, "the body of a message", body, size - at)?;
         check_compressed(file.get_ref(), message, Body { start, at, length }, size)?;
@@ -180,7 +181,7 @@ fn check_blocks(file: &mut BufReader<File>, size: u64) -> Result<(), Wrong> {
     file.seek(SeekFrom::Start(end - length))?;
     file.by_ref().take(length).read_to_end(&mut footer)?;
     let footer = root_as_footer(&footer)
-        .map_err(|e| Wrong::Content(format!("its footer is no Arrow footer: {e}")))?;
+        .map_err(|e| Wrong::Content(format!("its footer is not that of an Arrow file: {e}")))?;
     let blocks = [footer.dictionaries(), footer.recordBatches()];
     let mut left = size;
     for block in blocks.iter().flatten().flat_map(|blocks| blocks.iter()) {
@@ -202,7 +203,7 @@ fn check_block(file: &File, block: &Block, size: u64) -> Result<u64, Wrong> {
     let length = fits(start, "the body of a block", block.bodyLength(), size - at)?;
     let bytes = block_metadata(file, start, metadata)?;
     let message = root_as_message(&bytes)
-        .map_err(|e| Wrong::Content(format!("at byte {start} is no Arrow message: {e}")))?;
+        .map_err(|e| Wrong::Content(format!("there is no Arrow message at byte {start}: {e}")))?;
     check_compressed(file, message, Body { start, at, length }, size)?;
     Ok(metadata + length)
 }

@@ -13,7 +13,7 @@ use wafer_runtime::CHUNK_ROWS;
 use wafer_store::{Error, Kind, Result};
 
 use self::int96::Int96Columns;
-use super::{Batch, Decoded, Projection, Request, check_width, metadata_only};
+use super::{Decoded, DecodedBatch, Projection, Request, check_width, metadata_only};
 use crate::unreadable;
 
 /// Opens a Parquet file.
@@ -52,7 +52,7 @@ pub(super) fn open(request: &Request, file: File) -> Result<Decoded> {
         first += batch.num_rows() as u64;
         let batch = projection.apply(&request, &batch)?;
         match &mut int96 {
-            None => Ok(Batch::from(batch)),
+            None => Ok(DecodedBatch::from(batch)),
             Some(int96) => int96.replace(&request, &batch),
         }
     });

@@ -33,7 +33,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 use wafer_store::{Error, Kind, Result};
 
-use super::{Batch, Batches, Decoded, Request, guarded};
+use super::{Batches, Decoded, DecodedBatch, Request, guarded};
 use crate::plain_size::first_rows;
 use crate::unreadable;
 
@@ -107,7 +107,7 @@ struct Opening {
 
 /// An error that a worker found.
 #[derive(Serialize, Deserialize)]
-struct Failure {
+struct WorkerFailure {
     message: String,
     cause: Option<String>,
 }
@@ -293,7 +293,7 @@ impl WorkerRows {
         Error::new(Kind::Internal, message)
     }
 
-    fn batch(&mut self) -> Result<Option<Batch>> {
+    fn batch(&mut self) -> Result<Option<DecodedBatch>> {
         match self.frame()? {
             (END, _) => Ok(None),
             (BATCH, frame) => {
@@ -306,7 +306,7 @@ impl WorkerRows {
 }
 
 impl Iterator for WorkerRows {
-    type Item = Result<Batch>;
+    type Item = Result<DecodedBatch>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let batch = self.batch();
@@ -325,12 +325,12 @@ fn opened(frame: &[u8]) -> Option<(Opening, SchemaRef)> {
 }
 
 /// Reads the batch of a frame.
-fn decoded(frame: &[u8]) -> Option<Batch> {
+fn decoded(frame: &[u8]) -> Option<DecodedBatch> {
     let (faults, rows) = parts(frame)?;
     let faults: BTreeMap<usize, String> = serde_json::from_slice(faults).ok()?;
     let mut reader = StreamReader::try_new(Cursor::new(rows), None).ok()?;
     let rows = reader.next()?.ok()?;
-    Some(Batch { rows, faults })
+    Some(DecodedBatch { rows, faults })
 }
 
 /// Splits a frame into its JSON, whose length is before it, and an Arrow IPC stream.
@@ -342,11 +342,11 @@ fn parts(frame: &[u8]) -> Option<(&[u8], &[u8])> {
 
 fn failure(frame: &[u8]) -> Error {
     match serde_json::from_slice(frame) {
-        Ok(Failure {
+        Ok(WorkerFailure {
             message,
             cause: Some(cause),
         }) => Error::caused(Kind::Invalid, message, cause),
-        Ok(Failure { message, .. }) => Error::invalid(message),
+        Ok(WorkerFailure { message, .. }) => Error::invalid(message),
         Err(error) => Error::caused(Kind::Internal, "an error cannot be read", error),
     }
 }
@@ -461,8 +461,8 @@ fn send_file(
     send_frame(socket, OPENED, &first)?;
     let mut fields = schema.fields().iter();
     let most = match fields.any(|field| has_union(field.data_type())) {
-        true => Piece::Whole,
-        false => Piece::Bounded,
+        true => PieceSize::Whole,
+        false => PieceSize::Bounded,
     };
     let mut next_row = 0;
     while let Some(batch) = steps.step(|| batches.next()) {
@@ -503,7 +503,7 @@ fn check_frame(request: &Request, first: u64, length: u64, most: u64) -> Result<
 
 /// How much of a batch is sent at once.
 #[derive(Clone, Copy)]
-enum Piece {
+enum PieceSize {
     /// All of it.
     Whole,
     /// As much as the other process should hold.
@@ -511,10 +511,10 @@ enum Piece {
 }
 
 /// Takes the first rows of a batch.
-fn first_piece(request: &Request, rest: &mut Batch, most: Piece) -> Batch {
+fn first_piece(request: &Request, rest: &mut DecodedBatch, most: PieceSize) -> DecodedBatch {
     let count = match most {
-        Piece::Whole => rest.rows.num_rows(),
-        Piece::Bounded => first_rows(&rest.rows, usize::MAX, request.piece_bytes).num_rows(),
+        PieceSize::Whole => rest.rows.num_rows(),
+        PieceSize::Bounded => first_rows(&rest.rows, usize::MAX, request.piece_bytes).num_rows(),
     };
     let mut piece = rest.take_first(count);
     piece.rows = compact(piece.rows);
@@ -585,7 +585,7 @@ fn encoded(request: &Request, schema: &Schema, batch: Option<&RecordBatch>) -> R
 
 fn send_failure(socket: &UnixStream, error: &Error) -> io::Result<()> {
     let cause = std::error::Error::source(error);
-    let failure = Failure {
+    let failure = WorkerFailure {
         message: error.to_string(),
         cause: cause.map(wafer_core::cut),
     };

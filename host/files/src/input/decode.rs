@@ -81,9 +81,9 @@ impl<R: Read> Decoded<R> {
                 let place = self.decoded + place as u64;
                 let name = match self.encoding {
                     Encoding::Latin1 => {
-                        "is no printable character of Latin-1; is the encoding windows-1252?"
+                        "is not a printable character of Latin-1; is the encoding windows-1252?"
                     }
-                    _ => "is no character of windows-1252",
+                    _ => "is not a character of windows-1252",
                 };
                 invalid(format!("byte {place} ({byte:#04x}) {name}"))
             })?;

@@ -11,6 +11,7 @@ use std::path::Path;
 use serde_json::Value as Json;
 
 use crate::input::TextInput;
+use crate::lines::{read_line, too_large, wrong_at};
 use crate::text::MAX_RECORD_BYTES;
 
 /// Reads the values of a file one after the other.
@@ -68,30 +69,35 @@ pub(super) fn placed(line: Option<u64>, message: String) -> String {
 impl Values {
     /// Looks at the start of a file to find out how its values follow each other.
     pub(super) fn open(path: &Path, input: TextInput) -> io::Result<Self> {
-        let mut reader = BufReader::with_capacity(1 << 16, input);
-        let (mut first, mut line) = (Vec::new(), 1);
-        while read_line(&mut reader, &mut first, line)? && is_blank(&first) {
-            first.clear();
-            line += 1;
-        }
-        let start = first.iter().find(|byte| !byte.is_ascii_whitespace());
-        let shape = match start {
-            Some(b'[') => Shape::ArrayStart { line },
-            Some(b'{') if is_document(path) && ends_early(&first) => Shape::Documents,
-            _ => Shape::Lines,
-        };
         let mut values = Self {
-            reader: Box::new(Cursor::new(first).chain(reader)),
-            shape,
-            line,
+            reader: Box::new(BufReader::with_capacity(1 << 16, input)),
+            shape: Shape::Lines,
+            line: 1,
             bytes: Vec::new(),
             count: 0,
         };
-        if matches!(shape, Shape::ArrayStart { .. }) {
-            values.skip_space()?;
-            values.reader.consume(1);
+        match values.skip_space()? {
+            // All of an array may be in one line, which is not read as a whole.
+            Some(b'[') => {
+                values.shape = Shape::ArrayStart { line: values.line };
+                values.reader.consume(1);
+            }
+            Some(b'{') if is_document(path) => values.look_at_first_line()?,
+            _ => {}
         }
         Ok(values)
+    }
+
+    /// Looks whether the first value of a document goes on in the next line.
+    fn look_at_first_line(&mut self) -> io::Result<()> {
+        let mut first = Vec::new();
+        read_line(&mut self.reader, &mut first, self.line)?;
+        if ends_early(&first) {
+            self.shape = Shape::Documents;
+        }
+        let rest = std::mem::replace(&mut self.reader, Box::new(io::empty()));
+        self.reader = Box::new(Cursor::new(first).chain(rest));
+        Ok(())
     }
 
     /// Returns the next value, or `None` at the end of the file.
@@ -273,16 +279,6 @@ impl Scan {
     }
 }
 
-/// Reads a line with its end into `line`, and returns whether there is one.
-fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>, number: u64) -> io::Result<bool> {
-    let most = MAX_RECORD_BYTES as u64 + 1;
-    let read = reader.take(most).read_until(b'\n', line)?;
-    match line.len() > MAX_RECORD_BYTES {
-        true => Err(wrong_at(number, &too_large("the line"))),
-        false => Ok(read > 0),
-    }
-}
-
 fn is_blank(line: &[u8]) -> bool {
     line.iter().all(u8::is_ascii_whitespace)
 }
@@ -299,17 +295,6 @@ fn is_document(path: &Path) -> bool {
 /// Whether a line is the start of a value that goes on in the next one.
 fn ends_early(line: &[u8]) -> bool {
     serde_json::from_slice::<Json>(line).is_err_and(|error| error.is_eof())
-}
-
-fn too_large(what: &str) -> String {
-    format!("{what} has more than {} MiB", MAX_RECORD_BYTES >> 20)
-}
-
-fn wrong_at(line: u64, message: &str) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidData,
-        format!("line {line}: {message}"),
-    )
 }
 
 #[cfg(test)]
@@ -374,6 +359,7 @@ mod tests {
             assert_eq!(split(name, array), (wanted.clone(), None));
         }
         assert_eq!(split("a.json", "[]"), (vec![], None));
+        assert_eq!(split("a.json", "\u{feff} [ ]\n"), (vec![], None));
         let pretty = "{\n \"a\": 1\n}\n{\n}\n";
         let wanted = vec![
             value(1, Some(1), "{\n \"a\": 1\n}"),
@@ -408,6 +394,23 @@ mod tests {
     }
 
     #[test]
+    fn an_array_in_one_line_may_be_larger_than_a_value() {
+        let item = format!("{{\"a\":\"{}\"}}", "x".repeat(1 << 20));
+        let items = vec![item.as_str(); 17];
+        let array = format!("[{}]", items.join(","));
+        assert!(array.len() > MAX_RECORD_BYTES);
+        for name in ["a.json", "a.ndjson"] {
+            let (found, error) = split(name, &array);
+            assert_eq!((found.len(), error), (17, None), "{name}");
+            assert!(
+                found
+                    .iter()
+                    .all(|(_, line, text)| *line == Some(1) && *text == item)
+            );
+        }
+    }
+
+    #[test]
     fn values_that_would_fill_the_memory_are_errors() {
         let long = "x".repeat(MAX_RECORD_BYTES);
         let error = split("a.ndjson", &format!("{{}}\n\"{long}\"\n")).1.unwrap();
@@ -416,6 +419,11 @@ mod tests {
         assert_eq!(
             error,
             "line 2: a value that begins here has more than 16 MiB"
+        );
+        let error = split("a.json", &format!("[{{}},\"{long}\"]")).1.unwrap();
+        assert_eq!(
+            error,
+            "line 1: a value that begins here has more than 16 MiB"
         );
     }
 }

@@ -11,12 +11,11 @@
 
 use std::collections::HashSet;
 
-use bytes::Bytes;
 use wafer_core::rules::Interval;
-use wafer_store::{Expect, Result};
+use wafer_store::Result;
 
+use crate::backfill::Backfills;
 use crate::run::job::Job;
-use crate::service::Pipelines;
 
 /// The greatest number of intervals that are written each by itself.
 const INTERVALS_APART: usize = 100;
@@ -33,12 +32,12 @@ pub(super) struct Piece {
     pub(super) intervals: usize,
 }
 
-impl Pipelines {
+impl Backfills {
     /// Returns the pieces that the intervals of a backfill are written in.
     pub(super) async fn pieces(&self, job: &Job, intervals: &[Interval]) -> Result<Vec<Piece>> {
         let table = &job.target.table.name;
         let together = intervals_of_a_piece(intervals.len(), job);
-        if together == 1 && !self.has_combined(table).await? {
+        if together == 1 && !self.runs.records.has_combined(table).await? {
             return Ok(combined(intervals, &[], 1));
         }
         let (Some(first), Some(last)) = (intervals.first(), intervals.last()) else {
@@ -50,36 +49,17 @@ impl Pipelines {
         };
         let asked: HashSet<Interval> = intervals.iter().copied().collect();
         let mut written = Vec::new();
-        for claim in self.claims(table).await? {
+        for claim in self.runs.records.claims(table).await? {
             let is_combined = claim.is_combined && claim.interval.overlaps(span);
             // Other intervals that overlap those of the backfill are refused when it writes these,
             // because rows would be there twice.
             let is_piece = is_combined || asked.contains(&claim.interval);
-            if is_piece && self.may_have_rows(&claim).await? {
+            if is_piece && self.runs.planner.may_have_rows(&claim).await? {
                 written.push(claim.interval);
             }
         }
         written.sort_by_key(|interval| interval.from);
         Ok(combined(intervals, &written, together))
-    }
-
-    /// Records that a table has intervals that consist of several ones, before they are claimed.
-    pub(super) async fn record_combined(&self, table: &str) -> Result<()> {
-        let metadata = &self.context.components().stores.metadata;
-        let note = Bytes::from_static(b"{}");
-        let name = self.combined_name(table);
-        metadata.put(&name, note, Expect::Anything).await?;
-        Ok(())
-    }
-
-    /// Returns whether a table may have intervals that consist of several ones.
-    pub(crate) async fn has_combined(&self, table: &str) -> Result<bool> {
-        let metadata = &self.context.components().stores.metadata;
-        Ok(metadata.get(&self.combined_name(table)).await?.is_some())
-    }
-
-    fn combined_name(&self, table: &str) -> String {
-        format!("{}/combined/{table}", self.context.project())
     }
 }
 

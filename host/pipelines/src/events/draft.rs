@@ -342,22 +342,25 @@ mod tests {
         }
     }
 
+    fn outbox_row(table: &str) -> OutboxRow {
+        OutboxRow {
+            table: table.to_owned(),
+            event: at(0),
+            available: at(0),
+            created: at(0),
+            event_id: "e".to_owned(),
+            values: Bytes::new(),
+            order: None,
+        }
+    }
+
     #[test]
     fn refused_event_with_a_row_of_a_deleted_entity_leaves_no_content() {
         for (has_deleted_rows, wanted) in [(false, 1), (true, 0)] {
-            let quarantined = OutboxRow {
-                table: "t_quarantine".to_owned(),
-                event: at(0),
-                available: at(0),
-                created: at(0),
-                event_id: "e".to_owned(),
-                values: Bytes::new(),
-                order: None,
-            };
             let mut draft = Draft {
                 commit: Err("another row is wrong".to_owned()),
                 has_deleted_rows,
-                quarantine: vec![quarantined],
+                quarantine: vec![outbox_row("t_quarantine")],
                 ..Draft::new(&IncomingEvent::from_json(b"{}"), "s", None, at(0))
             };
             draft.forget_deleted();
@@ -368,20 +371,11 @@ mod tests {
 
     #[test]
     fn event_is_refused_if_all_its_rows_were_of_deleted_entities() {
-        let row = OutboxRow {
-            table: "t".to_owned(),
-            event: at(0),
-            available: at(0),
-            created: at(0),
-            event_id: "e".to_owned(),
-            values: Bytes::new(),
-            order: None,
-        };
         for (has_deleted_rows, outbox, is_refused) in [
             (false, vec![], false),
             (true, vec![], true),
             // Another row of the event is kept.
-            (true, vec![row], false),
+            (true, vec![outbox_row("t")], false),
         ] {
             let mut draft = Draft::new(&IncomingEvent::from_json(b"{}"), "s", None, at(0));
             draft.has_deleted_rows = has_deleted_rows;

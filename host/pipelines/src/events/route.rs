@@ -154,7 +154,7 @@ impl Route {
             for row in &made.deleted {
                 push.drafts[rows[*row]].has_deleted_rows = true;
             }
-            add_rows(target, &made, (rows, events), push, terms);
+            add_rows(&made, rows, push, terms);
             push.made.push(Made {
                 route: number,
                 target: place,
@@ -165,22 +165,12 @@ impl Route {
     }
 }
 
-/// Adds the rows of a group to the drafts of the events that they came from. An event with a row
-/// that no request could look up is refused.
-fn add_rows(
-    target: &Target,
-    rows: &GroupRows,
-    (sources, events): (&[usize], &[IncomingEvent]),
-    push: &mut Push,
-    terms: IngestTerms<'_>,
-) {
+/// Adds the rows of a group to the drafts of the events that they came from.
+fn add_rows(rows: &GroupRows, sources: &[usize], push: &mut Push, terms: IngestTerms<'_>) {
     let (now, made) = (terms.now, push.made.len());
     for (row, source) in rows.sources.iter().enumerate() {
         let index = sources[*source];
         let draft = &mut push.drafts[index];
-        if let Some(reason) = rows.unreadable(target, row) {
-            draft.refuse(reason, target, &events[index], now);
-        }
         if draft.commit.is_err() {
             continue;
         }

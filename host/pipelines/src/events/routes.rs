@@ -1,25 +1,37 @@
 //! Works out the routes of a source's events from the applied definitions, and caches them.
 
-use std::sync::{Arc, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
 
-use wafer_catalog::Applied;
+use wafer_catalog::{Applied, Context};
 use wafer_store::Result;
-use wafer_tables::Deletions;
+use wafer_tables::{Deletions, Tables};
 
 use crate::events::route::{Route, Routes};
 use crate::group_rows::Target;
-use crate::service::Pipelines;
 use crate::source::read_columns;
 use crate::transform::Transform;
 
-impl Pipelines {
+/// The routes of the events of each source: the functions and groups that these go through.
+#[derive(Debug)]
+pub(crate) struct RouteCache {
+    context: Arc<Context>,
+    tables: Arc<Tables>,
+    cached: RwLock<HashMap<String, Routes>>,
+}
+
+impl RouteCache {
+    pub(crate) fn new(context: Arc<Context>, tables: Arc<Tables>) -> Self {
+        Self {
+            context,
+            tables,
+            cached: RwLock::default(),
+        }
+    }
+
     /// Returns the routes of a source's events by applied definitions, including those that are
     /// staged. They are computed again when the definitions or the deletions change.
-    pub(crate) async fn routes(
-        &self,
-        source: &str,
-        applied: &Arc<Applied>,
-    ) -> Result<Arc<Vec<Route>>> {
+    pub(crate) async fn of(&self, source: &str, applied: &Arc<Applied>) -> Result<Arc<Vec<Route>>> {
         let deletions = self.tables.deletions().await?;
         let is_current = |routes: &Routes| {
             Arc::ptr_eq(&routes.applied, applied) && Arc::ptr_eq(&routes.deletions, &deletions)
@@ -56,7 +68,7 @@ impl Pipelines {
                 if targets.any(|target| target.table.name == group.table()) {
                     continue;
                 }
-                let target = Target::new(group.clone(), deletions);
+                let target = Target::of(&self.context, group.clone(), deletions);
                 let transform = Transform::of(&self.context, definitions, &pipeline.made_by)?;
                 let transform = transform.expect(
                     "a pipeline of a model reads no stream, which was checked when it was applied",
@@ -78,18 +90,16 @@ impl Pipelines {
         }
         Ok(routes)
     }
-}
 
-impl Pipelines {
     /// Returns the routes of a source that were computed last.
-    pub(crate) fn cached_routes(&self, source: &str) -> Option<Routes> {
-        let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
+    fn cached_routes(&self, source: &str) -> Option<Routes> {
+        let routes = self.cached.read().unwrap_or_else(PoisonError::into_inner);
         routes.get(source).cloned()
     }
 
     /// Caches the routes of a source.
-    pub(crate) fn cache_routes(&self, source: &str, made: Routes) {
-        let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
+    fn cache_routes(&self, source: &str, made: Routes) {
+        let mut routes = self.cached.write().unwrap_or_else(PoisonError::into_inner);
         routes.insert(source.to_owned(), made);
     }
 }

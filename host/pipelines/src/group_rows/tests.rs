@@ -31,7 +31,7 @@ fn target() -> Target {
         ],
         ..GroupDef::new("g", "e", "t")
     };
-    Target::new(group, &Deletions::default())
+    Target::new(group, &Deletions::default(), u64::MAX)
 }
 
 fn outputs() -> Schema {
@@ -153,14 +153,20 @@ fn a_row_that_no_request_could_look_up_is_told_from_others() {
         source_rows: None,
         row_errors: Vec::new(),
     };
-    let target = Target::new(group, &Deletions::default());
-    let rows = target.rows_of(&outputs.unwrap(), &output, GATE);
-    let reasons = [0, 1, 2].map(|row| rows.unreadable(&target, row));
-    assert!(reasons[0].is_none() && reasons[2].is_none());
-    let reason = reasons[1].as_deref().unwrap();
+    let outputs = outputs.unwrap();
+    // The refused rows, and the number of the others.
+    let refused = |target: &Target| {
+        let rows = target.rows_of(&outputs, &output, GATE);
+        (rows.rejects.clone(), rows.len())
+    };
+    let target = Target::new(group, &Deletions::default(), u64::MAX);
+    let (rejects, kept) = refused(&target);
+    assert_eq!((rejects.len(), rejects[0].row, kept), (1, 1, 2));
+    let reason = &rejects[0].reason;
     let wanted =
         "its row of group `g` takes 33554433 bytes, and a request may look up at most 32 MiB";
     assert!(reason.starts_with(wanted), "{reason}");
+    assert!(!rejects[0].fails);
     // The summary of an entity holds the first text in two windows.
     let aggregate = |width: &str| AggregateDef {
         field: Field::new(width, DataType::Utf8, true),
@@ -174,9 +180,9 @@ fn a_row_that_no_request_could_look_up_is_told_from_others() {
         aggregates: vec![aggregate("1d"), aggregate("lifetime")],
         ..target.group
     };
-    let target = Target::new(group, &Deletions::default());
-    let reasons = [0, 1, 2].map(|row| rows.unreadable(&target, row).is_some());
-    assert_eq!(reasons, [true, true, false]);
+    let (rejects, kept) = refused(&Target::new(group, &Deletions::default(), u64::MAX));
+    let rows: Vec<usize> = rejects.iter().map(|refused| refused.row).collect();
+    assert_eq!((rows, kept), (vec![0, 1], 1));
 }
 
 #[test]

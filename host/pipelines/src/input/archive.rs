@@ -5,7 +5,7 @@ use arrow_array::cast::AsArray as _;
 use arrow_array::{BooleanArray, RecordBatch};
 use futures::TryStreamExt as _;
 use futures::stream::BoxStream;
-use wafer_catalog::{Reject, TableDef};
+use wafer_catalog::{Context, Reject, TableDef};
 use wafer_core::rules::{Interval, identity};
 use wafer_core::{ColumnBuilder, Digest, Field, Hasher, Timestamp};
 use wafer_files::{ReadColumn, append_object};
@@ -14,7 +14,6 @@ use wafer_tables::StoredRows;
 
 use super::stored::stored_chunks;
 use super::{Selection, Source};
-use crate::service::Pipelines;
 use crate::source::chunk::{Chunk, StoredRowOrigins};
 
 /// The raw events of a stream that were not written to a table when they came in.
@@ -28,21 +27,21 @@ pub(super) struct ArchiveSource {
     digest: Digest,
 }
 
-impl Pipelines {
+impl ArchiveSource {
     /// Opens the archive of a source, or returns `None` when no event has come in yet.
-    pub(super) async fn archive_source(
-        &self,
+    pub(super) async fn open(
+        context: &Context,
         source: &str,
         table: String,
         columns: Vec<ReadColumn>,
-    ) -> Result<Option<ArchiveSource>> {
+    ) -> Result<Option<Self>> {
         let archive = TableDef::archive(source).name;
-        let offline = &self.context.components().stores.offline;
+        let offline = &context.components().stores.offline;
         let snapshot = match offline.snapshot(&archive, AsOf::Latest).await {
             Err(e) if e.kind() == Kind::NotFound => return Ok(None),
             other => other?,
         };
-        Ok(Some(ArchiveSource {
+        Ok(Some(Self {
             digest: digest_unwritten(&snapshot, &table).await?,
             snapshot,
             table,

@@ -1,7 +1,8 @@
 //! A Delta table that others write, as the source of a run.
 //!
-//! Its data files may be made to do harm, as those of any source: they are decoded as Parquet files
-//! of a source are, in a child process. Its log is looked at (`delta_log.rs`) before it is read.
+//! Its data files may be made to do harm, as those of any source may, so they are decoded in a
+//! child process, like the Parquet files of a source. Its log is checked (`delta_log.rs`) before it
+//! is read.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -35,8 +36,8 @@ impl DeltaTable {
     pub(crate) async fn open(source: &SourceDef, version: Option<u64>) -> Result<Self> {
         let Some(Location::Here(folder)) = &source.files else {
             return Err(Error::invalid(
-                "a source of type `delta` reads a table in a folder on this machine; its `path` is \
-                 none",
+                "a source of type `delta` reads a table in a folder on this machine: set its `path` \
+                 to that folder",
             ));
         };
         check_log(folder, version).await?;
@@ -49,6 +50,23 @@ impl DeltaTable {
     /// Returns the columns of the table.
     pub(crate) fn schema(&self) -> &SchemaRef {
         self.snapshot.schema()
+    }
+
+    /// Returns how some columns are read, as the source declares them.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid) for a column that the table lacks.
+    pub(crate) fn columns(&self, source: &SourceDef, fields: &[Field]) -> Result<Vec<ReadColumn>> {
+        let names = self.schema().fields().iter();
+        let names: Vec<&str> = names.map(|field| field.name().as_str()).collect();
+        let columns = read_columns(source, fields);
+        let lacking = columns
+            .iter()
+            .find(|column| !names.contains(&column.field.name.as_str()));
+        match lacking {
+            Some(column) => Err(missing_column(&self.folder, &column.field, &names)),
+            None => Ok(columns),
+        }
     }
 
     /// Reads some columns of all rows.
@@ -198,11 +216,12 @@ impl OpenFile {
     }
 }
 
-/// Opens a data file. What is none, such as a pipe, could be waited for without end.
+/// Opens a data file. Anything else is refused: a read from a pipe, for example, could wait
+/// forever.
 fn open_file(path: &Path, place: &Path) -> Result<File> {
     let found = std::fs::metadata(place).map_err(|e| unreadable(path, e))?;
     if !found.is_file() {
-        let message = format!("{} cannot be read: it is no file", path.display());
+        let message = format!("{} cannot be read: it is not a file", path.display());
         return Err(Error::invalid(message));
     }
     File::open(place).map_err(|e| unreadable(path, e))
@@ -231,21 +250,8 @@ impl DeltaSource {
         fields: &[Field],
     ) -> Result<Self> {
         let delta = DeltaTable::open(source, version).await?;
-        let names = delta
-            .schema()
-            .fields()
-            .iter()
-            .map(|field| field.name().as_str());
-        let names: Vec<&str> = names.collect();
-        let columns = read_columns(source, fields);
-        let lacking = columns
-            .iter()
-            .find(|column| !names.contains(&column.field.name.as_str()));
-        if let Some(column) = lacking {
-            return Err(missing_column(&delta.folder, &column.field, &names));
-        }
         Ok(Self {
-            columns,
+            columns: delta.columns(source, fields)?,
             is_pinned: version.is_some(),
             delta,
         })

@@ -5,12 +5,11 @@ use std::sync::Arc;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use wafer_catalog::{SourceDef, blocking};
+use wafer_catalog::{Context, SourceDef, blocking};
 use wafer_core::{Field, Hasher};
 use wafer_store::Result;
 
 use super::{Selection, Source};
-use crate::service::Pipelines;
 use crate::source::SourceReader;
 use crate::source::chunk::Chunk;
 use crate::source::files::SourceFile;
@@ -19,29 +18,29 @@ use crate::source::files::SourceFile;
 #[derive(Debug)]
 pub(super) struct FileSource(SourceReader);
 
-impl Pipelines {
+impl FileSource {
     /// Finds and digests the files of a source.
-    pub(super) async fn file_source(
-        &self,
+    pub(super) async fn open(
+        context: &Context,
         name: &str,
         source: &SourceDef,
         fields: Vec<Field>,
-    ) -> Result<FileSource> {
-        let remote = Arc::clone(&self.context.components().remote);
+    ) -> Result<Self> {
+        let remote = Arc::clone(&context.components().remote);
         let (name, source) = (name.to_owned(), source.clone());
         let open = move || SourceReader::open(&source, &name, &fields, &remote);
-        Ok(FileSource(blocking(open).await??))
+        Ok(Self(blocking(open).await??))
     }
 
     /// Reads files of a source that were found earlier.
-    pub(super) fn files_of_source(
-        &self,
+    pub(super) fn of_files(
+        context: &Context,
         files: Vec<SourceFile>,
         source: &SourceDef,
         fields: &[Field],
-    ) -> FileSource {
-        let remote = Arc::clone(&self.context.components().remote);
-        FileSource(SourceReader::of_files(files, source, fields, remote))
+    ) -> Self {
+        let remote = Arc::clone(&context.components().remote);
+        Self(SourceReader::of_files(files, source, fields, remote))
     }
 }
 

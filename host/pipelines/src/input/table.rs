@@ -2,14 +2,13 @@
 
 use arrow_array::RecordBatch;
 use futures::stream::BoxStream;
-use wafer_catalog::{GroupDef, TableDef};
+use wafer_catalog::{Context, GroupDef, TableDef};
 use wafer_core::{Digest, Field, Hasher, Timestamp};
 use wafer_store::{AsOf, Result, TableSnapshot};
 use wafer_tables::{StoredRows, stored_column};
 
 use super::stored::stored_chunks;
 use super::{Selection, Source};
-use crate::service::Pipelines;
 use crate::source::chunk::{Chunk, StoredRowOrigins};
 
 /// The rows of another group's table, at one version of it.
@@ -22,16 +21,16 @@ pub(super) struct TableSource {
     fields: Vec<Field>,
 }
 
-impl Pipelines {
+impl TableSource {
     /// Opens the table of another group.
-    pub(super) async fn table_source(
-        &self,
+    pub(super) async fn open(
+        context: &Context,
         group: &GroupDef,
         fields: Vec<Field>,
-    ) -> Result<TableSource> {
+    ) -> Result<Self> {
         let table = group.rows_table();
-        let offline = &self.context.components().stores.offline;
-        Ok(TableSource {
+        let offline = &context.components().stores.offline;
+        Ok(Self {
             snapshot: offline.snapshot(&table.name, AsOf::Latest).await?,
             table,
             event_time: group.event_time.clone(),

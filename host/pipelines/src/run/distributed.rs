@@ -1,12 +1,12 @@
 //! Distributed runs: runs that several processes work on.
 //!
 //! One process claims the run and divides the files of the source into partitions
-//! ([`Pipelines::start_distributed`]). Each partition is transformed and written to files below
-//! the run's folder by any process, as often as needed ([`Pipelines::run_partition`]); its
-//! result is recorded once, so that a second attempt or a slow first one changes nothing. One
+//! ([`DistributedRuns::start_distributed`]). Each partition is transformed and written to files
+//! below the run's folder by any process, as often as needed ([`DistributedRuns::run_partition`]);
+//! its result is recorded once, so that a second attempt or a slow first one changes nothing. One
 //! process gathers the results into the same single commit that an undivided run makes
-//! ([`Pipelines::commit_distributed`]). Then the rows of each partition go online, and the run
-//! is finished. Expectations about all rows of a run are summed up from the partitions
+//! ([`DistributedRuns::commit_distributed`]). Then the rows of each partition go online, and the
+//! run is finished. Expectations about all rows of a run are summed up from the partitions
 //! (fractions of nulls), or prevent the run from being divided (uniqueness). A run that was
 //! interrupted continues with the missing partitions.
 //!
@@ -18,8 +18,8 @@
 //! This file begins runs and holds their leases. `divide.rs` makes the partitions, `partition.rs`
 //! works on one, `finish.rs` commits and ends a run, and `objects.rs` has what the processes share.
 //!
-//! [`Pipelines::run_distributed`] drives all of this from one process, which holds the lease of
-//! the pipeline. A state machine on AWS has no process that stays with the run; the lease is
+//! [`DistributedRuns::run_distributed`] drives all of this from one process, which holds the lease
+//! of the pipeline. A state machine on AWS has no process that stays with the run; the lease is
 //! then held in the run's own name, by whoever works on it.
 
 mod divide;
@@ -31,16 +31,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use wafer_catalog::{LEASE, Progress, RunRecord, RunState};
+use wafer_catalog::{Context, LEASE, Progress, RunRecord};
 use wafer_core::rules::Interval;
 use wafer_core::{Digest, Duration, Timestamp};
 use wafer_store::{Error, Kind, Lease, Leased, Result, for_work};
 
 use self::divide::Divided;
 use crate::run::job::{Job, OnlineUpdate, PartitionInput};
-use crate::run::{RequestedRun, RunRequest, pipeline_busy_error, run_lease_name};
-use crate::service::Pipelines;
+use crate::run::lease::{pipeline_busy_error, run_lease, run_lease_name};
+use crate::run::{RequestedRun, RunRequest, Runs};
 use crate::source::files::SourceFile;
+use crate::trigger::schedule::next_due;
 
 pub use self::divide::Division;
 
@@ -81,22 +82,28 @@ impl DistributedRun {
 
     /// Returns the key of the run, which is unique among the runs of its pipeline.
     pub fn key(&self) -> String {
-        key(&self.record)
+        self.record.key()
     }
 }
 
-/// Returns the key of a run: its id and generation.
-fn key(record: &RunRecord) -> String {
-    format!("{}.{}", record.id, record.generation)
+/// Runs pipelines over intervals with the work of several processes.
+#[derive(Debug)]
+pub struct DistributedRuns {
+    context: Arc<Context>,
+    runs: Arc<Runs>,
 }
 
-impl Pipelines {
-    /// Runs a pipeline over an interval with the same result as [`run`](Self::run), but has
+impl DistributedRuns {
+    pub(crate) fn new(context: Arc<Context>, runs: Arc<Runs>) -> Self {
+        Self { context, runs }
+    }
+
+    /// Runs a pipeline over an interval with the same result as [`Runs::run`], but has
     /// other processes work on the partitions of its input: `work` makes sure that each of them
     /// goes through [`run_partition`](Self::run_partition).
     ///
     /// # Errors
-    /// Returns the errors of [`run`](Self::run), and those of `work`.
+    /// Returns the errors of [`Runs::run`], and those of `work`.
     pub async fn run_distributed(
         &self,
         request: &RunRequest,
@@ -105,8 +112,8 @@ impl Pipelines {
         work: impl AsyncFnOnce(&DistributedRun) -> Result<()>,
     ) -> Result<RequestedRun> {
         progress.stage("reading the source");
-        self.check_interval(request)?;
-        let lease = self.run_lease(&request.pipeline).await?;
+        self.runs.check_interval(request)?;
+        let lease = run_lease(&self.context, &request.pipeline).await?;
         let whole = async {
             let run = match self.divide(request, division, None, None).await? {
                 Divided::Done(record) => {
@@ -140,11 +147,11 @@ impl Pipelines {
         progress: &Arc<dyn Progress>,
     ) -> Result<RunRecord> {
         let job = self.distributed_job(run, Vec::new()).await?;
-        let mut record = self.running_record(&run.record).await?;
+        let mut record = self.runs.records.running_record(&run.record).await?;
         self.commit_results(&job, run, &mut record).await?;
         progress.stage("updating the online store");
         let work = format!("pipeline/{}", job.name);
-        for_work(work, self.write_online(&job, vec![&mut record])).await?;
+        for_work(work, self.runs.online.write_online(&job, vec![&mut record])).await?;
         self.end_distributed(&job, run, record).await
     }
 
@@ -159,7 +166,7 @@ impl Pipelines {
     /// repeats the request with the same `asked_by` gets the same run.
     ///
     /// # Errors
-    /// Returns the errors of [`run`](Self::run).
+    /// Returns the errors of [`Runs::run`].
     pub async fn start_distributed(
         &self,
         pipeline: &str,
@@ -180,43 +187,9 @@ impl Pipelines {
                 }
             }
         };
-        let begun = async {
-            // As with `run_lease`.
-            self.context.refresh().await?;
-            let (interval, schedule) = match interval {
-                Some(interval) => (interval, None),
-                None => match self.next_due(pipeline).await? {
-                    Some((interval, schedule)) => (interval, Some(schedule)),
-                    None => return Ok(None),
-                },
-            };
-            let request = RunRequest {
-                pipeline: pipeline.to_owned(),
-                interval,
-                workers: 1,
-                archive: false,
-            };
-            self.check_interval(&request)?;
-            let started = self.context.machine_now();
-            let divided = match self
-                .divide(&request, division, schedule.as_ref(), asked_by)
-                .await
-            {
-                // A failure before the run began, such as a missing source, counts as an
-                // attempt.
-                Err(e) if schedule.is_some() => {
-                    self.record_failed_attempt(pipeline, interval, started, &e)
-                        .await?;
-                    return Err(e);
-                }
-                other => other?,
-            };
-            match divided {
-                Divided::Done(_) => Ok(None),
-                Divided::Run(run) => Ok(Some(run)),
-            }
-        };
-        let begun = begun.await;
+        let begun = self
+            .begin_distributed(pipeline, interval, division, asked_by)
+            .await;
         let Ok(Some(run)) = begun else {
             lease.end().await;
             return begun;
@@ -229,6 +202,50 @@ impl Pipelines {
                 .await?;
         }
         Ok(Some(run))
+    }
+
+    /// Begins a run under the lease of its pipeline, as
+    /// [`start_distributed`](Self::start_distributed) does.
+    async fn begin_distributed(
+        &self,
+        pipeline: &str,
+        interval: Option<Interval>,
+        division: Division,
+        asked_by: Option<String>,
+    ) -> Result<Option<DistributedRun>> {
+        // As with `run_lease`.
+        self.context.refresh().await?;
+        let (interval, schedule) = match interval {
+            Some(interval) => (interval, None),
+            None => match next_due(&self.runs, pipeline).await? {
+                Some((interval, schedule)) => (interval, Some(schedule)),
+                None => return Ok(None),
+            },
+        };
+        let request = RunRequest {
+            pipeline: pipeline.to_owned(),
+            interval,
+            workers: 1,
+            archive: false,
+        };
+        self.runs.check_interval(&request)?;
+        let started = self.context.machine_now();
+        let divided = self
+            .divide(&request, division, schedule.as_ref(), asked_by)
+            .await;
+        match divided {
+            Ok(Divided::Done(_)) => Ok(None),
+            Ok(Divided::Run(run)) => Ok(Some(run)),
+            // A failure before the run began, such as a missing source, counts as an attempt.
+            Err(e) if schedule.is_some() => {
+                self.runs
+                    .records
+                    .record_failed_attempt(pipeline, interval, started, &e)
+                    .await?;
+                Err(e)
+            }
+            Err(e) => Err(e),
+        }
     }
 
     /// Returns the run that was begun for the same request, if it holds the lease of its
@@ -262,7 +279,7 @@ impl Pipelines {
     pub async fn hold(&self, run: &DistributedRun) -> Result<()> {
         // A run that failed in the meantime has released the lease, and must not acquire it
         // again.
-        self.check_running(&run.record).await?;
+        self.runs.records.check_running(&run.record).await?;
         let name = self.lease_of(run);
         let metadata = self.context.components().stores.metadata.as_ref();
         let now = self.context.machine_now();
@@ -308,6 +325,8 @@ impl Pipelines {
             table_versions: run.table_versions.clone(),
         };
         let mut job = self
+            .runs
+            .jobs
             .job(&definitions, &request, Some(part), OnlineUpdate::AfterRun)
             .await?;
         if job.settings != run.settings {
@@ -319,34 +338,6 @@ impl Pipelines {
         }
         (job.started, job.is_scheduled) = (run.now, run.is_scheduled);
         Ok(job)
-    }
-
-    /// Returns the current record of a run that is under way.
-    ///
-    /// # Errors
-    /// Returns [`Kind::Conflict`] when the run is over or was taken over.
-    async fn running_record(&self, record: &RunRecord) -> Result<RunRecord> {
-        let found = self.current_record(record).await?;
-        match found.state {
-            RunState::Running => Ok(found),
-            _ => Err(run_over_error(record)),
-        }
-    }
-
-    /// Returns the current record of a run.
-    ///
-    /// # Errors
-    /// Returns [`Kind::Conflict`] when the run was taken over.
-    async fn current_record(&self, record: &RunRecord) -> Result<RunRecord> {
-        let found = self.claimed(&record.table, record.interval).await?;
-        let is_ours =
-            |found: &RunRecord| key(found) == key(record) && found.attempts == record.attempts;
-        found.filter(is_ours).ok_or_else(|| run_over_error(record))
-    }
-
-    /// Checks that a run is under way and was not taken over.
-    pub(crate) async fn check_running(&self, record: &RunRecord) -> Result<()> {
-        self.running_record(record).await.map(drop)
     }
 
     /// Checks that a run has not exceeded its time limit.
@@ -364,15 +355,6 @@ impl Pipelines {
 /// The error for a run that is not under way any more, by its key.
 fn run_key_over_error(pipeline: &str, key: &str) -> Error {
     let message = format!("run {key} of `{pipeline}` is over, or was taken over; see `wafer runs`");
-    Error::new(Kind::Conflict, message)
-}
-
-/// The error for a run that is not under way any more, by its record.
-fn run_over_error(record: &RunRecord) -> Error {
-    let message = format!(
-        "the run of `{}` over {} is over or was taken over; see `wafer runs`",
-        record.pipeline, record.interval
-    );
     Error::new(Kind::Conflict, message)
 }
 

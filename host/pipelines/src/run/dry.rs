@@ -15,9 +15,9 @@ use wafer_store::{Kind, Result};
 
 use crate::input::Selection;
 use crate::run::job::OnlineUpdate;
+use crate::run::rejects::check_rejects;
 use crate::run::write::{IntervalWork, check_all_rows};
-use crate::run::{PlannedRun, RunRequest};
-use crate::service::Pipelines;
+use crate::run::{PlannedRun, RunRequest, Runs};
 
 /// What a run would do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -47,7 +47,7 @@ pub struct DryRun {
     pub error: Option<String>,
 }
 
-impl Pipelines {
+impl Runs {
     /// Reads the source of a pipeline and calls its function over an interval, and reports what a
     /// run would do. Nothing is written.
     ///
@@ -64,11 +64,12 @@ impl Pipelines {
         self.check_interval(request)?;
         let definitions = self.context.definitions();
         let job = self
+            .jobs
             .job(&definitions, request, None, OnlineUpdate::Never)
             .await?;
         let interval = request.interval;
-        let claims = self.claims(&job.target.table.name).await?;
-        self.check_overlaps(&job, interval, &claims).await?;
+        let claims = self.records.claims(&job.target.table.name).await?;
+        self.planner.check_overlaps(&job, interval, &claims).await?;
         let planned = PlannedRun {
             record: RunRecord::new(
                 &job.name,
@@ -89,13 +90,15 @@ impl Pipelines {
         };
         let mut works = [IntervalWork::new(&planned, &job)];
         let unplaced = self
+            .writer
             .write_files(&job, &mut works, &[0], &selection, &progress)
             .await?;
         let [work] = works;
         let mut record = work.record;
+        let offline = &self.context.components().stores.offline;
         let checked = check_all_rows(&mut record, &work.checks);
         let checked = match checked {
-            Ok(()) => self.check_rejects(&job, &[&record], unplaced.rows).await,
+            Ok(()) => check_rejects(offline, &job, &[&record], unplaced.rows).await,
             broken => broken,
         };
         let error = match checked {

@@ -5,21 +5,20 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use wafer_catalog::{
-    Definitions, GroupDef, INPUTS_VERSION, MadeBy, PipelineDef, RunRecord, RunState, SourceDef,
-    Ticks, Upstream, get,
+    Context, Definitions, GroupDef, MadeBy, PipelineDef, RunRecord, RunState, SourceDef, Ticks,
+    Upstream, get,
 };
 use wafer_core::rules::{
     Interval, available_from_event, available_from_file, available_from_schedule,
 };
 use wafer_core::{Digest, Duration, Hasher, Timestamp};
 use wafer_store::{Error, Result};
-use wafer_tables::Deletions;
+use wafer_tables::{Deletions, Tables};
 
 use crate::group_rows::Target;
-use crate::input::Input;
-use crate::producer::{Freshness, Producer};
+use crate::input::{ArchiveRead, Input, reads_tables};
+use crate::producer::{Freshness, Predictors, Producer, open_producer};
 use crate::run::RunRequest;
-use crate::service::Pipelines;
 use crate::source::files::SourceFile;
 
 /// When the online store is updated.
@@ -65,8 +64,6 @@ pub(crate) struct Job {
     /// The digest of everything that decides what is written, except the interval and the
     /// changes in another group's table.
     pub(crate) inputs: Digest,
-    /// The same as earlier versions computed it.
-    inputs_before: Digest,
     /// The deletions that are taken into account.
     pub(crate) deletions: Arc<Deletions>,
     /// The number of chunks that are transformed concurrently.
@@ -104,7 +101,28 @@ impl Job {
     }
 }
 
-impl Pipelines {
+/// Prepares the jobs of runs.
+#[derive(Debug)]
+pub(crate) struct Jobs {
+    context: Arc<Context>,
+    tables: Arc<Tables>,
+    /// Opens the models of pipelines that predict with a model instead of calling a function.
+    predictors: Arc<dyn Predictors>,
+}
+
+impl Jobs {
+    pub(crate) fn new(
+        context: Arc<Context>,
+        tables: Arc<Tables>,
+        predictors: Arc<dyn Predictors>,
+    ) -> Self {
+        Self {
+            context,
+            tables,
+            predictors,
+        }
+    }
+
     /// Prepares runs of a pipeline from the given definitions. With `part`, only one partition's
     /// files are read instead of the whole source.
     pub(crate) fn job<'a>(
@@ -120,43 +138,55 @@ impl Pipelines {
             let ticks = ticks.transpose().map_err(Error::invalid)?;
             let source = definitions.sources[&pipeline.source].clone();
             let group = definitions.groups[&pipeline.group].clone();
-            let producer = self.producer(definitions, &pipeline, &group).await?;
+            let producer = open_producer(
+                &self.context,
+                self.predictors.as_ref(),
+                definitions,
+                &pipeline,
+                &group,
+            );
+            let producer = producer.await?;
             let fields = pipeline.made_by.source_fields(producer.inputs());
             let (input, table_versions) = match part {
                 Some(part) => {
-                    let input = self.input_of(part.files, &source, &fields);
+                    let input = Input::of_files(&self.context, part.files, &source, &fields);
                     (input, part.table_versions)
                 }
                 None => {
-                    let archive = request.archive;
+                    let archive = match request.archive {
+                        true => ArchiveRead::Included,
+                        false => ArchiveRead::Skipped,
+                    };
                     let freshness = match online {
                         OnlineUpdate::Never => Freshness::Stored,
                         OnlineUpdate::AfterRun | OnlineUpdate::ByCaller => Freshness::Flushed,
                     };
-                    let input = self
-                        .input(definitions, &pipeline, fields, archive, freshness)
-                        .await?;
+                    if freshness == Freshness::Flushed
+                        && reads_tables(definitions, &pipeline, archive)
+                    {
+                        // Events that came in a moment ago may still be in the outbox.
+                        self.tables.flush_all().await?;
+                    }
+                    let input =
+                        Input::open(&self.context, definitions, &pipeline, fields, archive).await?;
                     (input, producer.table_versions(freshness).await?)
                 }
             };
             let deletions = self.tables.deletions().await?;
-            let settings = Settings::new(&pipeline, &source, &group, producer.code());
-            let content = input.digest();
-            let inputs = |settings| inputs_digest(content, settings, &table_versions);
-            let (inputs, inputs_before) = (inputs(settings.present), inputs(settings.before));
+            let settings = settings_digest(&pipeline, &source, &group, producer.code());
+            let inputs = inputs_digest(input.digest(), settings, &table_versions);
             Ok(Job {
                 name: request.pipeline.clone(),
                 pipeline,
                 source,
-                target: Arc::new(Target::new(group, &deletions)),
+                target: Arc::new(Target::of(&self.context, group, &deletions)),
                 deletions,
                 producer,
                 table_versions,
                 started: self.context.now(),
                 input,
-                settings: settings.present,
+                settings,
                 inputs,
-                inputs_before,
                 workers: request.workers.max(1),
                 online,
                 time_limit: None,
@@ -177,23 +207,14 @@ impl Job {
 
     /// Returns the digest of everything that decides what a run over an interval writes.
     pub(crate) fn inputs_over(&self, interval: Interval, upstream: Option<Upstream>) -> Digest {
-        digest_over(self.inputs, interval, upstream)
-    }
-
-    /// Returns the record of an earlier run with the digest of its inputs as it is computed now. An
-    /// earlier version left settings out of it, and a run with the same ones is not repeated for
-    /// that.
-    pub(crate) fn with_present_inputs(&self, run: &RunRecord) -> RunRecord {
-        let before = digest_over(self.inputs_before, run.interval, run.upstream);
-        let is_outdated = run.inputs_version < INPUTS_VERSION && run.inputs == before;
-        RunRecord {
-            inputs: match is_outdated {
-                true => self.inputs_over(run.interval, run.upstream),
-                false => run.inputs,
-            },
-            inputs_version: INPUTS_VERSION,
-            ..run.clone()
+        let mut hasher = Hasher::new();
+        hasher
+            .part(self.inputs.as_bytes())
+            .part(interval.slug().as_bytes());
+        if let Some(upstream) = upstream {
+            hasher.part(&upstream.changed.to_le_bytes());
         }
+        hasher.finish()
     }
 
     /// Returns whether a run with the inputs of the job would end again as it did: it succeeded,
@@ -226,43 +247,39 @@ impl Job {
 /// The available time of a stored row.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum StoredTime {
-    /// Of an event in the archive of a stream.
+    /// The available time of an event in the archive of a stream.
     Archive(Timestamp),
-    /// Of a row in the table of a group.
+    /// The available time of a row in the table of a group.
     Table(Timestamp),
 }
 
-/// The digests of the function and of all settings that decide what is written.
-struct Settings {
-    present: Digest,
-    /// The same as earlier versions computed it.
-    before: Digest,
-}
-
-impl Settings {
-    /// Digests the settings. `code` is the digest of the function or model.
-    fn new(pipeline: &PipelineDef, source: &SourceDef, group: &GroupDef, code: Digest) -> Self {
-        let expectations = serde_json::to_vec(&group.expectations).expect("plain data");
-        let schedule = serde_json::to_vec(&pipeline.schedule).expect("plain data");
-        let mut hasher = Hasher::new();
-        hasher
-            .part(code.as_bytes())
-            .part(group.table().as_bytes())
-            .part(source.delay.as_micros().to_le_bytes().as_slice())
-            .part(&expectations)
-            .part(&schedule);
-        if let Some(reading) = reading(source, pipeline) {
-            hasher.part(&reading);
-        }
-        let before = hasher.finish();
-        let admitted = serde_json::to_vec(&(source.format, source.skew)).expect("plain data");
-        let mut hasher = Hasher::new();
-        hasher.part(before.as_bytes()).part(&admitted);
-        Self {
-            present: hasher.finish(),
-            before,
-        }
+/// Returns the digest of the function, or the model, and of all settings that decide what is
+/// written.
+///
+/// Left out are settings that decide whether a run succeeds, and not what it writes then: the
+/// limits of the function, and `max_rejects`, which is compared by itself
+/// ([`Job::is_settled`]). So is the `ttl` of the group, by which rows are answered. Keys and
+/// aggregates of a version of a group do not change.
+fn settings_digest(
+    pipeline: &PipelineDef,
+    source: &SourceDef,
+    group: &GroupDef,
+    code: Digest,
+) -> Digest {
+    let columns: Vec<&str> = group.columns.iter().map(|c| c.name.as_str()).collect();
+    let stored = (&group.event_time, columns, &group.expectations);
+    let admitted = (source.format, source.skew, source.delay);
+    let mut hasher = Hasher::new();
+    hasher
+        .part(code.as_bytes())
+        .part(group.table().as_bytes())
+        .part(&serde_json::to_vec(&stored).expect("plain data"))
+        .part(&serde_json::to_vec(&admitted).expect("plain data"))
+        .part(&serde_json::to_vec(&pipeline.schedule).expect("plain data"));
+    if let Some(reading) = reading(source, pipeline) {
+        hasher.part(&reading);
     }
+    hasher.finish()
 }
 
 /// Returns the digest of everything that decides what is written, except the interval: the content
@@ -280,14 +297,125 @@ fn inputs_digest(
     hasher.finish()
 }
 
-/// Returns the digest of what a run reads over an interval.
-fn digest_over(inputs: Digest, interval: Interval, upstream: Option<Upstream>) -> Digest {
-    let mut hasher = Hasher::new();
-    hasher
-        .part(inputs.as_bytes())
-        .part(interval.slug().as_bytes());
-    if let Some(upstream) = upstream {
-        hasher.part(&upstream.changed.to_le_bytes());
+#[cfg(test)]
+mod tests {
+    use wafer_catalog::{
+        Format, HALF_OF_THE_ROWS, Location, Overlap, PassedColumn, ScheduleDef, TimeDef,
+    };
+    use wafer_core::expect::{Expectation, Policy, Rule};
+    use wafer_core::{DataType, DecimalReading, Field};
+
+    use super::*;
+
+    /// What a pipeline is defined by.
+    struct Defined {
+        pipeline: PipelineDef,
+        source: SourceDef,
+        group: GroupDef,
     }
-    hasher.finish()
+
+    fn column(name: &str) -> Field {
+        Field::new(name, DataType::Int64, true)
+    }
+
+    /// Returns what reads a column of the source as `v`.
+    fn reads(from: &str) -> MadeBy {
+        MadeBy::Columns(vec![PassedColumn {
+            from: from.to_owned(),
+            field: column("v"),
+        }])
+    }
+
+    fn not_null(policy: Policy) -> Expectation {
+        Expectation {
+            column: "v".to_owned(),
+            rule: Rule::NotNull,
+            policy,
+        }
+    }
+
+    fn hourly(timezone: &str) -> ScheduleDef {
+        ScheduleDef {
+            cron: "0 * * * *".to_owned(),
+            timezone: timezone.to_owned(),
+            delay: Duration::ZERO,
+            start_after: Duration::ZERO,
+            catch_up: 1,
+            overlap: Overlap::Wait,
+            retries: 0,
+            backoff: Duration::ZERO,
+            time_limit: None,
+        }
+    }
+
+    /// Returns the digest of the settings after a change.
+    fn digest_after(change: fn(&mut Defined)) -> Digest {
+        let mut defined = Defined {
+            pipeline: PipelineDef {
+                source: "s".to_owned(),
+                made_by: reads("v"),
+                group: "g".to_owned(),
+                schedule: None,
+                max_rejects: HALF_OF_THE_ROWS,
+                doc: String::new(),
+            },
+            source: SourceDef::of_files(Location::Remote(String::new())),
+            group: GroupDef {
+                columns: vec![column("v")],
+                ..GroupDef::new("g", "e", "t")
+            },
+        };
+        change(&mut defined);
+        let Defined {
+            pipeline,
+            source,
+            group,
+        } = defined;
+        settings_digest(&pipeline, &source, &group, Digest::of(b"code"))
+    }
+
+    #[test]
+    fn settings_that_decide_what_is_written_are_in_the_digest_and_no_others() {
+        let changes: [fn(&mut Defined); 15] = [
+            |_| {},
+            |defined| defined.group.version = 2,
+            |defined| defined.group.event_time = "u".to_owned(),
+            |defined| defined.group.columns.push(column("w")),
+            |defined| defined.group.expectations.push(not_null(Policy::Reject)),
+            |defined| defined.group.expectations.push(not_null(Policy::Warn)),
+            |defined| defined.pipeline.made_by = reads("w"),
+            |defined| defined.pipeline.schedule = Some(hourly("UTC")),
+            |defined| defined.pipeline.schedule = Some(hourly("Europe/Berlin")),
+            |defined| defined.source.format = Some(Format::Csv),
+            |defined| defined.source.skew = Duration::from_secs(1),
+            |defined| defined.source.delay = Duration::from_secs(1),
+            |defined| defined.source.options.nulls.push("-".to_owned()),
+            |defined| {
+                let time = TimeDef {
+                    truncate: true,
+                    ..TimeDef::default()
+                };
+                defined.source.times.insert("t".to_owned(), time);
+            },
+            |defined| {
+                let reading = DecimalReading::Text;
+                defined.source.decimals.insert("v".to_owned(), reading);
+            },
+        ];
+        let mut seen: Vec<Digest> = Vec::new();
+        for (number, change) in changes.into_iter().enumerate() {
+            let digest = digest_after(change);
+            assert!(!seen.contains(&digest), "change {number}");
+            seen.push(digest);
+        }
+        let others: [fn(&mut Defined); 4] = [
+            |defined| defined.group.ttl = Some(Duration::from_secs(1)),
+            |defined| defined.group.doc = "x".to_owned(),
+            |defined| defined.pipeline.max_rejects = 0.1,
+            |defined| defined.source.lateness = Some(Duration::from_secs(1)),
+        ];
+        for (number, change) in others.into_iter().enumerate() {
+            assert_eq!(digest_after(change), seen[0], "change {number}");
+        }
+    }
 }

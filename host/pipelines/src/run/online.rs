@@ -12,7 +12,7 @@ use arrow_array::RecordBatch;
 use futures::TryStreamExt as _;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
-use wafer_catalog::{RunRecord, blocking};
+use wafer_catalog::{Context, RunRecord, blocking};
 use wafer_core::Duration;
 use wafer_core::rules::Interval;
 use wafer_store::{
@@ -21,8 +21,9 @@ use wafer_store::{
 use wafer_tables::StoredRows;
 
 use crate::group_rows::OnlineRows;
+use crate::materialize::Materializer;
 use crate::run::job::Job;
-use crate::service::Pipelines;
+use crate::run::records::RunRecords;
 
 /// The number of record batches whose rows are summed up before they are written online.
 const BATCHES_PER_COMMIT: usize = 32;
@@ -53,13 +54,33 @@ enum Workers {
     Several,
 }
 
-impl Pipelines {
+/// Writes the committed rows of runs to the online store.
+#[derive(Debug)]
+pub(crate) struct OnlineWriter {
+    context: Arc<Context>,
+    records: RunRecords,
+    materializer: Materializer,
+}
+
+impl OnlineWriter {
+    pub(crate) fn new(
+        context: Arc<Context>,
+        records: RunRecords,
+        materializer: Materializer,
+    ) -> Self {
+        Self {
+            context,
+            records,
+            materializer,
+        }
+    }
+
     /// Writes the rows of runs to the online store, as they are in the runs' files. If an
     /// interval had other rows before, or a run was taken up, the group's online rows are
     /// rebuilt from the offline table instead.
     pub(crate) async fn write_online(&self, job: &Job, records: Vec<&mut RunRecord>) -> Result<()> {
         if !records.iter().all(|record| record.is_new_online()) {
-            let counts = self.materialize(&job.target).await?;
+            let counts = self.materializer.materialize(&job.target).await?;
             for record in records {
                 record.online_applied = counts.entities;
             }
@@ -84,7 +105,7 @@ impl Pipelines {
             number += 1;
             // If another process took the run over while this one was suspended, this one stops
             // here. The other process rebuilds the online rows.
-            self.save(record).await?;
+            self.records.save(record).await?;
             let counts = self
                 .add_batches(job, record, &number.to_string(), taken, Workers::One)
                 .await?;
@@ -164,7 +185,7 @@ impl Pipelines {
             if workers == Workers::Several {
                 // If the run failed in another process, the group may be rebuilt from the table,
                 // which has these rows already.
-                self.check_running(record).await?;
+                self.records.check_running(record).await?;
             }
             for outcome in online.commit_events(batch, due_until).await? {
                 if let EventOutcome::Committed { older: some } = outcome {

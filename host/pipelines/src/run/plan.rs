@@ -1,14 +1,16 @@
 //! Plans runs: decides what to do for an interval, based on its last run and on what a new run
 //! would read.
 
-use wafer_catalog::{RunRecord, RunState, Upstream};
+use std::sync::Arc;
+
+use wafer_catalog::{Context, RunRecord, RunState, Upstream};
 use wafer_core::rules::Interval;
 use wafer_store::{Error, Kind, Result};
 
-use crate::chain::UpstreamChanges;
+use crate::chain::{IncrementalRead, UpstreamChanges};
 use crate::run::PlannedRun;
 use crate::run::job::Job;
-use crate::service::Pipelines;
+use crate::run::records::RunRecords;
 
 /// What a run over an interval reads of the upstream table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,8 +44,13 @@ struct LastRead<'a> {
 
 impl LastRead<'_> {
     /// Returns what the next run reads. All finished runs have read the changes up to the version
-    /// `caught_up_to`. With `may_add`, the next run may read the new rows alone.
-    fn next(&self, changes: &UpstreamChanges, caught_up_to: u64, may_add: bool) -> UpstreamRead {
+    /// `caught_up_to`.
+    fn next(
+        &self,
+        changes: &UpstreamChanges,
+        caught_up_to: u64,
+        incremental: IncrementalRead,
+    ) -> UpstreamRead {
         let (read, interval) = (self.read, self.run.interval);
         // The version of the table up to which the interval has its rows.
         let seen = match self.run.state {
@@ -61,7 +68,7 @@ impl LastRead<'_> {
         let Some(seen) = seen else {
             return UpstreamRead::up_to_date(changes.full_read());
         };
-        UpstreamRead::up_to_date(match changes.unread(seen, interval, may_add) {
+        UpstreamRead::up_to_date(match changes.unread(seen, interval, incremental) {
             Some(upstream) => Upstream {
                 base: self.base.filter(|_| upstream.since.is_some()),
                 ..upstream
@@ -107,14 +114,25 @@ fn greater(before: Option<f64>, now: Option<f64>) -> Option<f64> {
     Some(before?.max(now?))
 }
 
-impl Pipelines {
+/// Plans runs.
+#[derive(Debug)]
+pub(crate) struct Planner {
+    context: Arc<Context>,
+    records: RunRecords,
+}
+
+impl Planner {
+    pub(crate) fn new(context: Arc<Context>, records: RunRecords) -> Self {
+        Self { context, records }
+    }
+
     /// Plans the runs of some intervals. All of them are checked before any of them is claimed.
     pub(super) async fn plan_runs(
         &self,
         job: &Job,
         intervals: &[Interval],
     ) -> Result<Vec<PlannedRun>> {
-        let claims = self.claims(&job.target.table.name).await?;
+        let claims = self.records.claims(&job.target.table.name).await?;
         for interval in intervals {
             self.check_overlaps(job, *interval, &claims).await?;
         }
@@ -139,8 +157,6 @@ impl Pipelines {
     ) -> Result<PlannedRun> {
         let table = &job.target.table.name;
         let before = claims.iter().find(|claim| claim.interval == interval);
-        let before = before.map(|claim| job.with_present_inputs(claim));
-        let before = before.as_ref();
         let read = match changes {
             Some(changes) => Some(self.upstream_read(job, before, changes).await?),
             None => None,
@@ -203,9 +219,12 @@ impl Pipelines {
             base: self.committed_generation(run).await?,
         };
         // An expectation about all rows of a run cannot be checked on the new rows alone.
-        let may_add = job.target.run_checks().is_empty();
+        let incremental = match job.target.run_checks().is_empty() {
+            true => IncrementalRead::Allowed,
+            false => IncrementalRead::Refused,
+        };
         let caught_up_to = job.caught_up_to.unwrap_or(0);
-        Ok(last.next(changes, caught_up_to, may_add))
+        Ok(last.next(changes, caught_up_to, incremental))
     }
 
     /// Returns the changes in the upstream table of a chained pipeline since the last runs over
@@ -416,7 +435,7 @@ mod tests {
             is_behind,
         };
         // The last run is of generation 3; `base` is the last generation that is committed.
-        for (what, state, read, base, caught_up_to, may_add, wanted) in [
+        for (what, state, read, base, caught_up_to, is_allowed, wanted) in [
             (
                 "there are new rows",
                 Succeeded,
@@ -513,8 +532,12 @@ mod tests {
                 read,
                 base,
             };
+            let incremental = match is_allowed {
+                true => IncrementalRead::Allowed,
+                false => IncrementalRead::Refused,
+            };
             assert_eq!(
-                last.next(&changes(), caught_up_to, may_add),
+                last.next(&changes(), caught_up_to, incremental),
                 wanted,
                 "{what}"
             );

@@ -2,15 +2,29 @@
 //!
 //! The claim of an interval is the record of the last run over it. It is written under the
 //! version that was read, so that a process whose run was taken over finds that out and stops.
+//!
+//! Beside them, it is recorded of a table that it has intervals that a backfill combined, and that
+//! its online rows have to be rebuilt.
 
-use wafer_catalog::{RunRecord, RunState, read};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use wafer_catalog::{Context, RunRecord, RunState, read};
 use wafer_core::rules::Interval;
 use wafer_core::{Duration, Timestamp};
 use wafer_store::{Error, Expect, Kind, Result};
 
-use crate::service::Pipelines;
+/// The claims of intervals and the records of runs.
+#[derive(Clone, Debug)]
+pub(crate) struct RunRecords {
+    context: Arc<Context>,
+}
 
-impl Pipelines {
+impl RunRecords {
+    pub(crate) fn new(context: Arc<Context>) -> Self {
+        Self { context }
+    }
+
     /// Returns the record of the last run over an interval of a table.
     pub(crate) async fn claimed(
         &self,
@@ -148,13 +162,117 @@ impl Pipelines {
     }
 
     /// Returns the records of all runs, newest first.
-    ///
-    /// # Errors
-    /// Returns the errors of the metadata store.
-    pub async fn runs(&self) -> Result<Vec<RunRecord>> {
+    pub(crate) async fn all(&self) -> Result<Vec<RunRecord>> {
         let stored = self.context.objects("run").await?;
         Ok(stored.into_iter().rev().map(|(_, run)| run).collect())
     }
+
+    /// Records a run that is given up as `Failed` if its record still says `Running`, which means
+    /// that its last process died.
+    pub(crate) async fn record_death(&self, record: Option<RunRecord>) -> Result<()> {
+        let Some(record) = record.filter(|record| record.state == RunState::Running) else {
+            return Ok(());
+        };
+        let error =
+            "every process that worked on the run ended before the run was finished".to_owned();
+        let mut record = RunRecord {
+            state: RunState::Failed,
+            error: Some(error),
+            finished: Some(self.context.machine_now()),
+            ..record
+        };
+        self.save(&mut record).await
+    }
+
+    /// Returns the current record of a run that is under way.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Conflict`] when the run is over or was taken over.
+    pub(crate) async fn running_record(&self, record: &RunRecord) -> Result<RunRecord> {
+        let found = self.current_record(record).await?;
+        match found.state {
+            RunState::Running => Ok(found),
+            _ => Err(run_over_error(record)),
+        }
+    }
+
+    /// Returns the current record of a run.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Conflict`] when the run was taken over.
+    pub(crate) async fn current_record(&self, record: &RunRecord) -> Result<RunRecord> {
+        let found = self.claimed(&record.table, record.interval).await?;
+        let is_ours =
+            |found: &RunRecord| found.key() == record.key() && found.attempts == record.attempts;
+        found.filter(is_ours).ok_or_else(|| run_over_error(record))
+    }
+
+    /// Checks that a run is under way and was not taken over.
+    pub(crate) async fn check_running(&self, record: &RunRecord) -> Result<()> {
+        self.running_record(record).await.map(drop)
+    }
+
+    /// Records that a table has intervals that consist of several ones, before they are claimed.
+    pub(crate) async fn record_combined(&self, table: &str) -> Result<()> {
+        self.put_note(&self.combined_name(table)).await
+    }
+
+    /// Returns whether a table may have intervals that consist of several ones.
+    pub(crate) async fn has_combined(&self, table: &str) -> Result<bool> {
+        self.has_note(&self.combined_name(table)).await
+    }
+
+    fn combined_name(&self, table: &str) -> String {
+        format!("{}/combined/{table}", self.context.project())
+    }
+
+    /// Records that the online rows of a table have to be rebuilt, before the table is written.
+    /// If the backfill is interrupted, whoever repeats it rebuilds them, even if no interval is
+    /// left to run.
+    pub(crate) async fn record_online_rebuild(&self, table: &str) -> Result<()> {
+        self.put_note(&self.online_rebuild_name(table)).await
+    }
+
+    /// Returns whether the online rows of a table have to be rebuilt.
+    pub(crate) async fn needs_online_rebuild(&self, table: &str) -> Result<bool> {
+        self.has_note(&self.online_rebuild_name(table)).await
+    }
+
+    /// Forgets that the online rows of a table have to be rebuilt, after they were.
+    pub(crate) async fn forget_online_rebuild(&self, table: &str) -> Result<()> {
+        let metadata = &self.context.components().stores.metadata;
+        let name = self.online_rebuild_name(table);
+        metadata.delete(&name, Expect::Anything).await?;
+        Ok(())
+    }
+
+    /// Returns the name of the object that records that the online rows of a table have to be
+    /// rebuilt.
+    fn online_rebuild_name(&self, table: &str) -> String {
+        format!("{}/owed/{table}", self.context.project())
+    }
+
+    /// Writes an object that says something by being there.
+    async fn put_note(&self, name: &str) -> Result<()> {
+        let metadata = &self.context.components().stores.metadata;
+        let note = Bytes::from_static(b"{}");
+        metadata.put(name, note, Expect::Anything).await?;
+        Ok(())
+    }
+
+    async fn has_note(&self, name: &str) -> Result<bool> {
+        let metadata = &self.context.components().stores.metadata;
+        Ok(metadata.get(name).await?.is_some())
+    }
+}
+
+/// The error for a run that is not under way any more, by its record.
+fn run_over_error(record: &RunRecord) -> Error {
+    let message = format!(
+        "the run of `{}` over {} is over or was taken over; see `wafer runs`",
+        record.pipeline, record.interval
+    );
+    Error::new(Kind::Conflict, message)
 }
 
 /// Returns the name of the object that holds the claim of an interval.

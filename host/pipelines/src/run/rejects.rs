@@ -21,10 +21,9 @@
 
 use serde::{Deserialize, Serialize};
 use wafer_catalog::{Reject, RunRecord, SourceKind};
-use wafer_store::{AsOf, Error, Kind, Result};
+use wafer_store::{AsOf, Error, Kind, OfflineTables, Result};
 
 use crate::run::job::Job;
-use crate::service::Pipelines;
 
 /// The number of rejected rows that the error of a run names.
 const NAMED_REJECTS: usize = 3;
@@ -92,50 +91,47 @@ fn kept(record: &RunRecord) -> u64 {
     record.rows_written + record.rows_deleted
 }
 
-impl Pipelines {
-    /// Checks that the intervals of a pass, in the order in which they are written, do not have
-    /// too many rejected rows, and that none of them loses all the rows that it had.
-    ///
-    /// # Errors
-    /// Returns [`Kind::Invalid`] otherwise, with the first of the rejected rows.
-    pub(crate) async fn check_rejects(
-        &self,
-        job: &Job,
-        records: &[&RunRecord],
-        rest: RowsOfNoInterval,
-    ) -> Result<()> {
-        let most = job.pipeline.max_rejects;
-        if let Some(Rejected { rejected, all }) = first_excess(records, rest, most) {
-            let what = format!(
-                "{rejected} of {all} rows were rejected, more than the fraction {most} that \
+/// Checks that the intervals of a pass, in the order in which they are written, do not have
+/// too many rejected rows, and that none of them loses all the rows that it had.
+///
+/// # Errors
+/// Returns [`Kind::Invalid`] otherwise, with the first of the rejected rows.
+pub(crate) async fn check_rejects(
+    offline: &OfflineTables,
+    job: &Job,
+    records: &[&RunRecord],
+    rest: RowsOfNoInterval,
+) -> Result<()> {
+    let most = job.pipeline.max_rejects;
+    if let Some(Rejected { rejected, all }) = first_excess(records, rest, most) {
+        let what = format!(
+            "{rejected} of {all} rows were rejected, more than the fraction {most} that \
                  pipeline `{}` allows (setting `max_rejects`)",
-                job.name
-            );
-            return Err(refused_run(&what, records));
-        }
-        let is_chained = matches!(job.source.kind, SourceKind::Table { .. });
-        if most >= 1.0 || (is_chained && rest.rejected == 0) {
-            return Ok(());
-        }
-        let empty: Vec<&RunRecord> = records.iter().copied().filter(|r| is_empty(r)).collect();
-        if empty.is_empty() {
-            return Ok(());
-        }
-        let offline = &self.context.components().stores.offline;
-        let table = match offline.snapshot(&job.target.table.name, AsOf::Latest).await {
-            Ok(table) => table,
-            Err(e) if e.kind() == Kind::NotFound => return Ok(()),
-            Err(e) => return Err(e),
-        };
-        let has_rows = |record: &&RunRecord| {
-            let files = table.files_below(&record.work_folder());
-            // A file whose rows were all deleted is still there.
-            files.iter().any(|file| file.rows != Some(0))
-        };
-        match empty.into_iter().find(has_rows) {
-            None => Ok(()),
-            Some(record) => Err(refused_run(&emptied(record, rest, &job.name), records)),
-        }
+            job.name
+        );
+        return Err(refused_run(&what, records));
+    }
+    let is_chained = matches!(job.source.kind, SourceKind::Table { .. });
+    if most >= 1.0 || (is_chained && rest.rejected == 0) {
+        return Ok(());
+    }
+    let empty: Vec<&RunRecord> = records.iter().copied().filter(|r| is_empty(r)).collect();
+    if empty.is_empty() {
+        return Ok(());
+    }
+    let table = match offline.snapshot(&job.target.table.name, AsOf::Latest).await {
+        Ok(table) => table,
+        Err(e) if e.kind() == Kind::NotFound => return Ok(()),
+        Err(e) => return Err(e),
+    };
+    let has_rows = |record: &&RunRecord| {
+        let files = table.files_below(&record.work_folder());
+        // A file whose rows were all deleted is still there.
+        files.iter().any(|file| file.rows != Some(0))
+    };
+    match empty.into_iter().find(has_rows) {
+        None => Ok(()),
+        Some(record) => Err(refused_run(&emptied(record, rest, &job.name), records)),
     }
 }
 

@@ -10,11 +10,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow_array::ArrayRef;
+use arrow_array::{ArrayRef, RecordBatch};
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
-use wafer_catalog::{Progress, Reject, RunRecord, Upstream, blocking};
+use wafer_catalog::{Context, Progress, Reject, RunRecord, Upstream, blocking};
 use wafer_core::expect::Policy;
 use wafer_core::rules::{Interval, order_in_run};
 use wafer_core::{Hasher, Timestamp, cell_to_json, cut};
@@ -23,11 +23,11 @@ use wafer_store::{Error, Follows, Result, TableWriter, Txn, WrittenFiles};
 use crate::group_rows::{Gate, GroupRows, RunCheck, Target};
 use crate::input::{MAX_SOURCE_FILES, Selection};
 use crate::producer::{LookedUp, Producer};
-use crate::quarantine::{QuarantineWriter, QuarantinedRow};
+use crate::quarantine::{QuarantineWriter, QuarantinedRow, commit_quarantine};
 use crate::run::PlannedRun;
 use crate::run::job::{Job, StoredTime};
+use crate::run::records::RunRecords;
 use crate::run::rejects::RowsOfNoInterval;
-use crate::service::Pipelines;
 use crate::source::chunk::Chunk;
 
 /// An interval that is being written.
@@ -50,7 +50,7 @@ pub(crate) struct IntervalWork<'a> {
 
 /// The files that were written for an interval and are not committed yet.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Written {
+pub(crate) struct IntervalFiles {
     /// The files of the group's table.
     pub(crate) rows: WrittenFiles,
     /// The files of its quarantine table.
@@ -77,7 +77,18 @@ pub(crate) struct Unplaced {
     pub(crate) rows: RowsOfNoInterval,
 }
 
-impl Pipelines {
+/// Writes the rows of runs to files, and commits these.
+#[derive(Debug)]
+pub(crate) struct RowWriter {
+    context: Arc<Context>,
+    records: RunRecords,
+}
+
+impl RowWriter {
+    pub(crate) fn new(context: Arc<Context>, records: RunRecords) -> Self {
+        Self { context, records }
+    }
+
     /// Reads and transforms the source, and writes the rows to the files of the intervals at the
     /// positions `to_write`. A dry run writes nothing and counts the rows.
     pub(crate) async fn write_files(
@@ -247,6 +258,42 @@ impl Pipelines {
         chunk: &Chunk,
         rows: &GroupRows,
     ) -> Result<()> {
+        let kept = self.without_repeated(job, work, chunk, rows).await?;
+        let rows = kept.as_ref().unwrap_or(rows);
+        work.record.rows_written += rows.len() as u64;
+        if job.is_dry() {
+            return Ok(());
+        }
+        let batch = work.offline_batch(job, chunk, rows)?;
+        let record = &work.record;
+        let writer = match &mut work.writer {
+            Some(writer) => writer,
+            none => none.insert(
+                self.context
+                    .components()
+                    .stores
+                    .offline
+                    .writer(&record.table, &record.folder())
+                    .await?,
+            ),
+        };
+        writer.write(&batch).await?;
+        Ok(())
+    }
+
+    /// Returns the rows of an interval that are left, or `None` if they all are, after those were
+    /// rejected that repeat a value that has to be unique.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid) when a value is repeated that must not
+    /// be.
+    async fn without_repeated(
+        &self,
+        job: &Job,
+        work: &mut IntervalWork<'_>,
+        chunk: &Chunk,
+        rows: &GroupRows,
+    ) -> Result<Option<GroupRows>> {
         let mut kept = None;
         let mut checks = std::mem::take(&mut work.checks);
         for check in &mut checks {
@@ -283,39 +330,7 @@ impl Pipelines {
             }
         }
         work.checks = checks;
-        let rows = kept.as_ref().unwrap_or(rows);
-        let record = &mut work.record;
-        record.rows_written += rows.len() as u64;
-        if job.is_dry() {
-            return Ok(());
-        }
-        let sources = rows.sources.iter();
-        let ids = sources.clone().map(|row| chunk.event_id(*row)).collect();
-        let available = rows.events.iter().zip(sources).map(|(event, source)| {
-            let known = chunk.stored.as_ref();
-            let seen = known.map(|known| match known.as_events {
-                true => StoredTime::Archive(known.available[*source]),
-                false => StoredTime::Table(known.available[*source]),
-            });
-            let time = chunk.interval_time(*source, Some(*event)).unwrap_or(*event);
-            let own = own_interval(record.interval, &work.ends, time);
-            job.available(own, *event, seen)
-        });
-        let available = available.collect();
-        let batch = rows.offline_batch(&job.target, available, record.created, ids)?;
-        let writer = match &mut work.writer {
-            Some(writer) => writer,
-            none => none.insert(
-                self.context
-                    .components()
-                    .stores
-                    .offline
-                    .writer(&record.table, &record.folder())
-                    .await?,
-            ),
-        };
-        writer.write(&batch).await?;
-        Ok(())
+        Ok(kept)
     }
 
     /// Puts a rejected row into the quarantine, unless the run is a dry one.
@@ -328,11 +343,16 @@ impl Pipelines {
         if job.is_dry() {
             return Ok(());
         }
-        self.quarantine(&job.target, quarantine, row).await
+        let offline = &self.context.components().stores.offline;
+        quarantine.add(offline, &job.target, row).await
     }
 
     /// Closes the files of an interval.
-    pub(crate) async fn close(&self, job: &Job, work: &mut IntervalWork<'_>) -> Result<Written> {
+    pub(crate) async fn close(
+        &self,
+        job: &Job,
+        work: &mut IntervalWork<'_>,
+    ) -> Result<IntervalFiles> {
         let record = &work.record;
         let empty = QuarantineWriter::new(record.folder(), record.created);
         let quarantine = std::mem::replace(&mut work.quarantine, empty);
@@ -340,9 +360,10 @@ impl Pipelines {
             Some(writer) => writer.finish().await?,
             None => WrittenFiles::none(&record.table),
         };
-        Ok(Written {
+        let offline = &self.context.components().stores.offline;
+        Ok(IntervalFiles {
             rows,
-            quarantine: self.close_quarantine(&job.target, quarantine).await?,
+            quarantine: quarantine.close(offline, &job.target).await?,
         })
     }
 
@@ -352,9 +373,10 @@ impl Pipelines {
         job: &Job,
         quarantine: QuarantineWriter,
     ) -> Result<UnplacedRejects> {
+        let offline = &self.context.components().stores.offline;
         Ok(UnplacedRejects {
             folder: quarantine.folder.clone(),
-            files: self.close_quarantine(&job.target, quarantine).await?,
+            files: quarantine.close(offline, &job.target).await?,
         })
     }
 
@@ -369,7 +391,7 @@ impl Pipelines {
         job: &Job,
         record: &mut RunRecord,
         checks: &[RunCheck<'_>],
-        written: Written,
+        written: IntervalFiles,
     ) -> Result<()> {
         check_all_rows(record, checks)?;
         let txn = Txn {
@@ -390,16 +412,16 @@ impl Pipelines {
             Follows::Exactly(_) => None,
             Follows::Anything => Some(record.work_folder()),
         };
-        self.commit_quarantine(&job.target, written.quarantine, &txn, replaces.as_deref())
-            .await?;
+        let (offline, replaces) = (
+            &self.context.components().stores.offline,
+            replaces.as_deref(),
+        );
+        commit_quarantine(offline, &job.target, written.quarantine, &txn, replaces).await?;
         // The record is saved before the commit, so that a process that takes the run up after
         // the commit knows its counts, and so that a run that was taken over stops here.
-        self.save(record).await?;
-        let offline = &self.context.components().stores.offline;
+        self.records.save(record).await?;
         // Even if nothing was written, the commit removes what the interval had.
-        offline
-            .commit(written.rows, &txn, replaces.as_deref())
-            .await?;
+        offline.commit(written.rows, &txn, replaces).await?;
         Ok(())
     }
 
@@ -417,14 +439,14 @@ impl Pipelines {
         job: &Job,
         unplaced: Vec<UnplacedRejects>,
     ) -> Result<()> {
+        let offline = &self.context.components().stores.offline;
         for UnplacedRejects { folder, files } in unplaced {
             let txn = Txn {
                 app_id: format!("wafer/{folder}"),
                 version: 1,
                 follows: Follows::Anything,
             };
-            self.commit_quarantine(&job.target, files, &txn, None)
-                .await?;
+            commit_quarantine(offline, &job.target, files, &txn, None).await?;
         }
         Ok(())
     }
@@ -478,17 +500,17 @@ impl<'b> IntervalWorks<'_, 'b> {
 impl Job {
     /// Returns the folder of the rejected rows of a file that belong to no interval.
     fn rejects_folder(&self, chunk: &Chunk) -> String {
-        let code = self.producer.code();
-        let code = match self.reading() {
-            None => code,
-            // Other rows are rejected when other columns are read, or in another way.
-            Some(reading) => {
-                let mut hasher = Hasher::new();
-                hasher.part(code.as_bytes()).part(&reading);
-                hasher.finish()
-            }
-        };
-        format!("rejects/{}-{}", chunk.file_id, code.short())
+        // Other rows are rejected when other columns are read, or in another way, and when another
+        // column says to which interval they belong.
+        let read_by = (self.source.format, &self.target.group.event_time);
+        let mut hasher = Hasher::new();
+        hasher
+            .part(self.producer.code().as_bytes())
+            .part(&serde_json::to_vec(&read_by).expect("plain data"));
+        if let Some(reading) = self.reading() {
+            hasher.part(&reading);
+        }
+        format!("rejects/{}-{}", chunk.file_id, hasher.finish().short())
     }
 
     /// Returns the quarantine of a file's rows that belong to no interval; opens it if needed.
@@ -582,6 +604,23 @@ impl<'a> IntervalWork<'a> {
     fn reads(&self, chunk: &Chunk) -> bool {
         self.record.upstream.is_none() || self.files.contains(&chunk.file)
     }
+
+    /// Returns rows of a chunk as they are written to the table of the group.
+    fn offline_batch(&self, job: &Job, chunk: &Chunk, rows: &GroupRows) -> Result<RecordBatch> {
+        let (record, sources) = (&self.record, rows.sources.iter());
+        let ids = sources.clone().map(|row| chunk.event_id(*row)).collect();
+        let available = rows.events.iter().zip(sources).map(|(event, source)| {
+            let known = chunk.stored.as_ref();
+            let seen = known.map(|known| match known.as_events {
+                true => StoredTime::Archive(known.available[*source]),
+                false => StoredTime::Table(known.available[*source]),
+            });
+            let time = chunk.interval_time(*source, Some(*event)).unwrap_or(*event);
+            let own = own_interval(record.interval, &self.ends, time);
+            job.available(own, *event, seen)
+        });
+        rows.offline_batch(&job.target, available.collect(), record.created, ids)
+    }
 }
 
 /// Returns the interval of a schedule that a row of a time belongs to. `whole` is the interval of
@@ -597,7 +636,7 @@ fn own_interval(whole: Interval, ends: &[Timestamp], time: Timestamp) -> Interva
     }
 }
 
-impl Written {
+impl IntervalFiles {
     /// Returns no files.
     pub(crate) fn nothing(job: &Job) -> Self {
         Self {

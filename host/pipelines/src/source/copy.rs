@@ -10,17 +10,16 @@ use wafer_catalog::{Definitions, Location};
 use wafer_core::Digest;
 use wafer_store::{Error, Expect, RemoteFilesExt as _, Result};
 
-use crate::service::Pipelines;
-use crate::source::digest_file;
 use crate::source::find::{find_files, split_pattern};
 use crate::source::partition::is_partition;
+use crate::source::{Sources, digest_file};
 
 /// The files of a source that were copied, by URL, with the digests of their contents. It is
 /// kept in the metadata store so that unchanged files are not copied again.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct CopiedFiles(BTreeMap<String, Digest>);
 
-impl Pipelines {
+impl Sources {
     /// Copies the files of sources that are on this machine to `sources/` in the folder `objects`,
     /// and changes the definitions so that they read the copies. Files whose copies are current are
     /// skipped. Returns the URLs of the files that were copied.
@@ -47,7 +46,7 @@ impl Pipelines {
             let folder = format!("{}/sources/{name}/", objects.as_str().trim_end_matches('/'));
             let folder = self.context.components().remote.url(&folder)?;
             let files = copies(path, find_files(path)?, &folder)?;
-            // Folders that are no partitions are found only by a pattern.
+            // Only a pattern finds folders that are not partitions.
             let are_partitions = files.iter().all(|(_, url)| {
                 let below = url
                     .as_str()

@@ -10,7 +10,8 @@ use arrow_array::{Array as _, new_empty_array};
 use arrow_schema::{DataType as ArrowType, SchemaRef};
 use wafer_catalog::{FoundColumn, Location, SourceDef};
 use wafer_core::{
-    ColumnBuilder, DataType, DecimalReading, Field, Reading, Zone, coerce_rows, nearest_type,
+    ColumnBuilder, DataType, DecimalReading, Field, Quoting, Reading, Zone, coerce_rows,
+    nearest_type,
 };
 use wafer_files::{ReadColumn, check_column_count, file_format};
 use wafer_store::{Error, RemoteFiles, Result};
@@ -324,7 +325,7 @@ impl Candidate {
             DataType::Boolean => text.len() >= "true".len(),
             _ => true,
         };
-        let is_read = is_kept && self.builder.append_text(text, true).is_ok();
+        let is_read = is_kept && self.builder.append_text(text, Quoting::Quoted).is_ok();
         self.builder.finish();
         is_read
     }

@@ -30,7 +30,7 @@ pub struct ProtectedFiles {
 }
 
 impl ProtectedFiles {
-    /// Checks that a file to write is none of these, under whatever name. This reads folders.
+    /// Checks that a file to write is not one of these, under whatever name. This reads folders.
     ///
     /// # Errors
     /// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid) with what the file is if it is one of

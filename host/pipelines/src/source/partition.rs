@@ -7,7 +7,7 @@ use std::path::Path;
 use arrow_array::{Array as _, ArrayRef, UInt64Array};
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
-use wafer_core::{ColumnBuilder, cell_to_json};
+use wafer_core::{ColumnBuilder, Quoting, cell_to_json};
 use wafer_files::ReadColumn;
 use wafer_store::{Error, Result};
 
@@ -94,10 +94,12 @@ impl PartitionColumn {
         let mut builder = builder.with_reading(column.reading.clone());
         match &partition.value {
             None => builder.append_null(),
-            Some(value) => builder.append_text(value, true).map_err(|message| {
-                let (path, name) = (path.display(), &partition.column);
-                Error::invalid(format!("{path}: the folder `{name}={value}`: {message}"))
-            })?,
+            Some(value) => builder
+                .append_text(value, Quoting::Quoted)
+                .map_err(|message| {
+                    let (path, name) = (path.display(), &partition.column);
+                    Error::invalid(format!("{path}: the folder `{name}={value}`: {message}"))
+                })?,
         }
         Ok(Self {
             index,

@@ -2,15 +2,14 @@
 
 use tempfile::TempDir;
 use wafer_catalog::{
-    Components, Context, FIVE_MINUTES, HALF_OF_THE_ROWS, Location, MadeBy, PassedColumn,
-    PipelineDef, SEVEN_DAYS, SourceDef, SourceKind, UNKNOWN_SPAN, VersionName,
+    Components, FIVE_MINUTES, HALF_OF_THE_ROWS, Location, MadeBy, PassedColumn, PipelineDef,
+    SEVEN_DAYS, SourceDef, SourceKind, UNKNOWN_SPAN, VersionName,
 };
-use wafer_core::{Clock, Field, IncomingEvent, SettableClock, SystemClock, Timestamp};
-use wafer_runtime::{Guests, Runtime, RuntimeConfig};
-use wafer_store::{ArtifactFolder, MemoryStore, OfflineTables, Stores, UnreachableFiles};
-use wafer_tables::Tables;
+use wafer_core::{Clock as _, Field, IncomingEvent, SettableClock, Timestamp};
+use wafer_store::{Expect, MemoryStore, MetadataStore as _, Stores};
 
 use super::*;
+use crate::Pipelines;
 use crate::backfill::{BackfillReport, BackfillRequest};
 use crate::events::event::Delivery;
 use crate::producer::{Predictors, Producer};
@@ -33,41 +32,42 @@ struct Project {
     folder: TempDir,
 }
 
+/// A process that has opened the project.
+struct Process {
+    context: Arc<Context>,
+    tables: Arc<Tables>,
+    pipelines: Pipelines,
+}
+
+impl Process {
+    fn staging(&self) -> &Staging {
+        self.pipelines.staging()
+    }
+}
+
 impl Project {
     fn new() -> Self {
-        let clock = SettableClock::new(Arc::new(SystemClock::new()), at("2020-02-01"), 0.0);
         Self {
             store: Arc::default(),
-            clock: Arc::new(clock),
+            clock: Arc::new(SettableClock::stopped_at(at("2020-02-01"))),
             folder: tempfile::tempdir().unwrap(),
         }
     }
 
     /// Opens the project as a process of this name does.
-    async fn open(&self, process: &str) -> Pipelines {
-        let artifacts = ArtifactFolder::open(self.folder.path().join("artifacts")).unwrap();
-        let offline = OfflineTables::in_folder(&self.folder.path().join("offline")).unwrap();
-        let config = RuntimeConfig {
-            instances: 1,
-            ..RuntimeConfig::default()
-        };
-        let clock: Arc<dyn Clock> = Arc::<SettableClock>::clone(&self.clock);
-        let components = Components {
-            stores: Stores::new(Arc::clone(&self.store), Arc::new(artifacts), offline),
-            remote: Arc::new(UnreachableFiles {
-                form: "s3://BUCKET/FOLDER",
-                reason: "this is a test".to_owned(),
-            }),
-            runtime: Runtime::new(config).unwrap(),
-            guests: Guests::new(1, 1),
-            event_guests: Guests::new(1, 1),
-            clock: Arc::clone(&clock),
-            machine_clock: clock,
-            holder: format!("{process}/{}", std::process::id()),
-        };
+    async fn open(&self, process: &str) -> Process {
+        let stores = Stores::with_folder(Arc::clone(&self.store), self.folder.path()).unwrap();
+        let clock = Arc::clone(&self.clock);
+        let components = Components::for_tests(stores, clock, process).unwrap();
         let context = Arc::new(Context::open("p", components).await.unwrap());
         let tables = Arc::new(Tables::new(Arc::clone(&context)));
-        Pipelines::new(context, tables, Arc::new(NoPredictors))
+        let predictors = Arc::new(NoPredictors);
+        let pipelines = Pipelines::new(Arc::clone(&context), Arc::clone(&tables), predictors);
+        Process {
+            context,
+            tables,
+            pipelines,
+        }
     }
 
     /// Advances the clock until what a process knows of the definitions is too old.
@@ -120,57 +120,66 @@ fn definitions(version: u32) -> Definitions {
 }
 
 /// Writes a version of the group as a generation, and creates its tables.
-async fn written(pipelines: &Pipelines, version: u32) -> Generation {
+async fn written(process: &Process, version: u32) -> Generation {
     let definitions = definitions(version);
     for WrittenTable { table, .. } in written_tables(&definitions) {
-        pipelines.tables.keep_table(&table).await.unwrap();
-        let offline = &pipelines.context.components().stores.offline;
+        process.tables.keep_table(&table).await.unwrap();
+        let offline = &process.context.components().stores.offline;
         let schema = table.schema().to_arrow();
         offline.ensure(&table.name, &schema).await.unwrap();
     }
-    let written = pipelines.context.write_generation(&definitions).await;
+    let written = process.context.write_generation(&definitions).await;
     written.unwrap()
 }
 
 /// Makes a version of the group live at once.
-async fn make_live(pipelines: &Pipelines, version: u32) {
+async fn make_live(process: &Process, version: u32) {
     let pointer = Pointer {
-        live: written(pipelines, version).await,
+        live: written(process, version).await,
         ..Pointer::default()
     };
-    let applied = pipelines.context.applied();
-    pipelines.context.point(pointer, &applied).await.unwrap();
+    let applied = process.context.applied();
+    process.context.point(pointer, &applied).await.unwrap();
 }
 
 /// Stages a version of the group.
-async fn stage(pipelines: &Pipelines, version: u32) {
-    let applied = pipelines.context.applied();
+async fn stage(process: &Process, version: u32) {
+    let applied = process.context.applied();
     let pointer = Pointer {
         live: applied.pointer.live,
-        staged: Some(written(pipelines, version).await),
+        staged: Some(written(process, version).await),
         spans: BTreeMap::from([(format!("g_v{version}"), UNKNOWN_SPAN)]),
         ..Pointer::default()
     };
-    pipelines.context.point(pointer, &applied).await.unwrap();
+    process.context.point(pointer, &applied).await.unwrap();
 }
 
 /// Finds out what the staged tables must be filled for, as if it had been waited for long enough.
-async fn record_spans(pipelines: &Pipelines) {
-    pipelines.tables.flush_finished().await.unwrap();
-    let (applied, staged) = pipelines.unsettled().unwrap();
-    pipelines.record_spans(&applied, &staged).await.unwrap();
-    assert!(pipelines.unsettled().is_none());
+async fn record_spans(process: &Process) {
+    process.tables.flush_finished().await.unwrap();
+    let (applied, staged) = process.staging().unsettled().unwrap();
+    process
+        .staging()
+        .record_spans(&applied, &staged)
+        .await
+        .unwrap();
+    assert!(process.staging().unsettled().is_none());
 }
 
 /// Takes in an event of a time.
-async fn ingest(pipelines: &Pipelines, time: &str) {
+async fn ingest(process: &Process, time: &str) {
     let event = format!(r#"{{"k": "a", "t": "{}", "x": 1}}"#, at(time));
     let events = vec![IncomingEvent::from_json(event.as_bytes())];
-    let report = pipelines.ingest("s", events, Delivery::Now).await.unwrap();
+    let report = process
+        .pipelines
+        .events()
+        .ingest("s", events, Delivery::Now)
+        .await
+        .unwrap();
     assert_eq!(report.accepted, 1, "{report:?}");
 }
 
-async fn backfill(pipelines: &Pipelines, from: &str, to: &str) -> BackfillReport {
+async fn backfill(process: &Process, from: &str, to: &str) -> BackfillReport {
     let request = BackfillRequest {
         pipeline: "p".to_owned(),
         from: at(from),
@@ -178,14 +187,18 @@ async fn backfill(pipelines: &Pipelines, from: &str, to: &str) -> BackfillReport
         interval: None,
         workers: 1,
     };
-    let report = pipelines.backfill(&request, Arc::new(())).await;
+    let report = process
+        .pipelines
+        .backfills()
+        .backfill(&request, Arc::new(()))
+        .await;
     report.unwrap()
 }
 
 /// Returns the number of rows in the offline table of a version of the group.
-async fn rows(pipelines: &Pipelines, version: u32) -> u64 {
-    pipelines.tables.flush_finished().await.unwrap();
-    let offline = &pipelines.context.components().stores.offline;
+async fn rows(process: &Process, version: u32) -> u64 {
+    process.tables.flush_finished().await.unwrap();
+    let offline = &process.context.components().stores.offline;
     let info = offline.info(&format!("g_v{version}")).await;
     info.unwrap().rows
 }
@@ -271,7 +284,7 @@ async fn apply_with_events_at(moments: &[Moment]) -> bool {
     reach(Moment::WhenOthersKnow).await;
     record_spans(&first).await;
     reach(Moment::BeforeItIsLive).await;
-    let to_fill = first.live_unless_to_fill(staged).await.unwrap();
+    let to_fill = first.staging().live_unless_to_fill(staged).await.unwrap();
     reach(Moment::WhenItIsLive).await;
     let live = first.context.applied().live.groups["g"].version;
     assert_eq!(live, if to_fill.is_empty() { 2 } else { 1 }, "{moments:?}");
@@ -310,17 +323,25 @@ async fn version_is_not_live_at_once_while_a_run_may_write_the_one_that_it_repla
     other.context.refresh().await.unwrap();
     stage(&first, 2).await;
     let staged = first.context.applied().pointer.staged.unwrap();
-    let run = other.run_lease("p").await.unwrap();
-    let to_fill = first.complete_staged(staged, &()).await.unwrap();
+    let run = run_lease(&other.context, "p").await.unwrap();
+    let to_fill = first.staging().complete_staged(staged, &()).await.unwrap();
     assert_eq!(to_fill, ["g_v2"]);
     run.end().await;
     record_spans(&first).await;
-    let to_fill = first.complete_staged(staged, &()).await.unwrap();
+    let to_fill = first.staging().complete_staged(staged, &()).await.unwrap();
     assert!(to_fill.is_empty(), "{to_fill:?}");
     assert_eq!(first.context.definitions().groups["g"].version, 2);
     // Nothing is left to do for whoever applies the same at the same time.
-    assert!(first.live_unless_to_fill(staged).await.unwrap().is_empty());
-    first.run_lease("p").await.unwrap().end().await;
+    assert!(
+        first
+            .staging()
+            .live_unless_to_fill(staged)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    let run = run_lease(&first.context, "p").await;
+    run.unwrap().end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -340,7 +361,7 @@ async fn version_that_was_left_out_for_a_while_is_filled_again() {
     make_live(&process, 1).await;
     ingest(&process, "2020-01-02").await;
     assert_eq!((rows(&process, 1).await, rows(&process, 2).await), (3, 2));
-    let to_fill = process.to_fill(&definitions(2)).await.unwrap();
+    let to_fill = process.staging().to_fill(&definitions(2)).await.unwrap();
     assert_eq!(to_fill, ["g_v2"]);
     stage(&process, 2).await;
     record_spans(&process).await;
@@ -368,9 +389,9 @@ async fn table_is_filled_only_for_the_generation_that_is_staged() {
     // Another process stages the same version again, while this one fills it.
     other.context.refresh().await.unwrap();
     stage(&other, 2).await;
-    assert!(!first.record_filled("g_v2", staged).await.unwrap());
+    assert!(!first.staging().record_filled("g_v2", staged).await.unwrap());
     let staged = first.context.applied().pointer.staged.unwrap();
-    assert!(first.record_filled("g_v2", staged).await.unwrap());
+    assert!(first.staging().record_filled("g_v2", staged).await.unwrap());
 }
 
 /// If it is lost which versions are live, what is recorded as filled tells, as far as it can.
@@ -380,7 +401,7 @@ async fn version_counts_as_live_if_it_was_filled_or_made_live_after_all_others()
     let process = project.open("one").await;
     let may_be_live = async |wanted: u32| {
         let wanted = definitions(wanted);
-        process.may_be_live(&wanted).await.unwrap()
+        process.staging().may_be_live(&wanted).await.unwrap()
     };
     make_live(&process, 1).await;
     ingest(&process, "2020-01-01").await;
@@ -396,16 +417,29 @@ async fn version_counts_as_live_if_it_was_filled_or_made_live_after_all_others()
     // The old version is made live again, without being filled.
     make_live(&process, 1).await;
     let live = process.context.applied().pointer.live;
-    process.record_live(&definitions(1), live).await.unwrap();
+    process
+        .staging()
+        .record_live(&definitions(1), live)
+        .await
+        .unwrap();
     assert_eq!(may_be_live(2).await, ["g_v1"]);
     assert!(may_be_live(1).await.is_empty());
 
     // The new one is filled again, and dropped before it is live.
     stage(&process, 2).await;
     let staged = process.context.applied().pointer.staged.unwrap();
-    process.put_filled("g_v2", staged).await.unwrap();
+    process
+        .staging()
+        .filled
+        .put_filled("g_v2", staged)
+        .await
+        .unwrap();
     assert!(may_be_live(2).await.is_empty());
-    process.forget_filled(&definitions(2)).await.unwrap();
+    process
+        .staging()
+        .forget_filled(&definitions(2))
+        .await
+        .unwrap();
     assert_eq!(may_be_live(2).await, ["g_v1"]);
 }
 
@@ -449,4 +483,38 @@ fn first_gap_is_the_first_uncovered_part() {
         let wanted = wanted.map(|(from, to)| interval(from, to));
         assert_eq!(first_gap(interval(10, 20), &done), wanted, "{done:?}");
     }
+}
+
+#[tokio::test]
+async fn a_damaged_definition_of_a_table_is_compared_as_it_was_applied_and_written_again() {
+    let project = Project::new();
+    let process = project.open("one").await;
+    make_live(&process, 1).await;
+    stage(&process, 2).await;
+    let damage = async |table: &str| {
+        let name = format!("p/table/{table}");
+        let put = project
+            .store
+            .put(&name, "{".to_owned().into(), Expect::Anything);
+        put.await.unwrap();
+    };
+    for version in [1, 2] {
+        let table = definitions(version).groups["g"].rows_table();
+        assert!(process.staging().check_table(&table).await.unwrap());
+        damage(&table.name).await;
+        // It is not stored as it is.
+        assert!(!process.staging().check_table(&table).await.unwrap());
+        let other = TableDef {
+            columns: vec![Field::new("y", DataType::Int64, true)],
+            ..table
+        };
+        let error = process.staging().check_table(&other).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Invalid);
+        assert!(error.to_string().contains("other columns"), "{error}");
+    }
+    let unknown = definitions(3).groups["g"].rows_table();
+    damage(&unknown.name).await;
+    let error = process.staging().check_table(&unknown).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Corrupt);
+    assert!(error.to_string().contains("`p/table/g_v3`"), "{error}");
 }

@@ -6,10 +6,10 @@ use wafer_catalog::RunRecord;
 use wafer_core::rules::Interval;
 use wafer_store::{Kind, Result};
 
-use crate::service::Pipelines;
-use crate::trigger::{EndedRun, Look, Trigger, triggers};
+use crate::run::lease::run_lease;
+use crate::trigger::{DueCheck, EndedRun, Trigger, Triggers, triggers};
 
-impl Pipelines {
+impl Triggers {
     /// Runs what is due by the triggers of a pipeline, unless nothing is or another host runs the
     /// pipeline. With a schedule, that is the next interval of the schedule and then the finished
     /// intervals that changed upstream. A run that fails is recorded, and repeated later. Returns
@@ -22,7 +22,7 @@ impl Pipelines {
         if !self.is_any_due(&mut triggers).await? {
             return Ok(None);
         }
-        let lease = match self.run_lease(pipeline).await {
+        let lease = match run_lease(&self.context, pipeline).await {
             Err(e) if e.kind() == Kind::Conflict => return Ok(None),
             other => other?,
         };
@@ -45,7 +45,11 @@ impl Pipelines {
     /// Returns whether an interval is due by any of the triggers, before the lease is acquired.
     async fn is_any_due(&self, triggers: &mut [Box<dyn Trigger>]) -> Result<bool> {
         for trigger in triggers {
-            if !trigger.due(self, Look::BeforeLease).await?.is_empty() {
+            if !trigger
+                .due(&self.runs, DueCheck::BeforeLease)
+                .await?
+                .is_empty()
+            {
                 return Ok(true);
             }
         }
@@ -56,7 +60,7 @@ impl Pipelines {
     async fn run_triggers(&self, triggers: &mut [Box<dyn Trigger>]) -> Result<Option<RunRecord>> {
         let mut result = self.run_in_order(triggers).await;
         for trigger in triggers {
-            let finished = trigger.finish(self).await;
+            let finished = trigger.finish(&self.runs).await;
             result = result.and_then(|first| finished.map(|()| first));
         }
         result
@@ -67,7 +71,7 @@ impl Pipelines {
         let mut first: Option<RunRecord> = None;
         for trigger in triggers {
             let ran = first.as_ref();
-            for interval in trigger.due(self, Look::WithLease { ran }).await? {
+            for interval in trigger.due(&self.runs, DueCheck::WithLease { ran }).await? {
                 tracing::debug!(trigger = trigger.name(), %interval, "a run is due");
                 let record = self.run_interval(trigger.as_mut(), interval).await?;
                 first.get_or_insert(record);
@@ -84,8 +88,10 @@ impl Pipelines {
     ) -> Result<RunRecord> {
         let (began, machine_began) = (self.context.now(), self.context.machine_now());
         let run = async {
-            let job = trigger.job(self, interval).await?;
-            self.run_pass(&job, &[interval], &(Arc::new(()) as _)).await
+            let job = trigger.job(&self.runs, interval).await?;
+            self.runs
+                .run_pass(&job, &[interval], &(Arc::new(()) as _))
+                .await
         };
         let result = run.await;
         let run = EndedRun {
@@ -97,6 +103,6 @@ impl Pipelines {
                 run.record
             }),
         };
-        trigger.ended(self, run).await
+        trigger.ended(&self.runs, run).await
     }
 }

@@ -14,10 +14,10 @@ use wafer_core::Timestamp;
 use wafer_core::rules::Interval;
 use wafer_store::Result;
 
+use crate::run::Runs;
 use crate::run::job::Job;
-use crate::service::Pipelines;
 use crate::trigger::state::{Schedule, ScheduleState};
-use crate::trigger::{EndedRun, Look, Trigger};
+use crate::trigger::{DueCheck, EndedRun, Trigger};
 
 /// The schedule trigger of a pipeline.
 pub(super) struct ScheduleTrigger {
@@ -60,27 +60,27 @@ impl Trigger for ScheduleTrigger {
 
     /// Returns at most one interval, and advances the state of the schedule past intervals that
     /// are done, given up or skipped.
-    async fn due(&mut self, pipelines: &Pipelines, look: Look<'_>) -> Result<Vec<Interval>> {
+    async fn due(&mut self, runs: &Runs, check: DueCheck<'_>) -> Result<Vec<Interval>> {
         let schedule = &self.schedule;
-        let holds_lease = matches!(look, Look::WithLease { .. });
-        let (mut state, version) = schedule.state(pipelines).await?;
+        let holds_lease = matches!(check, DueCheck::WithLease { .. });
+        let (mut state, version) = schedule.state(&runs.context).await?;
         let before = state.clone();
         if state.paused {
             return Ok(Vec::new());
         }
-        let mut ends = self.pending(pipelines, &mut state).await?;
+        let mut ends = self.pending(runs, &mut state).await?;
         let catch_up = schedule.definition.catch_up as usize;
         skip_missed(&mut ends, catch_up, &mut state);
         let mut due = Vec::new();
         for end in ends {
             let interval = schedule.interval_to(end);
-            let record = pipelines.claim_over(&self.table, interval).await?;
-            let now = pipelines.context.machine_now();
+            let record = runs.records.claim_over(&self.table, interval).await?;
+            let now = runs.context.machine_now();
             match verdict(record.as_ref(), &schedule.definition, holds_lease, now) {
                 Verdict::Done => {}
                 Verdict::GivenUp => {
                     state.failed += 1;
-                    pipelines.record_death(record).await?;
+                    runs.records.record_death(record).await?;
                 }
                 Verdict::Run => {
                     due.push(interval);
@@ -91,17 +91,17 @@ impl Trigger for ScheduleTrigger {
             state.done = end;
         }
         if state != before {
-            schedule.put_state(pipelines, &state, version).await?;
+            schedule.put_state(&runs.context, &state, version).await?;
         }
         Ok(due)
     }
 
-    async fn job(&self, pipelines: &Pipelines, interval: Interval) -> Result<Arc<Job>> {
-        self.schedule.job(pipelines, interval).await.map(Arc::new)
+    async fn job(&self, runs: &Runs, interval: Interval) -> Result<Arc<Job>> {
+        self.schedule.job(runs, interval).await.map(Arc::new)
     }
 
     /// Records a failed attempt if the run failed.
-    async fn ended(&mut self, pipelines: &Pipelines, run: EndedRun) -> Result<RunRecord> {
+    async fn ended(&mut self, runs: &Runs, run: EndedRun) -> Result<RunRecord> {
         let pipeline = &self.schedule.pipeline;
         let record = match run.result {
             Ok(record) => record,
@@ -111,7 +111,7 @@ impl Trigger for ScheduleTrigger {
                     run.interval,
                     error.chain()
                 );
-                pipelines
+                runs.records
                     .record_failed_attempt(pipeline, run.interval, run.machine_began, &error)
                     .await?
             }
@@ -122,17 +122,17 @@ impl Trigger for ScheduleTrigger {
 
     /// With `overlap = "skip"`, skips the intervals that became due during this call: during the
     /// scheduled run and the runs of the other triggers after it.
-    async fn finish(&mut self, pipelines: &Pipelines) -> Result<()> {
+    async fn finish(&mut self, runs: &Runs) -> Result<()> {
         let schedule = &self.schedule;
         let began = match (schedule.definition.overlap, self.succeeded_run_began) {
             (Overlap::Skip, Some(began)) => began,
             _ => return Ok(()),
         };
-        let (mut state, version) = schedule.state(pipelines).await?;
+        let (mut state, version) = schedule.state(&runs.context).await?;
         let before = state.clone();
-        skip_overlapped(schedule, began, pipelines.context.now(), &mut state);
+        skip_overlapped(schedule, began, runs.context.now(), &mut state);
         if state != before {
-            schedule.put_state(pipelines, &state, version).await?;
+            schedule.put_state(&runs.context, &state, version).await?;
         }
         Ok(())
     }
@@ -141,13 +141,9 @@ impl Trigger for ScheduleTrigger {
 impl ScheduleTrigger {
     /// Returns the ends of the intervals that are due, from the first one that has not succeeded.
     /// Advances the state past the intervals before it, so that they do not count as skipped.
-    async fn pending(
-        &self,
-        pipelines: &Pipelines,
-        state: &mut ScheduleState,
-    ) -> Result<Vec<Timestamp>> {
+    async fn pending(&self, runs: &Runs, state: &mut ScheduleState) -> Result<Vec<Timestamp>> {
         let schedule = &self.schedule;
-        let now = pipelines.context.now();
+        let now = runs.context.now();
         let ready = now.minus(schedule.definition.start_after);
         let mut ends = Vec::new();
         let mut end = schedule.ticks.after(state.done);
@@ -158,7 +154,7 @@ impl ScheduleTrigger {
         let mut done = 0;
         for end in &ends {
             let interval = schedule.interval_to(*end);
-            match pipelines.claim_over(&self.table, interval).await? {
+            match runs.records.claim_over(&self.table, interval).await? {
                 Some(record) if record.state == RunState::Succeeded => done += 1,
                 _ => break,
             }
@@ -169,36 +165,20 @@ impl ScheduleTrigger {
     }
 }
 
-impl Pipelines {
-    /// Returns the next due interval of a pipeline's schedule, with the definition of the schedule.
-    /// The caller must hold the lease of the pipeline.
-    pub(crate) async fn next_due(&self, pipeline: &str) -> Result<Option<(Interval, ScheduleDef)>> {
-        let schedule = self.schedule(pipeline)?;
-        let definition = schedule.definition.clone();
-        let definitions = self.context.definitions();
-        let group = &get(&definitions.pipelines, pipeline, "pipeline")?.group;
-        let table = definitions.groups[group].table();
-        let mut trigger = ScheduleTrigger::new(schedule, table);
-        let due = trigger.due(self, Look::WithLease { ran: None }).await?;
-        Ok(due.first().map(|interval| (*interval, definition)))
-    }
-
-    /// Records a run that is given up as `Failed` if its record still says `Running`, which means
-    /// that its last process died.
-    async fn record_death(&self, record: Option<RunRecord>) -> Result<()> {
-        let Some(record) = record.filter(|record| record.state == RunState::Running) else {
-            return Ok(());
-        };
-        let error =
-            "every process that worked on the run ended before the run was finished".to_owned();
-        let mut record = RunRecord {
-            state: RunState::Failed,
-            error: Some(error),
-            finished: Some(self.context.machine_now()),
-            ..record
-        };
-        self.save(&mut record).await
-    }
+/// Returns the next due interval of a pipeline's schedule, with the definition of the schedule.
+/// The caller must hold the lease of the pipeline.
+pub(crate) async fn next_due(
+    runs: &Runs,
+    pipeline: &str,
+) -> Result<Option<(Interval, ScheduleDef)>> {
+    let definitions = runs.context.definitions();
+    let schedule = Schedule::of(&definitions, pipeline)?;
+    let definition = schedule.definition.clone();
+    let group = &get(&definitions.pipelines, pipeline, "pipeline")?.group;
+    let table = definitions.groups[group].table();
+    let mut trigger = ScheduleTrigger::new(schedule, table);
+    let due = trigger.due(runs, DueCheck::WithLease { ran: None }).await?;
+    Ok(due.first().map(|interval| (*interval, definition)))
 }
 
 /// Skips the oldest intervals beyond the number that a schedule catches up on.
@@ -325,12 +305,8 @@ mod tests {
     #[test]
     fn oldest_intervals_beyond_the_catch_up_are_skipped() {
         let mut state = ScheduleState {
-            done: at(0),
-            paused: false,
             skipped: 1,
-            failed: 0,
-            upstream: None,
-            again: Vec::new(),
+            ..ScheduleState::done_until(at(0))
         };
         let mut ends = vec![at(1), at(2), at(3)];
         skip_missed(&mut ends, 3, &mut state);
@@ -360,14 +336,7 @@ mod tests {
             // Another process has done one of them.
             (120, 70, 200, (180, 1)),
         ] {
-            let mut state = ScheduleState {
-                done: minutes(done),
-                paused: false,
-                skipped: 0,
-                failed: 0,
-                upstream: None,
-                again: Vec::new(),
-            };
+            let mut state = ScheduleState::done_until(minutes(done));
             skip_overlapped(&schedule, minutes(began), minutes(now), &mut state);
             let wanted = (minutes(wanted.0), wanted.1);
             assert_eq!((state.done, state.skipped), wanted, "{began} to {now}");

@@ -1,17 +1,17 @@
 //! The schedules of pipelines, and the state that is stored of each: what the triggers of the
-//! pipeline know from one look to the next.
+//! pipeline know from one call to the next.
 //!
 //! The state of a schedule is one object in the metadata store, written under its version.
 
 use serde::{Deserialize, Serialize};
-use wafer_catalog::{ScheduleDef, Ticks, get};
+use wafer_catalog::{Context, Definitions, ScheduleDef, Ticks, get};
 use wafer_core::rules::Interval;
 use wafer_core::{Duration, Timestamp};
 use wafer_store::{Error, Expect, Kind, Result};
 
-use crate::run::RunRequest;
 use crate::run::job::{Job, OnlineUpdate};
-use crate::service::Pipelines;
+use crate::run::{RunRequest, Runs};
+use crate::trigger::Triggers;
 
 /// The state of a pipeline's schedule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +31,20 @@ pub struct ScheduleState {
     /// The finished intervals in which that table changed after they were run. They are run
     /// again after the next interval.
     pub again: Vec<Interval>,
+}
+
+impl ScheduleState {
+    /// Returns the state of a schedule whose intervals are done up to a time.
+    pub(super) fn done_until(done: Timestamp) -> Self {
+        Self {
+            done,
+            paused: false,
+            skipped: 0,
+            failed: 0,
+            upstream: None,
+            again: Vec::new(),
+        }
+    }
 }
 
 /// A schedule and its state, as shown to users.
@@ -68,6 +82,15 @@ impl Schedule {
         })
     }
 
+    /// Returns the schedule of a pipeline.
+    pub(super) fn of(definitions: &Definitions, pipeline: &str) -> Result<Self> {
+        let definition = get(&definitions.pipelines, pipeline, "pipeline")?;
+        let schedule = definition.schedule.as_ref();
+        let schedule = schedule
+            .ok_or_else(|| Error::invalid(format!("pipeline `{pipeline}` has no `schedule`")))?;
+        Self::new(pipeline, schedule)
+    }
+
     /// Returns the interval that ends at a time.
     pub(super) fn interval_to(&self, end: Timestamp) -> Interval {
         Interval {
@@ -77,15 +100,17 @@ impl Schedule {
     }
 
     /// Prepares a run by the schedule.
-    pub(super) async fn job(&self, pipelines: &Pipelines, interval: Interval) -> Result<Job> {
+    pub(super) async fn job(&self, runs: &Runs, interval: Interval) -> Result<Job> {
         let request = RunRequest {
             pipeline: self.pipeline.clone(),
             interval,
             workers: 1,
             archive: false,
         };
-        let definitions = pipelines.context.definitions();
-        let job = pipelines.job(&definitions, &request, None, OnlineUpdate::AfterRun);
+        let definitions = runs.context.definitions();
+        let job = runs
+            .jobs
+            .job(&definitions, &request, None, OnlineUpdate::AfterRun);
         let mut job = job.await?;
         job.time_limit = self.definition.time_limit;
         job.is_scheduled = true;
@@ -99,34 +124,27 @@ impl Schedule {
 
     /// Reads the state, with the condition for writing it. A schedule without a state begins
     /// now.
-    pub(super) async fn state(&self, pipelines: &Pipelines) -> Result<(ScheduleState, Expect)> {
-        if let Some((state, version)) = pipelines.context.object(&self.object()).await? {
+    pub(super) async fn state(&self, context: &Context) -> Result<(ScheduleState, Expect)> {
+        if let Some((state, version)) = context.object(&self.object()).await? {
             return Ok((state, Expect::Version(version)));
         }
-        let now = pipelines.context.now();
+        let now = context.now();
         let last = self.ticks.before(now.plus(Duration::MICROSECOND));
-        let state = ScheduleState {
-            done: last.unwrap_or(now),
-            paused: false,
-            skipped: 0,
-            failed: 0,
-            upstream: None,
-            again: Vec::new(),
-        };
-        self.put_state(pipelines, &state, Expect::Absent).await?;
+        let state = ScheduleState::done_until(last.unwrap_or(now));
+        self.put_state(context, &state, Expect::Absent).await?;
         Ok((state, Expect::Version(1)))
     }
 
     /// Writes the state. If another process wrote it in the meantime, this state is dropped, and
-    /// the next look at the schedule continues from the other one.
+    /// the next call for the schedule continues from the other one.
     pub(super) async fn put_state(
         &self,
-        pipelines: &Pipelines,
+        context: &Context,
         state: &ScheduleState,
         expect: Expect,
     ) -> Result<()> {
         let name = self.object();
-        match pipelines.context.put_object(&name, state, expect).await {
+        match context.put_object(&name, state, expect).await {
             Err(e) if e.kind() == Kind::Conflict => Ok(()),
             other => other.map(drop),
         }
@@ -144,7 +162,7 @@ impl Schedule {
     }
 }
 
-impl Pipelines {
+impl Triggers {
     /// Returns the names of the pipelines that have a schedule.
     pub fn scheduled(&self) -> Vec<String> {
         let definitions = self.context.definitions();
@@ -161,9 +179,10 @@ impl Pipelines {
     /// Returns the errors of the metadata store.
     pub async fn schedules(&self) -> Result<Vec<ScheduleStatus>> {
         let mut all = Vec::new();
+        let definitions = self.context.definitions();
         for pipeline in self.scheduled() {
-            let schedule = self.schedule(&pipeline)?;
-            let (state, _) = schedule.state(self).await?;
+            let schedule = Schedule::of(&definitions, &pipeline)?;
+            let (state, _) = schedule.state(&self.context).await?;
             all.push(schedule.status(state));
         }
         Ok(all)
@@ -187,25 +206,15 @@ impl Pipelines {
     }
 
     async fn set_paused(&self, pipeline: &str, paused: bool) -> Result<ScheduleStatus> {
-        let schedule = self.schedule(pipeline)?;
+        let schedule = Schedule::of(&self.context.definitions(), pipeline)?;
         loop {
-            let (mut state, version) = schedule.state(self).await?;
+            let (mut state, version) = schedule.state(&self.context).await?;
             if state.paused == paused {
                 return Ok(schedule.status(state));
             }
             state.paused = paused;
-            schedule.put_state(self, &state, version).await?;
+            schedule.put_state(&self.context, &state, version).await?;
         }
-    }
-
-    /// Returns the schedule of a pipeline.
-    pub(super) fn schedule(&self, pipeline: &str) -> Result<Schedule> {
-        let definitions = self.context.definitions();
-        let definition = get(&definitions.pipelines, pipeline, "pipeline")?;
-        let schedule = definition.schedule.as_ref();
-        let schedule = schedule
-            .ok_or_else(|| Error::invalid(format!("pipeline `{pipeline}` has no `schedule`")))?;
-        Schedule::new(pipeline, schedule)
     }
 }
 

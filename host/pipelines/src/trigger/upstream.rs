@@ -14,10 +14,10 @@ use wafer_core::rules::Interval;
 use wafer_store::Result;
 
 use crate::chain::UpstreamChanges;
+use crate::run::Runs;
 use crate::run::job::Job;
-use crate::service::Pipelines;
 use crate::trigger::state::Schedule;
-use crate::trigger::{EndedRun, Look, Trigger};
+use crate::trigger::{DueCheck, EndedRun, Trigger};
 
 /// The upstream trigger of a pipeline.
 pub(super) struct UpstreamTrigger {
@@ -42,17 +42,17 @@ impl Trigger for UpstreamTrigger {
         "upstream"
     }
 
-    async fn due(&mut self, pipelines: &Pipelines, look: Look<'_>) -> Result<Vec<Interval>> {
-        if !is_after_success(look) {
+    async fn due(&mut self, runs: &Runs, check: DueCheck<'_>) -> Result<Vec<Interval>> {
+        if !is_after_success(check) {
             return Ok(Vec::new());
         }
-        let mut job = self.schedule.job(pipelines, Interval::ALL).await?;
+        let mut job = self.schedule.job(runs, Interval::ALL).await?;
         let Some(snapshot) = job.input.table() else {
             return Ok(Vec::new());
         };
-        let (mut state, version) = self.schedule.state(pipelines).await?;
-        let runs = pipelines.claims(&job.target.table.name).await?;
-        let seen = versions_seen(&runs, state.upstream);
+        let (mut state, version) = self.schedule.state(&runs.context).await?;
+        let claims = runs.records.claims(&job.target.table.name).await?;
+        let seen = versions_seen(&claims, state.upstream);
         let oldest = seen.iter().map(|(_, seen)| *seen).min();
         let changes = UpstreamChanges::new(snapshot, oldest).await?;
         add_changed(&mut state.again, &seen, &changes);
@@ -63,12 +63,14 @@ impl Trigger for UpstreamTrigger {
         }
         // The intervals are recorded before they are run, so that they are run even if this
         // process is interrupted.
-        self.schedule.put_state(pipelines, &state, version).await?;
+        self.schedule
+            .put_state(&runs.context, &state, version)
+            .await?;
         self.job = Some(Arc::new(job));
         Ok(state.again)
     }
 
-    async fn job(&self, _pipelines: &Pipelines, _interval: Interval) -> Result<Arc<Job>> {
+    async fn job(&self, _runs: &Runs, _interval: Interval) -> Result<Arc<Job>> {
         let job = self.job.as_ref();
         Ok(Arc::clone(job.expect(
             "`due` stores the job before it returns intervals",
@@ -77,18 +79,20 @@ impl Trigger for UpstreamTrigger {
 
     /// Removes the interval from the stored list. If its run failed, the interval stays in the
     /// list, and no others are repeated until the next scheduled run succeeds.
-    async fn ended(&mut self, pipelines: &Pipelines, run: EndedRun) -> Result<RunRecord> {
+    async fn ended(&mut self, runs: &Runs, run: EndedRun) -> Result<RunRecord> {
         let record = run.result?;
-        let (mut state, version) = self.schedule.state(pipelines).await?;
+        let (mut state, version) = self.schedule.state(&runs.context).await?;
         state.again.retain(|other| *other != run.interval);
-        self.schedule.put_state(pipelines, &state, version).await?;
+        self.schedule
+            .put_state(&runs.context, &state, version)
+            .await?;
         Ok(record)
     }
 }
 
 /// Returns whether a run for another trigger of the pipeline has just succeeded.
-fn is_after_success(look: Look<'_>) -> bool {
-    matches!(look, Look::WithLease { ran: Some(run) } if run.state == RunState::Succeeded)
+fn is_after_success(check: DueCheck<'_>) -> bool {
+    matches!(check, DueCheck::WithLease { ran: Some(run) } if run.state == RunState::Succeeded)
 }
 
 /// Returns the intervals of the last runs, each with the version of the upstream table up to
@@ -165,21 +169,21 @@ mod tests {
     }
 
     #[test]
-    fn upstream_changes_are_looked_at_after_a_run_that_succeeded() {
+    fn upstream_changes_are_read_after_a_run_that_succeeded() {
         use RunState::{Failed, Succeeded};
         let (succeeded, failed) = (run(1, None, Succeeded), run(1, None, Failed));
-        for (look, wanted) in [
-            (Look::BeforeLease, false),
-            (Look::WithLease { ran: None }, false),
-            (Look::WithLease { ran: Some(&failed) }, false),
+        for (check, wanted) in [
+            (DueCheck::BeforeLease, false),
+            (DueCheck::WithLease { ran: None }, false),
+            (DueCheck::WithLease { ran: Some(&failed) }, false),
             (
-                Look::WithLease {
+                DueCheck::WithLease {
                     ran: Some(&succeeded),
                 },
                 true,
             ),
         ] {
-            assert_eq!(is_after_success(look), wanted, "{look:?}");
+            assert_eq!(is_after_success(check), wanted, "{check:?}");
         }
     }
 

@@ -1,13 +1,19 @@
-//! The task that flushes the outbox to the offline tables.
+//! The task that flushes the outbox to the offline tables, in a loop or when an event asks for it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use wafer_store::Result;
+use wafer_store::{Error, Kind, Result};
+use wafer_tables::FlushReport;
 
-use super::BackgroundTask;
+use super::{Background, BackgroundTask};
 use crate::Platform;
+
+/// How often a flush is tried while another process is flushing, if somebody waits for it.
+const ATTEMPTS: u32 = 100;
+/// The pause between these attempts.
+const PAUSE: Duration = Duration::from_millis(200);
 
 #[derive(Debug)]
 pub(super) struct FlushOutbox;
@@ -28,5 +34,25 @@ impl BackgroundTask for FlushOutbox {
 
     async fn finish(&self, platform: &Arc<Platform>) -> Result<()> {
         self.run(platform).await
+    }
+}
+
+impl Background {
+    /// Flushes the outbox in a process without loops, and reports what is not in the tables
+    /// afterwards. While another process is flushing, the flush is tried again, for 20 seconds.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Unavailable`] when others flush for all of that time, and the errors of the
+    /// stores.
+    pub async fn flush(&self) -> Result<FlushReport> {
+        for _ in 0..ATTEMPTS {
+            let report = self.platform.tables().flush().await?;
+            if !report.busy {
+                return Ok(report);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        let message = "the outbox is being flushed by another process";
+        Err(Error::new(Kind::Unavailable, message))
     }
 }

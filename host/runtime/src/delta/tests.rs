@@ -119,7 +119,10 @@ fn damaged_deltas_are_refused_with_what_is_wrong() {
         (b"wafer".to_vec(), "its end is missing"),
         (raw[..MAGIC.len() + 3].to_vec(), "its end is missing"),
         (raw[..HEADER_BYTES + 9].to_vec(), "its end is missing"),
-        (b"\0asm\x0d\0\x01\0....".to_vec(), "it is no memory delta"),
+        (
+            b"\0asm\x0d\0\x01\0....".to_vec(),
+            "it is not a memory delta",
+        ),
         (number(0, 2), "it has format 2"),
         (number(1, 0), "its last run ends at 220, beyond its 0 pages"),
         (number(1, MAX_PAGES + 1), "it has 2 runs in 65537 pages"),
@@ -150,7 +153,7 @@ fn no_memory_is_taken_for_what_does_not_fit() {
     assert!(bomb.len() < 4 << 10, "{}", bomb.len());
     for (packed, wanted) in [
         (bomb, "bytes; there are at most"),
-        (compressed(MAX_BYTES), "it is no memory delta"),
+        (compressed(MAX_BYTES), "it is not a memory delta"),
         (compressed(100)[..8].to_vec(), "it cannot be decompressed: "),
         (b"\0asm\x0d\0\x01\0".to_vec(), "it does not say how many"),
         (Vec::new(), "it does not say how many"),

@@ -82,8 +82,8 @@ impl Shadow {
 /// The queues of the request log, and the counts of its rows.
 #[derive(Default)]
 pub(crate) struct RequestLog {
-    answers: Mutex<Queue<Answered>>,
-    shadows: Mutex<Queue<Shadow>>,
+    answers: Mutex<DueQueue<Answered>>,
+    shadows: Mutex<DueQueue<Shadow>>,
     /// Held while entries are taken from the queues and written.
     pub(crate) writing: tokio::sync::Mutex<()>,
     /// The number of rows of the entries that wait or are being written.
@@ -111,19 +111,19 @@ impl Size {
 }
 
 /// A queue of entries with their sizes and the times at which they are due.
-pub(crate) struct Queue<T> {
-    entries: VecDeque<Waiting<T>>,
+pub(crate) struct DueQueue<T> {
+    entries: VecDeque<QueuedEntry<T>>,
     size: Size,
 }
 
 /// An entry of a queue.
-struct Waiting<T> {
+struct QueuedEntry<T> {
     entry: T,
     size: Size,
     due: Timestamp,
 }
 
-impl<T> Default for Queue<T> {
+impl<T> Default for DueQueue<T> {
     fn default() -> Self {
         Self {
             entries: VecDeque::new(),
@@ -132,7 +132,7 @@ impl<T> Default for Queue<T> {
     }
 }
 
-impl<T> Queue<T> {
+impl<T> DueQueue<T> {
     /// Adds an entry. An empty queue accepts an entry of any size.
     ///
     /// # Errors
@@ -144,7 +144,7 @@ impl<T> Queue<T> {
             return Err(entry);
         }
         self.size = sum;
-        self.entries.push_back(Waiting { entry, size, due });
+        self.entries.push_back(QueuedEntry { entry, size, due });
         Ok(())
     }
 
@@ -167,7 +167,7 @@ impl<T> Queue<T> {
     pub(crate) fn take(&mut self, limit: usize) -> Vec<T> {
         let (mut taken, mut rows) = (Vec::new(), 0);
         while rows < limit
-            && let Some(Waiting { entry, size, .. }) = self.entries.pop_front()
+            && let Some(QueuedEntry { entry, size, .. }) = self.entries.pop_front()
         {
             rows += size.rows;
             self.size.rows -= size.rows;
@@ -206,12 +206,12 @@ impl RequestLog {
     }
 
     /// Returns the answers that wait to be logged.
-    pub(crate) fn answers(&self) -> MutexGuard<'_, Queue<Answered>> {
+    pub(crate) fn answers(&self) -> MutexGuard<'_, DueQueue<Answered>> {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the shadows that wait to be asked.
-    pub(crate) fn shadows(&self) -> MutexGuard<'_, Queue<Shadow>> {
+    pub(crate) fn shadows(&self) -> MutexGuard<'_, DueQueue<Shadow>> {
         self.shadows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -268,8 +268,8 @@ mod tests {
 
     #[test]
     fn request_log_queue_is_bounded_in_rows_and_bytes() {
-        let mut queue = Queue::default();
-        let push = |queue: &mut Queue<&'static str>, entry, size| queue.push(entry, size, NOW);
+        let mut queue = DueQueue::default();
+        let push = |queue: &mut DueQueue<&'static str>, entry, size| queue.push(entry, size, NOW);
         let most = CAPACITY.rows;
         assert_eq!(push(&mut queue, "too large", rows(most + 1)), Ok(()));
         assert_eq!(push(&mut queue, "too many", rows(1)), Err("too many"));
@@ -293,7 +293,7 @@ mod tests {
     #[test]
     fn request_log_waits_until_a_row_is_due_or_there_are_many() {
         let after = |seconds| NOW.plus(Duration::from_secs(seconds));
-        let mut queue = Queue::default();
+        let mut queue = DueQueue::default();
         assert!(!queue.is_due(Timestamp::MAX), "nothing waits");
         queue.push("a", rows(1), after(60)).unwrap();
         // Another endpoint may want its rows to be written sooner.

@@ -37,7 +37,7 @@ fn the_status_of_an_entity_follows_from_its_row_and_the_ttl() {
 }
 
 #[test]
-fn only_present_values_can_be_null() {
+fn null_values_have_the_status_null_only_if_they_are_present() {
     let values: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None]));
     for (status, row, wanted) in [
         (Status::Present, 0, Status::Present),
@@ -103,7 +103,7 @@ fn lookup(keys: Vec<usize>) -> Lookup {
         alias: "last".to_owned(),
         group: GroupDef::new("g", "e", "at"),
         table: "g_v1".to_owned(),
-        stored: Stored::Row(Vec::new()),
+        form: OnlineForm::Row(Vec::new()),
         keys,
         features: Vec::new(),
     }
@@ -143,7 +143,7 @@ fn long_texts(is_window: bool, bytes: usize) -> (Lookup, OnlineRow) {
         let mut values = Vec::new();
         encode_row(&[column], 0, &mut values);
         let lookup = Lookup {
-            stored: Stored::Row((0..=1).map(|n| fingerprint(&group.columns[..n])).collect()),
+            form: OnlineForm::Row((0..=1).map(|n| fingerprint(&group.columns[..n])).collect()),
             features: vec![(0, "last_text".to_owned())],
             group: group.clone(),
             ..lookup(vec![0])
@@ -176,7 +176,7 @@ fn long_texts(is_window: bool, bytes: usize) -> (Lookup, OnlineRow) {
         ..row(4)
     };
     let lookup = Lookup {
-        stored: Stored::Item(layout),
+        form: OnlineForm::Item(layout),
         features: vec![(0, "last_texts".to_owned())],
         group,
         ..lookup(vec![0])
@@ -196,6 +196,7 @@ fn added(
         lookups: Vec::new(),
         errors: Vec::new(),
         found_bytes: 0,
+        made_bytes: 0,
     };
     let stored_bytes = (stored.values.len() * lookups.len()) as u64;
     let mut size = FoundSize::new(FoundMemory::default(), stored_bytes, lookups[0].len());

@@ -185,7 +185,7 @@ impl Trees<'_> {
     }
 
     /// Returns the pages that the present page refers to, or the number of one that is missing.
-    /// `None` if the page is none of a tree.
+    /// `None` if the page is not part of a tree.
     fn references(&self) -> Option<Result<Vec<u64>, u64>> {
         let page = &self.page;
         let flags = u16_at(page, 10)?;

@@ -9,7 +9,7 @@ use wafer_core::Timestamp;
 use super::encoding::{damaged, outbox_created, outbox_row, prefixed};
 use super::error;
 use super::{Lmdb, Tables, last_number};
-use crate::{Outbox, OutboxEntry, Result, Waiting};
+use crate::{Outbox, OutboxContents, OutboxEntry, Result};
 
 /// The bytes of a row's sequence number, which is the last part of its key.
 const SEQUENCE_BYTES: usize = 8;
@@ -67,7 +67,7 @@ impl Outbox for Lmdb {
         })
     }
 
-    async fn waiting(&self) -> Result<Waiting> {
+    async fn waiting(&self) -> Result<OutboxContents> {
         self.read(|txn, tables| {
             let mut found: Vec<(String, u64)> = Vec::new();
             let mut first = tables.outbox.first(txn)?;
@@ -80,9 +80,9 @@ impl Outbox for Lmdb {
                 }
                 first = tables.outbox.get_greater_than(txn, &end)?;
             }
-            Ok(Waiting {
+            Ok(OutboxContents {
                 tables: found,
-                ..Waiting::default()
+                ..OutboxContents::default()
             })
         })
     }

@@ -30,7 +30,7 @@ impl OfflineTables {
     /// (`PutMode::Create`), because commits rely on it.
     ///
     /// # Errors
-    /// Returns [`Kind::Invalid`] when `root` is no such URL.
+    /// Returns [`Kind::Invalid`] when `root` is not the URL of a folder in a bucket.
     pub fn in_bucket(root: Url, bucket: Arc<dyn ObjectStore>) -> Result<Self> {
         let buckets = Buckets::of_this_process();
         let name = bucket_of(&root).filter(|_| buckets.serve(root.scheme()));

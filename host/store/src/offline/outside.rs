@@ -12,12 +12,13 @@ use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, BooleanArray, Date32Array, Float64Array, Int64Array, StringArray};
+use arrow_array::{ArrayRef, BooleanArray, Date32Array, Int64Array, StringArray};
 use arrow_schema::{DataType as ArrowType, Field};
 use deltalake::DeltaTable;
 use futures::FutureExt as _;
 use serde_json::Value as Json;
 use url::Url;
+use wafer_core::{ColumnBuilder, DataType, Quoting};
 
 use super::library::LibraryError;
 use super::snapshot::{AsOf, DataFile, TableSnapshot};
@@ -209,11 +210,11 @@ impl TableSnapshot {
         Ok(folder.join(below))
     }
 
-    /// Returns those of some columns of a table that others write whose values are in the log and
-    /// not in the file, each with its value as the only row.
+    /// Returns the columns whose values are in the log of a table that others write and not in its
+    /// file, each with its value as the only row.
     ///
     /// # Errors
-    /// Returns [`Kind::Invalid`] for a value that is none of the type of its column.
+    /// Returns [`Kind::Invalid`] for a value that is not of the type of its column.
     pub fn partition_values(
         &self,
         file: &DataFile,
@@ -248,6 +249,18 @@ impl TableSnapshot {
     }
 }
 
+/// Parses a float as texts of every format are read: it is not infinite unless it is written so.
+fn float(text: Option<&str>, data_type: &DataType) -> Result<ArrayRef, String> {
+    let mut column = ColumnBuilder::new(data_type, 1);
+    match text {
+        None => column.append_null(),
+        Some(text) => column
+            .append_text(text, Quoting::Unquoted)
+            .map_err(|message| format!("has a value that cannot be read: {message}"))?,
+    }
+    Ok(column.finish())
+}
+
 /// Parses a value of a partition column. Returns what is wrong with it otherwise.
 fn partition_value(text: Option<&str>, data_type: &ArrowType) -> Result<ArrayRef, String> {
     fn parsed<T: std::str::FromStr>(text: Option<&str>, what: &str) -> Result<Option<T>, String> {
@@ -262,9 +275,8 @@ fn partition_value(text: Option<&str>, data_type: &ArrowType) -> Result<ArrayRef
         ArrowType::Int8 | ArrowType::Int16 | ArrowType::Int32 | ArrowType::Int64 => {
             Arc::new(Int64Array::from(vec![parsed(text, "an integer")?]))
         }
-        ArrowType::Float32 | ArrowType::Float64 => {
-            Arc::new(Float64Array::from(vec![parsed(text, "a number")?]))
-        }
+        ArrowType::Float32 => float(text, &DataType::Float32)?,
+        ArrowType::Float64 => float(text, &DataType::Float64)?,
         ArrowType::Boolean => Arc::new(BooleanArray::from(vec![parsed(text, "a boolean")?])),
         ArrowType::Date32 => {
             let day: Option<chrono::NaiveDate> = parsed(text, "a date")?;
@@ -343,6 +355,27 @@ mod tests {
                 Ok("9007199254740993"),
             ),
             (Some("1.5"), ArrowType::Float64, Ok("1.5")),
+            (Some("1.0E10"), ArrowType::Float64, Ok("10000000000.0")),
+            (Some("-Infinity"), ArrowType::Float64, Ok("-inf")),
+            (Some("NaN"), ArrowType::Float32, Ok("NaN")),
+            (Some("0.1"), ArrowType::Float32, Ok("0.1")),
+            (None, ArrowType::Float32, Ok("")),
+            (
+                Some("1e400"),
+                ArrowType::Float64,
+                Err("`1e400` is not float64, because it is beyond its range"),
+            ),
+            (
+                Some("1e39"),
+                ArrowType::Float32,
+                Err("`1e39` is not float32, because it is beyond its range"),
+            ),
+            (
+                Some("9007199254740993"),
+                ArrowType::Float64,
+                Err("because it has more digits than that keeps"),
+            ),
+            (Some("a"), ArrowType::Float64, Err("`a` is not float64")),
             (Some("true"), ArrowType::Boolean, Ok("true")),
             (Some("2024-02-29"), ArrowType::Date32, Ok("2024-02-29")),
             (Some("1969-12-31"), ArrowType::Date32, Ok("1969-12-31")),
@@ -366,6 +399,9 @@ mod tests {
         ] {
             match (partition_value(text, &data_type), wanted) {
                 (Ok(found), Ok(wanted)) => {
+                    if matches!(data_type, ArrowType::Float32 | ArrowType::Date32) {
+                        assert_eq!(*found.data_type(), data_type, "{text:?}");
+                    }
                     assert_eq!(found.is_null(0), wanted.is_empty(), "{text:?}");
                     assert_eq!(found.len(), 1, "{text:?}");
                     let debugged = format!("{found:?}");

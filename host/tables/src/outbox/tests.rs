@@ -1,5 +1,5 @@
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use arrow_array::{Int64Array, StringArray};
@@ -8,7 +8,8 @@ use futures::TryStreamExt as _;
 use serde_json::json;
 use wafer_core::encode_row;
 use wafer_store::{
-    AsOf, EventCommit, EventOutcome, Expect, MemoryStore, OnlineStore as _, Outbox, Waiting,
+    AsOf, EventCommit, EventOutcome, Expect, MemoryStore, OnlineStore as _, Outbox as _,
+    OutboxContents, Overridden, Overrides,
 };
 
 use super::*;
@@ -74,71 +75,48 @@ async fn waiting_events(store: &MemoryStore, table: &str) -> Vec<String> {
     events.collect()
 }
 
-/// The outbox as a process sees it that is killed after its commit, or overtaken by another one.
+/// The outbox as a process sees it that is killed after its commit, before it removes the rows.
 #[derive(Debug)]
-struct Disturbed {
-    store: Arc<MemoryStore>,
-    /// Whether the process is killed before it removes rows.
-    is_killed: AtomicBool,
-    /// A process that flushes the table when this one is about to read it.
-    overtaking: Mutex<Option<Tables>>,
+struct Killed(Arc<MemoryStore>);
+
+#[async_trait]
+impl Overrides for Killed {
+    fn store(&self) -> &MemoryStore {
+        &self.0
+    }
+
+    async fn trim(&self, _table: &str, _through: u64) -> Result<()> {
+        Err(Error::new(Kind::Unavailable, "the process was killed"))
+    }
 }
 
-impl Disturbed {
-    fn killed(store: &Arc<MemoryStore>) -> Self {
-        Self {
-            store: Arc::clone(store),
-            is_killed: AtomicBool::new(true),
-            overtaking: Mutex::new(None),
-        }
-    }
-
-    fn overtaken_by(store: &Arc<MemoryStore>, other: Tables) -> Self {
-        Self {
-            store: Arc::clone(store),
-            is_killed: AtomicBool::new(false),
-            overtaking: Mutex::new(Some(other)),
-        }
-    }
+/// The outbox as a process sees it that is overtaken by another one.
+#[derive(Debug)]
+struct Overtaken {
+    store: Arc<MemoryStore>,
+    /// A process that flushes the table when this one is about to read it.
+    by: Mutex<Option<Tables>>,
 }
 
 #[async_trait]
-impl Outbox for Disturbed {
-    async fn has_rows(&self) -> Result<bool> {
-        self.store.has_rows().await
-    }
-
-    async fn waiting_since(&self) -> Result<Option<Timestamp>> {
-        self.store.waiting_since().await
-    }
-
-    async fn waiting(&self) -> Result<Waiting> {
-        self.store.waiting().await
+impl Overrides for Overtaken {
+    fn store(&self) -> &MemoryStore {
+        &self.store
     }
 
     async fn read(&self, table: &str, limit: usize) -> Result<Vec<OutboxEntry>> {
-        let other = self.overtaking.lock().unwrap().take();
+        let other = self.by.lock().unwrap().take();
         if let Some(other) = other {
             // Two processes flush only if the first was so slow that it lost its lease.
-            let Leased::Mine(mut lease) = other.context.lease("other", LEASE_DURATION).await?
-            else {
+            let Leased::Mine(lease) = other.context.lease("other", LEASE_DURATION).await? else {
                 panic!("nobody else holds it")
             };
-            let mut report = FlushReport::default();
-            let killed = other
-                .flush_table(table, u64::MAX, &mut lease, &mut report)
-                .await;
+            let mut flush = Flush::new(lease, false);
+            let killed = other.flush_table(table, u64::MAX, &mut flush).await;
             assert_eq!(killed.unwrap_err().kind(), Kind::Unavailable);
             commit(&self.store, table, "later").await;
         }
         self.store.read(table, limit).await
-    }
-
-    async fn trim(&self, table: &str, through: u64) -> Result<()> {
-        if self.is_killed.load(Ordering::Relaxed) {
-            return Err(Error::new(Kind::Unavailable, "the process was killed"));
-        }
-        self.store.trim(table, through).await
     }
 }
 
@@ -151,33 +129,25 @@ struct Finishing {
 }
 
 #[async_trait]
-impl Outbox for Finishing {
+impl Overrides for Finishing {
+    fn store(&self) -> &MemoryStore {
+        &self.store
+    }
+
     async fn has_rows(&self) -> Result<bool> {
         Ok(true)
     }
 
-    async fn waiting_since(&self) -> Result<Option<Timestamp>> {
-        self.store.waiting_since().await
-    }
-
-    async fn waiting(&self) -> Result<Waiting> {
+    async fn waiting(&self) -> Result<OutboxContents> {
         let look = self.looks.fetch_add(1, Ordering::Relaxed);
         if look == 1 {
             commit(&self.store, TABLE, "a").await;
         }
         let name = if look == 0 { "a" } else { "later" };
-        Ok(Waiting {
+        Ok(OutboxContents {
             unfinished: vec![name.to_owned()],
             ..self.store.waiting().await?
         })
-    }
-
-    async fn read(&self, table: &str, limit: usize) -> Result<Vec<OutboxEntry>> {
-        self.store.read(table, limit).await
-    }
-
-    async fn trim(&self, table: &str, through: u64) -> Result<()> {
-        self.store.trim(table, through).await
     }
 }
 
@@ -190,21 +160,9 @@ struct Trickling {
 }
 
 #[async_trait]
-impl Outbox for Trickling {
-    async fn has_rows(&self) -> Result<bool> {
-        self.store.has_rows().await
-    }
-
-    async fn waiting_since(&self) -> Result<Option<Timestamp>> {
-        self.store.waiting_since().await
-    }
-
-    async fn waiting(&self) -> Result<Waiting> {
-        self.store.waiting().await
-    }
-
-    async fn read(&self, table: &str, limit: usize) -> Result<Vec<OutboxEntry>> {
-        self.store.read(table, limit).await
+impl Overrides for Trickling {
+    fn store(&self) -> &MemoryStore {
+        &self.store
     }
 
     async fn trim(&self, table: &str, through: u64) -> Result<()> {
@@ -227,16 +185,12 @@ struct Full {
 }
 
 #[async_trait]
-impl Outbox for Full {
-    async fn has_rows(&self) -> Result<bool> {
-        self.store.has_rows().await
+impl Overrides for Full {
+    fn store(&self) -> &MemoryStore {
+        &self.store
     }
 
-    async fn waiting_since(&self) -> Result<Option<Timestamp>> {
-        self.store.waiting_since().await
-    }
-
-    async fn waiting(&self) -> Result<Waiting> {
+    async fn waiting(&self) -> Result<OutboxContents> {
         let mut waiting = self.store.waiting().await?;
         let look = self.looks.fetch_add(1, Ordering::Relaxed);
         if look == 0 {
@@ -247,23 +201,85 @@ impl Outbox for Full {
         waiting.left_out.push(format!("other {look}"));
         Ok(waiting)
     }
+}
 
-    async fn read(&self, table: &str, limit: usize) -> Result<Vec<OutboxEntry>> {
-        self.store.read(table, limit).await
+/// An outbox whose rows are read one by one, so that each is a commit. Somebody begins to wait for
+/// the lease of a flush when the first one has left it.
+#[derive(Debug)]
+struct Awaited {
+    store: Arc<MemoryStore>,
+    waiting: Mutex<Option<Tables>>,
+}
+
+#[async_trait]
+impl Overrides for Awaited {
+    fn store(&self) -> &MemoryStore {
+        &self.store
+    }
+
+    async fn read(&self, table: &str, _limit: usize) -> Result<Vec<OutboxEntry>> {
+        self.store.read(table, 1).await
     }
 
     async fn trim(&self, table: &str, through: u64) -> Result<()> {
-        self.store.trim(table, through).await
+        self.store.trim(table, through).await?;
+        let waiting = self.waiting.lock().unwrap().take();
+        if let Some(waiting) = waiting {
+            let turn = waiting.next_turn(None).await?;
+            assert!(turn.is_some(), "nobody else waits");
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_flush_ends_after_a_commit_when_somebody_waits_for_another_one() {
+    for is_awaited in [false, true] {
+        let project = Project::new();
+        let other = project.open("other").await;
+        let outbox = Arc::new(Overridden(Awaited {
+            store: Arc::clone(&project.store),
+            waiting: Mutex::new(Some(project.open("waiting").await)),
+        }));
+        let tables = project.open_with("one", outbox).await;
+        for table in ["a_v1", TABLE] {
+            tables.keep_table(&planes(table)).await.unwrap();
+            for event in ["1", "2"] {
+                commit(&project.store, table, &format!("{table} {event}")).await;
+            }
+        }
+        // Who waits for a flush itself has all of it.
+        let left = match is_awaited {
+            true => {
+                tables.flush_all().await.unwrap();
+                [0, 0]
+            }
+            false => {
+                let report = tables.flush().await.unwrap();
+                assert!(report.busy && report.rows == 1, "{report:?}");
+                [1, 2]
+            }
+        };
+        for (table, left) in ["a_v1", TABLE].into_iter().zip(left) {
+            let waiting = waiting_events(&project.store, table).await;
+            assert_eq!(waiting.len(), left, "{is_awaited} {table}");
+        }
+        // The lease is free for whoever waits, who appends the rest.
+        other.flush_all().await.unwrap();
+        for table in ["a_v1", TABLE] {
+            let wanted = ["1", "2"].map(|event| format!("{table} {event}"));
+            assert_eq!(events_in(&other, table).await, wanted);
+        }
     }
 }
 
 #[tokio::test]
 async fn a_flush_ends_while_events_trickle_in_and_every_table_gets_its_turn() {
     let project = Project::new();
-    let outbox = Arc::new(Trickling {
+    let outbox = Arc::new(Overridden(Trickling {
         store: Arc::clone(&project.store),
         left: AtomicUsize::new(20),
-    });
+    }));
     let tables = project.open_with("one", outbox).await;
     for table in ["a_v1", TABLE] {
         tables.keep_table(&planes(table)).await.unwrap();
@@ -280,10 +296,10 @@ async fn a_flush_ends_while_events_trickle_in_and_every_table_gets_its_turn() {
 #[tokio::test]
 async fn a_flush_appends_what_had_no_room_at_its_first_look_and_not_all_that_had_none_later() {
     let project = Project::new();
-    let outbox = Arc::new(Full {
+    let outbox = Arc::new(Overridden(Full {
         store: Arc::clone(&project.store),
         looks: AtomicUsize::new(0),
-    });
+    }));
     let tables = project.open_with("one", Arc::clone(&outbox) as _).await;
     for table in ["a_v1", TABLE] {
         tables.keep_table(&planes(table)).await.unwrap();
@@ -292,7 +308,7 @@ async fn a_flush_appends_what_had_no_room_at_its_first_look_and_not_all_that_had
     let report = tables.flush().await.unwrap();
     assert_eq!((report.rows, report.unfinished.len()), (2, 1), "{report:?}");
     assert_eq!(events_in(&tables, TABLE).await, [TABLE]);
-    assert_eq!(outbox.looks.load(Ordering::Relaxed), 2);
+    assert_eq!(outbox.0.looks.load(Ordering::Relaxed), 2);
 }
 
 #[tokio::test]
@@ -325,10 +341,10 @@ async fn no_other_flush_begins_while_somebody_waits_for_one() {
 #[tokio::test]
 async fn commits_that_are_being_finished_are_waited_for_and_later_ones_are_not() {
     let project = Project::new();
-    let outbox = Arc::new(Finishing {
+    let outbox = Arc::new(Overridden(Finishing {
         store: Arc::clone(&project.store),
         looks: AtomicUsize::new(0),
-    });
+    }));
     let tables = project.open_with("one", outbox).await;
     tables.keep_table(&planes(TABLE)).await.unwrap();
     tables.flush_finished().await.unwrap();
@@ -352,14 +368,14 @@ async fn rows_leave_the_outbox_once_they_are_in_their_table() {
 #[tokio::test]
 async fn the_outbox_is_as_old_as_its_oldest_row_until_a_flush() {
     let project = Project::new();
-    let outbox = Arc::new(Disturbed::killed(&project.store));
+    let outbox = Arc::new(Overridden(Killed(Arc::clone(&project.store))));
     let killed = project.open_with("killed", outbox).await;
     killed.keep_table(&planes(TABLE)).await.unwrap();
     assert_eq!(killed.outbox_age().await.unwrap(), Duration::ZERO);
     // Its rows are of a millisecond after the start of the clock.
     commit(&project.store, TABLE, "a").await;
     assert_eq!(killed.outbox_age().await.unwrap(), Duration::ZERO);
-    project.clock.advance(Duration::from_mins(20));
+    project.advance_clock(Duration::from_mins(20));
     killed.flush().await.unwrap_err();
     let age = Duration::from_micros(20 * 60_000_000 - 1_000);
     assert_eq!(killed.outbox_age().await.unwrap(), age);
@@ -371,7 +387,7 @@ async fn the_outbox_is_as_old_as_its_oldest_row_until_a_flush() {
 #[tokio::test]
 async fn rows_of_a_flush_that_was_killed_after_its_commit_are_not_appended_again() {
     let project = Project::new();
-    let outbox = Arc::new(Disturbed::killed(&project.store));
+    let outbox = Arc::new(Overridden(Killed(Arc::clone(&project.store))));
     let killed = project.open_with("killed", outbox).await;
     killed.keep_table(&planes(TABLE)).await.unwrap();
     commit(&project.store, TABLE, "a").await;
@@ -390,9 +406,12 @@ async fn rows_of_a_flush_that_was_killed_after_its_commit_are_not_appended_again
 #[tokio::test]
 async fn a_flush_that_was_overtaken_appends_no_row_a_second_time() {
     let project = Project::new();
-    let outbox = Arc::new(Disturbed::killed(&project.store));
+    let outbox = Arc::new(Overridden(Killed(Arc::clone(&project.store))));
     let other = project.open_with("other", outbox).await;
-    let outbox = Arc::new(Disturbed::overtaken_by(&project.store, other));
+    let outbox = Arc::new(Overridden(Overtaken {
+        store: Arc::clone(&project.store),
+        by: Mutex::new(Some(other)),
+    }));
     let slow = project.open_with("slow", outbox).await;
     slow.keep_table(&planes(TABLE)).await.unwrap();
     commit(&project.store, TABLE, "a").await;

@@ -219,19 +219,7 @@ impl FoundFeatures {
         workers: usize,
     ) -> Result<Spool> {
         let internal = |e| Error::caused(Kind::Internal, "cannot assemble joined features", e);
-        let mut columns: Vec<Vec<ArrayRef>> = Vec::new();
-        for (index, field) in schema.fields().iter().enumerate() {
-            let wanted = &self.types[index];
-            let mut parts = Vec::with_capacity(self.batches.len() + 1);
-            for batch in &self.batches {
-                let column = wafer_core::coerce(batch.column(index), wanted)
-                    .map_err(|e| Error::caused(Kind::Internal, "cannot convert a feature", e))?;
-                parts.push(column);
-            }
-            // A last part of one null stands for the labels that found nothing.
-            parts.push(new_null_array(field.data_type(), 1));
-            columns.push(parts);
-        }
+        let columns = self.columns(schema)?;
         let nothing = (self.batches.len(), 0);
         let gather = |labels: Range<usize>| -> Result<RecordBatch> {
             let index = |place: FoundPlace| (place.batch as usize, place.row as usize);
@@ -246,17 +234,7 @@ impl FoundFeatures {
             RecordBatch::try_new(Arc::clone(schema), taken).map_err(internal)
         };
         let count = self.locations.len();
-        // Many labels may have found the row that takes most.
-        let of_column = |parts: &Vec<ArrayRef>| {
-            let widest = parts
-                .iter()
-                .map(|part| widest_row(std::slice::from_ref(part)));
-            widest.max().unwrap_or(0)
-        };
-        let widest: u64 = columns.iter().map(of_column).sum();
-        let rows = GATHERED_BYTES / workers.max(1) as u64 / widest.max(1);
-        let rows = usize::try_from(rows).unwrap_or(CHUNK_ROWS);
-        let rows = rows.clamp(1, CHUNK_ROWS);
+        let rows = gathered_rows(&columns, workers);
         let chunks: Vec<Range<usize>> = (0..count)
             .step_by(rows)
             .map(|start| start..count.min(start + rows))
@@ -277,6 +255,39 @@ impl FoundFeatures {
         }
         Ok(spool)
     }
+
+    /// Returns the columns of all batches, each in one part of each batch. A last part of one null
+    /// stands for the labels that found nothing.
+    fn columns(&self, schema: &SchemaRef) -> Result<Vec<Vec<ArrayRef>>> {
+        let mut columns = Vec::new();
+        for (index, field) in schema.fields().iter().enumerate() {
+            let wanted = &self.types[index];
+            let mut parts = Vec::with_capacity(self.batches.len() + 1);
+            for batch in &self.batches {
+                let column = wafer_core::coerce(batch.column(index), wanted)
+                    .map_err(|e| Error::caused(Kind::Internal, "cannot convert a feature", e))?;
+                parts.push(column);
+            }
+            parts.push(new_null_array(field.data_type(), 1));
+            columns.push(parts);
+        }
+        Ok(columns)
+    }
+}
+
+/// Returns how many rows of columns in parts each worker gathers at a time. Many labels may have
+/// found the row that takes most.
+fn gathered_rows(columns: &[Vec<ArrayRef>], workers: usize) -> usize {
+    let of_column = |parts: &Vec<ArrayRef>| {
+        let widest = parts
+            .iter()
+            .map(|part| widest_row(std::slice::from_ref(part)));
+        widest.max().unwrap_or(0)
+    };
+    let widest: u64 = columns.iter().map(of_column).sum();
+    let rows = GATHERED_BYTES / workers.max(1) as u64 / widest.max(1);
+    let rows = usize::try_from(rows).unwrap_or(CHUNK_ROWS);
+    rows.clamp(1, CHUNK_ROWS)
 }
 
 #[cfg(test)]
@@ -410,7 +421,7 @@ mod tests {
             batches: vec![text],
             locations: Locations::Direct(vec![Some(FoundPlace { batch: 0, row: 0 }); 40]),
         };
-        wafer_catalog::keep_temporary_files_in(std::env::temp_dir());
+        wafer_catalog::keep_temporary_files_in(std::env::temp_dir(), "TMPDIR");
         let spool = Spool::new(MemoryBudget::new(0));
         let spool = found.append_to(&schema, spool, 2).unwrap();
         let mut rows = 0;

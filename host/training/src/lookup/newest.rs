@@ -17,9 +17,9 @@ use wafer_files::batch_bytes;
 use wafer_store::{Error, Kind, Result};
 
 use crate::lookup::found::{FoundFeatures, Locations, Room};
-use crate::lookup::pieces::{Piece, Queue, WantedRows, first_row_number};
+use crate::lookup::pieces::{PieceQueue, TablePiece, WantedRows, first_row_number};
 use crate::lookup::{
-    Band, EVENT_TIME, KeysAndTimes, LookupJoin, ORDERING, RowOrder, event_interval, times,
+    Band, EVENT_TIME, KeysAndTimes, LookupJoin, ORDERING, RowOrder, Times, event_interval,
 };
 
 impl LookupJoin {
@@ -52,7 +52,7 @@ impl LookupJoin {
         let band = Arc::clone(band);
         let labels = band.times.len();
         let ttl = self.group.ttl;
-        let joins = self.for_each_piece(move |join: Arc<Self>, queue: Arc<Queue>| {
+        let joins = self.for_each_piece(move |join: Arc<Self>, queue: Arc<PieceQueue>| {
             let band = Arc::clone(&band);
             async move {
                 let mut as_of = AsOfJoin::<V>::new(Arc::clone(&band.sorted));
@@ -75,7 +75,7 @@ impl LookupJoin {
     /// Adds the rows of a piece to a join.
     async fn add_piece<V: ReadVersion>(
         &self,
-        (number, piece): (usize, Piece),
+        (number, piece): (usize, TablePiece),
         index: &EntityIndex,
         interval: Interval,
         as_of: &mut AsOfJoin<V>,
@@ -102,7 +102,7 @@ impl LookupJoin {
         let (wanted, rows) = blocking(move || (WantedRows::new(&rows, pieces), rows)).await?;
         let wanted = Arc::new(wanted);
         let shared = (Arc::clone(&wanted), Arc::clone(&room));
-        let parts = self.for_each_piece(move |join: Arc<Self>, queue: Arc<Queue>| {
+        let parts = self.for_each_piece(move |join: Arc<Self>, queue: Arc<PieceQueue>| {
             let (wanted, room) = shared.clone();
             async move {
                 let mut parts = Vec::new();
@@ -148,7 +148,7 @@ impl LookupJoin {
     /// all pieces take too much memory.
     async fn read_wanted_rows(
         &self,
-        (number, piece): (usize, Piece),
+        (number, piece): (usize, TablePiece),
         (wanted, interval): (&WantedRows, Interval),
         room: &Room,
     ) -> Result<Option<RecordBatch>> {
@@ -192,15 +192,9 @@ impl LookupJoin {
     /// Replaces the last columns, which the identity is made of, by the identity.
     fn with_identity(&self, rows: &RecordBatch) -> Result<RecordBatch> {
         let table = self.group.rows_table();
-        let events = times(&table, rows, EVENT_TIME)?;
+        let events = Times::read(&table, rows, EVENT_TIME)?;
         let order = RowOrder::new(&table, rows)?;
-        let identity = |row: usize| {
-            Some(
-                order
-                    .version(row, Timestamp::from_micros(events[row]))
-                    .identity(),
-            )
-        };
+        let identity = |row: usize| Some(order.version(row, events.of(row)).identity());
         let identities: StringArray = (0..rows.num_rows()).map(identity).collect();
         let count = rows.num_columns() - identity_columns().count();
         let mut columns = rows.columns()[..count].to_vec();
@@ -252,7 +246,7 @@ impl ReadVersion for Timestamp {
 
     fn reader(rows: &KeysAndTimes, _batch: &RecordBatch) -> Result<impl Fn(usize) -> Self> {
         let events = rows.events.clone();
-        Ok(move |row: usize| Self::from_micros(events[row]))
+        Ok(move |row: usize| events.of(row))
     }
 }
 
@@ -262,7 +256,7 @@ impl ReadVersion for RowVersion {
     fn reader(rows: &KeysAndTimes, batch: &RecordBatch) -> Result<impl Fn(usize) -> Self> {
         let events = rows.events.clone();
         let order = RowOrder::new(&rows.table, batch)?;
-        Ok(move |row: usize| order.version(row, Timestamp::from_micros(events[row])))
+        Ok(move |row: usize| order.version(row, events.of(row)))
     }
 }
 

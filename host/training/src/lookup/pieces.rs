@@ -18,21 +18,21 @@ const PIECE_ROWS: u64 = 524_288;
 
 /// Some row groups of a data file.
 #[derive(Clone, Copy)]
-pub(crate) struct Piece {
+pub(crate) struct TablePiece {
     /// Position of the file in the snapshot.
     file: usize,
     share: Share,
 }
 
 /// The pieces of a table, which workers take one after the other.
-pub(crate) struct Queue {
-    pub(crate) pieces: Vec<Piece>,
+pub(crate) struct PieceQueue {
+    pub(crate) pieces: Vec<TablePiece>,
     pub(crate) next: AtomicUsize,
 }
 
-impl Queue {
+impl PieceQueue {
     /// Takes the next piece. Returns its number and the piece, or `None` when all were taken.
-    pub(crate) fn take(&self) -> Option<(usize, Piece)> {
+    pub(crate) fn take(&self) -> Option<(usize, TablePiece)> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         Some((number, *self.pieces.get(number)?))
     }
@@ -41,11 +41,11 @@ impl Queue {
 impl LookupJoin {
     /// Divides the files of the snapshot into pieces of some row groups, so that no worker has
     /// to wait for another one that reads a large file.
-    pub(crate) fn pieces(&self) -> Vec<Piece> {
+    pub(crate) fn pieces(&self) -> Vec<TablePiece> {
         let files = self.snapshot.files().iter().enumerate();
         let pieces = files.flat_map(|(file, data)| {
             let of = data.rows.unwrap_or(0).div_ceil(PIECE_ROWS).max(1) as usize;
-            (0..of).map(move |number| Piece {
+            (0..of).map(move |number| TablePiece {
                 file,
                 share: Share { number, of },
             })
@@ -60,12 +60,12 @@ impl LookupJoin {
     pub(crate) async fn for_each_piece<T, F, Fut>(self: &Arc<Self>, work: F) -> Result<Vec<T>>
     where
         T: Send + 'static,
-        F: Fn(Arc<Self>, Arc<Queue>) -> Fut + Clone + Send + 'static,
+        F: Fn(Arc<Self>, Arc<PieceQueue>) -> Fut + Clone + Send + 'static,
         Fut: Future<Output = Result<T>>,
     {
         let pieces = self.pieces();
         let workers = self.workers.min(pieces.len()).max(1);
-        let queue = Arc::new(Queue {
+        let queue = Arc::new(PieceQueue {
             pieces,
             next: AtomicUsize::new(0),
         });
@@ -81,7 +81,7 @@ impl LookupJoin {
     /// Reads some columns of the rows of a piece whose event times are in `interval`.
     pub(crate) async fn read_piece(
         &self,
-        piece: Piece,
+        piece: TablePiece,
         columns: &[String],
         interval: Interval,
     ) -> Result<BoxStream<'static, wafer_store::Result<RecordBatch>>> {

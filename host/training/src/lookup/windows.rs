@@ -26,7 +26,7 @@ use wafer_tables::stored_column;
 
 use crate::given_up::GivenUp;
 use crate::lookup::found::{FoundFeatures, FoundPlace, Locations, Room};
-use crate::lookup::pieces::{Piece, Queue};
+use crate::lookup::pieces::{PieceQueue, TablePiece};
 use crate::lookup::{
     Band, KeysAndTimes, LookupJoin, ORDERING, RowOrder, estimated_width, event_interval,
 };
@@ -47,52 +47,8 @@ impl LookupJoin {
         self: &Arc<Self>,
         band: &Arc<Band>,
     ) -> Result<Option<FoundFeatures>> {
-        let wanted: Vec<Aggregate> = self
-            .features
-            .iter()
-            .map(|feature| self.group.aggregates[*feature].aggregate.clone())
-            .collect();
-        // An identity is a hash of the whole stored summary, so it needs all aggregates of the
-        // group.
-        let all = match self.identities {
-            true => self.group.aggregate_list(),
-            false => Vec::new(),
-        };
-        let read: Vec<usize> = {
-            let of = wanted.iter().chain(&all);
-            let mut read: Vec<usize> = of.filter_map(|a| a.column).collect();
-            read.sort_unstable();
-            read.dedup();
-            read
-        };
-        // Aggregates refer to columns of the group; here they refer to the columns that are read.
-        let over_read = |aggregate: Aggregate| Aggregate {
-            column: aggregate.column.map(|column| {
-                let position = read.iter().position(|read| *read == column);
-                position.expect("all columns of aggregates are read")
-            }),
-            ..aggregate
-        };
-        let aggregates: Vec<Aggregate> = wanted.into_iter().map(over_read).collect();
-        let all: Vec<Aggregate> = all.into_iter().map(over_read).collect();
-        let columns: Vec<Field> = read
-            .iter()
-            .map(|column| self.group.columns[*column].clone())
-            .collect();
-        let width: u64 = columns
-            .iter()
-            .map(|column| estimated_width(&column.data_type))
-            .sum();
-        let rows: u64 = self
-            .snapshot
-            .files()
-            .iter()
-            .filter_map(|file| file.rows)
-            .sum();
-        let parts = (rows * (EVENT_BYTES + 2 * width))
-            .div_ceil((self.memory / 3).max(1))
-            .max(1);
-        let parts = u32::try_from(parts).unwrap_or(u32::MAX);
+        let (plan, parts) = self.window_plan();
+        let plan = Arc::new(plan);
         let interval = event_interval(&self.group, &band.times);
         let mut found = FoundFeatures {
             coincident: 0,
@@ -100,17 +56,6 @@ impl LookupJoin {
             batches: Vec::new(),
             locations: Locations::Direct(vec![None; band.times.len()]),
         };
-        let types: Vec<DataType> = columns.iter().map(|c| c.data_type.clone()).collect();
-        let plan = Arc::new(WindowPlan {
-            aggregates,
-            identities: self.identities.then(|| ItemLayout::new(&all, &types)),
-            columns,
-            fields: self.output_fields(),
-            ttl: self.group.ttl,
-            workers: self.workers,
-            room: self.feature_room(),
-            given_up: self.given_up.clone(),
-        });
         for part in 0..parts {
             let events = self
                 .read_events(band, &plan, interval, (part, parts))
@@ -125,6 +70,62 @@ impl LookupJoin {
         Ok(Some(found))
     }
 
+    /// Returns what is read and computed, and into how many parts the entities are divided, so that
+    /// the events of each fit into memory.
+    fn window_plan(&self) -> (WindowPlan, u32) {
+        let wanted: Vec<Aggregate> = self
+            .features
+            .iter()
+            .map(|feature| self.group.aggregates[*feature].aggregate.clone())
+            .collect();
+        // An identity is a hash of the whole stored summary, so it needs all aggregates of the
+        // group.
+        let all = match self.identities {
+            true => self.group.aggregate_list(),
+            false => Vec::new(),
+        };
+        let mut read: Vec<usize> = wanted.iter().chain(&all).filter_map(|a| a.column).collect();
+        read.sort_unstable();
+        read.dedup();
+        // Aggregates refer to columns of the group; here they refer to the columns that are read.
+        let over_read = |aggregate: Aggregate| Aggregate {
+            column: aggregate.column.map(|column| {
+                let position = read.iter().position(|read| *read == column);
+                position.expect("all columns of aggregates are read")
+            }),
+            ..aggregate
+        };
+        let aggregates: Vec<Aggregate> = wanted.into_iter().map(over_read).collect();
+        let all: Vec<Aggregate> = all.into_iter().map(over_read).collect();
+        let columns: Vec<Field> = read
+            .iter()
+            .map(|column| self.group.columns[*column].clone())
+            .collect();
+        let types: Vec<DataType> = columns.iter().map(|c| c.data_type.clone()).collect();
+        let parts = self.parts(&types);
+        let plan = WindowPlan {
+            aggregates,
+            identities: self.identities.then(|| ItemLayout::new(&all, &types)),
+            columns,
+            fields: self.output_fields(),
+            ttl: self.group.ttl,
+            workers: self.workers,
+            room: self.feature_room(),
+            given_up: self.given_up.clone(),
+        };
+        (plan, parts)
+    }
+
+    /// Returns into how many parts the entities are divided if columns of these types are read.
+    fn parts(&self, types: &[DataType]) -> u32 {
+        let width: u64 = types.iter().map(estimated_width).sum();
+        let files = self.snapshot.files().iter();
+        let rows: u64 = files.filter_map(|file| file.rows).sum();
+        let bytes = rows * (EVENT_BYTES + 2 * width);
+        let parts = bytes.div_ceil((self.memory / 3).max(1)).max(1);
+        u32::try_from(parts).unwrap_or(u32::MAX)
+    }
+
     /// Reads the events of one part of the entities.
     async fn read_events(
         self: &Arc<Self>,
@@ -135,7 +136,7 @@ impl LookupJoin {
     ) -> Result<Events> {
         let (band, plan) = (Arc::clone(band), Arc::clone(plan));
         let shared = Arc::clone(&plan);
-        let pieces = self.for_each_piece(move |join: Arc<Self>, queue: Arc<Queue>| {
+        let pieces = self.for_each_piece(move |join: Arc<Self>, queue: Arc<PieceQueue>| {
             let (band, plan) = (Arc::clone(&band), Arc::clone(&shared));
             async move {
                 let mut events = Events::default();
@@ -154,7 +155,7 @@ impl LookupJoin {
     /// Adds the events of a piece whose entities are in the part.
     async fn add_events(
         &self,
-        piece: Piece,
+        piece: TablePiece,
         index: &EntityIndex,
         plan: &WindowPlan,
         interval: Interval,
@@ -417,19 +418,8 @@ impl WindowPlan {
                 });
             }
         });
-        let Locations::Direct(locations) = &mut found.locations else {
-            unreachable!("a join of windows locates its answers directly");
-        };
         for made in slid.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            let first = found.batches.len() as u32;
-            for (label, place) in made.locations {
-                locations[label as usize] = Some(FoundPlace {
-                    batch: first + place.batch,
-                    ..place
-                });
-            }
-            found.batches.extend(made.batches);
-            found.coincident += made.coincident;
+            made.add_to(&mut found);
         }
         found
     }
@@ -473,6 +463,22 @@ impl WindowAnswers {
         }
     }
 
+    /// Adds these answers to those of other workers and parts.
+    fn add_to(self, found: &mut FoundFeatures) {
+        let Locations::Direct(locations) = &mut found.locations else {
+            unreachable!("a join of windows locates its answers directly");
+        };
+        let first = found.batches.len() as u32;
+        for (label, place) in self.locations {
+            locations[label as usize] = Some(FoundPlace {
+                batch: first + place.batch,
+                ..place
+            });
+        }
+        found.batches.extend(self.batches);
+        found.coincident += self.coincident;
+    }
+
     /// Makes a batch of the rows in the builders.
     fn flush(&mut self, plan: &WindowPlan) {
         if self.rows == 0 {
@@ -491,3 +497,6 @@ impl WindowAnswers {
         (self.rows, self.bytes) = (0, 0);
     }
 }
+
+#[cfg(test)]
+mod tests;

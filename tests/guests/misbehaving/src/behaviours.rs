@@ -40,6 +40,7 @@ const TABLE: &[(&str, Behaviour)] = &[
     ("nan", Call(call::nan)),
     ("bad-utf8", Call(call::bad_utf8)),
     ("too-much-output", Call(call::too_much_output)),
+    ("texts-as-asked", Call(call::texts_as_asked)),
     ("log-flood", Call(call::log_flood)),
     ("empty-log-flood", Call(call::empty_log_flood)),
     ("large-log-flood", Call(call::large_log_flood)),

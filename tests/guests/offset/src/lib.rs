@@ -32,5 +32,5 @@ pub fn load(init: &Init) -> Result<f64, String> {
     init.only_parameters(&["offset"])?;
     let text = init.parameter("offset").unwrap_or_default();
     text.parse()
-        .map_err(|_| format!("parameter `offset`: `{text}` is no number"))
+        .map_err(|_| format!("parameter `offset`: `{text}` is not a number"))
 }

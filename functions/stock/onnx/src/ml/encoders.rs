@@ -10,8 +10,8 @@ use tract_onnx::tract_hir::internal::*;
 
 use super::{Fact, Kernel, List, Matrix, list, only, rows, tensor};
 
-/// What `OneHotEncoder` says of a value that is none of its categories, where it may not be.
-pub(crate) const NO_CATEGORY: &str = "none of the encoder's categories";
+/// What `OneHotEncoder` says of a value that is not one of its categories, if it refuses those.
+pub(crate) const NO_CATEGORY: &str = "not one of the encoder's categories";
 
 fn last(shape: &[usize]) -> usize {
     shape.last().copied().unwrap_or(1)

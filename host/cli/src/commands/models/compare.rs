@@ -8,7 +8,7 @@ use serde::Serialize;
 use wafer_core::Timestamp;
 use wafer_platform::{EvaluateRequest, ModelVersion, Platform, Progress, VersionName};
 
-use crate::commands::Context;
+use crate::commands::CommandContext;
 use crate::output::{Bar, table};
 
 /// Show where versions of models differ: metrics, parameters, training sets and functions.
@@ -77,7 +77,7 @@ impl Compared {
     }
 
     /// Returns what is compared, as texts by name.
-    fn texts(&self) -> BTreeMap<(Kind, String), String> {
+    fn texts(&self) -> BTreeMap<(ComparedKind, String), String> {
         let plain = [
             ("registered", self.registered.to_string()),
             ("view", format!("{} {}", self.view, self.view_version)),
@@ -88,16 +88,16 @@ impl Compared {
             ("trainer", self.trainer.clone().unwrap_or_default()),
             ("function", self.function.clone()),
         ];
-        let plain = plain.map(|(name, text)| ((Kind::Origin, name.to_owned()), text));
+        let plain = plain.map(|(name, text)| ((ComparedKind::Origin, name.to_owned()), text));
         let mut texts: BTreeMap<_, _> = plain.into_iter().collect();
         for (name, value) in &self.parameters {
-            texts.insert((Kind::Parameter, name.clone()), value.clone());
+            texts.insert((ComparedKind::Parameter, name.clone()), value.clone());
         }
         for (name, value) in &self.metrics {
-            texts.insert((Kind::Metric, name.clone()), number_text(*value));
+            texts.insert((ComparedKind::Metric, name.clone()), number_text(*value));
         }
         for (name, value) in self.evaluated.iter().flatten() {
-            texts.insert((Kind::Evaluated, name.clone()), number_text(*value));
+            texts.insert((ComparedKind::Evaluated, name.clone()), number_text(*value));
         }
         texts
     }
@@ -105,14 +105,14 @@ impl Compared {
 
 /// What is compared, in the order in which it is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
+enum ComparedKind {
     Evaluated,
     Metric,
     Origin,
     Parameter,
 }
 
-impl Kind {
+impl ComparedKind {
     fn text(self) -> &'static str {
         match self {
             Self::Evaluated => "evaluated",
@@ -129,7 +129,7 @@ fn number_text(value: f64) -> String {
 }
 
 impl Compare {
-    pub(super) async fn run(self, context: &Context, platform: &Platform) -> Result<()> {
+    pub(super) async fn run(self, context: &CommandContext, platform: &Platform) -> Result<()> {
         let mut compared = Vec::new();
         for name in &self.versions {
             let version = platform.registry().model_version(name).await?;
@@ -167,8 +167,8 @@ impl Compare {
 /// Formats what is compared, one line for each, with a mark where versions differ.
 fn text(compared: &[Compared]) -> String {
     let texts: Vec<_> = compared.iter().map(Compared::texts).collect();
-    let names: BTreeSet<&(Kind, String)> = texts.iter().flat_map(BTreeMap::keys).collect();
-    let row = |name: &&(Kind, String)| {
+    let names: BTreeSet<&(ComparedKind, String)> = texts.iter().flat_map(BTreeMap::keys).collect();
+    let row = |name: &&(ComparedKind, String)| {
         let values = texts.iter();
         let values = values.map(|of| of.get(*name).cloned().unwrap_or_default());
         let values: Vec<String> = values.collect();

@@ -11,7 +11,7 @@ use crate::app;
 
 /// What is known of a file beside its content.
 #[derive(Debug, clap::Args)]
-pub(crate) struct FileOptions {
+pub(crate) struct FromFileOptions {
     /// Make the project from the columns of a file, a folder or a pattern, without a function
     #[arg(long, value_name = "FILE")]
     pub(crate) from: Option<PathBuf>,
@@ -45,7 +45,7 @@ fn unit(text: &str) -> Result<EpochUnit, String> {
 
 /// The definitions that a file is turned into.
 #[derive(Debug)]
-pub(crate) struct Definitions {
+pub(crate) struct NewDefinitions {
     /// The text of `wafer.toml`.
     pub(crate) text: String,
     /// The name of the pipeline, the group and the view.
@@ -71,7 +71,7 @@ impl Column<'_> {
     }
 }
 
-impl FileOptions {
+impl FromFileOptions {
     /// Looks at the file, and returns the definitions of a project in `folder`.
     ///
     /// # Errors
@@ -82,7 +82,7 @@ impl FileOptions {
         from: &Path,
         project: &str,
         folder: &Path,
-    ) -> Result<Definitions> {
+    ) -> Result<NewDefinitions> {
         let source = self.source(from)?;
         let found = inspect(&source, project, &app::remote_files())?;
         let mut columns = columns(&found)?;
@@ -95,7 +95,7 @@ impl FileOptions {
             time,
             keys: &keys,
         };
-        Ok(Definitions {
+        Ok(NewDefinitions {
             text: parts.text(project, &path)?,
             name: project.to_owned(),
             chosen: parts.chosen(&found),
@@ -261,7 +261,7 @@ fn path_from(from: &Path, folder: &Path) -> String {
 
 /// Everything that the definitions are written from.
 struct Parts<'a> {
-    options: &'a FileOptions,
+    options: &'a FromFileOptions,
     columns: &'a [Column<'a>],
     time: usize,
     keys: &'a [usize],

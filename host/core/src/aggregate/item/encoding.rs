@@ -1,9 +1,9 @@
 //! The encoding of items: the number of the format, the header of a series, and its entries.
 
 use super::layout::{Series, Span};
-use crate::Duration;
-use crate::aggregate::states::Kind;
+use crate::aggregate::states::StateKind;
 use crate::bytes::{DamagedError, Reader, put_signed, put_varint};
+use crate::{Duration, Timestamp};
 
 pub(super) const FORMAT: u8 = 2;
 
@@ -11,7 +11,7 @@ pub(super) const FORMAT: u8 = 2;
 pub(super) struct Header {
     pub(super) span: Span,
     pub(super) retention: Option<Duration>,
-    pub(super) kinds: Vec<Kind>,
+    pub(super) kinds: Vec<StateKind>,
 }
 
 impl Header {
@@ -28,7 +28,7 @@ impl Header {
             more => Some(Duration::from_micros(more - 1)),
         };
         let kinds = (0..reader.length()?)
-            .map(|_| Kind::decode(reader))
+            .map(|_| StateKind::decode(reader))
             .collect::<Result<_, _>>()?;
         Ok(Self {
             span,
@@ -62,13 +62,13 @@ impl Series {
 }
 
 /// Begins to read an item. Returns a reader of what follows the newest event time, and that time.
-pub(super) fn open(item: &[u8]) -> Result<(Reader<'_>, i64), DamagedError> {
+pub(super) fn open(item: &[u8]) -> Result<(Reader<'_>, Timestamp), DamagedError> {
     let mut reader = Reader::new(item);
     if reader.byte()? != FORMAT {
         return Err(DamagedError(0));
     }
     let newest = i64::from_le_bytes(reader.array()?);
-    Ok((reader, newest))
+    Ok((reader, Timestamp::from_micros(newest)))
 }
 
 /// A place and its bytes.

@@ -1,7 +1,7 @@
 //! Which tiles and events the items of a feature group are made of.
 
 use crate::aggregate::Aggregate;
-use crate::aggregate::states::{Kind, Statistic};
+use crate::aggregate::states::{StateKind, Statistic};
 use crate::window::{Window, tile_end};
 use crate::{DataType, Duration, Timestamp};
 
@@ -16,7 +16,7 @@ pub(super) enum Span {
 /// A kind of state, and the column that it sums up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Accumulator {
-    pub(super) kind: Kind,
+    pub(super) kind: StateKind,
     pub(super) column: Option<usize>,
 }
 
@@ -34,7 +34,7 @@ pub(super) struct Series {
 
 /// An aggregate, and where in an item its answer comes from.
 #[derive(Clone, Debug)]
-pub(super) struct Placed {
+pub(super) struct ItemAggregate {
     pub(super) series: usize,
     /// Index of the state in a tile.
     pub(super) slot: usize,
@@ -48,7 +48,7 @@ pub(super) struct Placed {
 #[derive(Clone, Debug)]
 pub struct ItemLayout {
     pub(super) series: Vec<Series>,
-    pub(super) placed: Vec<Placed>,
+    pub(super) aggregates: Vec<ItemAggregate>,
 }
 
 impl ItemLayout {
@@ -56,7 +56,7 @@ impl ItemLayout {
     pub fn new(aggregates: &[Aggregate], columns: &[DataType]) -> Self {
         let mut layout = Self {
             series: Vec::new(),
-            placed: Vec::new(),
+            aggregates: Vec::new(),
         };
         for aggregate in aggregates {
             layout.place(aggregate, aggregate.statistic(columns));
@@ -92,7 +92,7 @@ impl ItemLayout {
         }
         let kind = statistic.kind();
         let slot = series.slot(Accumulator { kind, column });
-        self.placed.push(Placed {
+        self.aggregates.push(ItemAggregate {
             series: index,
             slot,
             column,
@@ -112,7 +112,7 @@ impl Span {
     }
 
     /// The last place that no window covers at `newest` or later.
-    pub(super) fn horizon(self, retention: Option<Duration>, newest: i64) -> i64 {
+    pub(super) fn horizon(self, retention: Option<Duration>, newest: Timestamp) -> i64 {
         let hop = match self {
             Self::Tiles(hop) => Some(hop),
             Self::Exact | Self::Lifetime => None,
@@ -121,7 +121,7 @@ impl Span {
             width: retention,
             hop,
         };
-        let start = window.start(Timestamp::from_micros(newest)).as_micros();
+        let start = window.start(newest).as_micros();
         match self {
             Self::Lifetime => i64::MIN,
             Self::Exact => start,
@@ -151,19 +151,16 @@ impl Series {
 
     /// Whether a function over the series depends on the order of events.
     pub(super) fn is_of_order(&self) -> bool {
-        let is_list = |a: &Accumulator| matches!(a.kind, Kind::First(_) | Kind::Last(_));
+        let is_list = |a: &Accumulator| matches!(a.kind, StateKind::First(_) | StateKind::Last(_));
         self.accumulators.iter().any(is_list)
     }
 
     /// The place of an event in the series.
-    pub(super) fn place(&self, event: i64) -> i64 {
+    pub(super) fn place(&self, event: Timestamp) -> i64 {
         match self.span {
-            Span::Exact => event,
+            Span::Exact => event.as_micros(),
             Span::Lifetime => 0,
-            Span::Tiles(hop) => {
-                let end = tile_end(Timestamp::from_micros(event), hop);
-                end.as_micros() / hop.as_micros()
-            }
+            Span::Tiles(hop) => tile_end(event, hop).as_micros() / hop.as_micros(),
         }
     }
 }

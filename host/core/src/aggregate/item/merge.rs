@@ -2,7 +2,8 @@
 
 use super::encoding::{EntryReader, FORMAT, Header, open, put_entry};
 use super::layout::Span;
-use crate::aggregate::states::{AnyState, Kind};
+use crate::Timestamp;
+use crate::aggregate::states::{AnyState, StateKind};
 use crate::bytes::{DamagedError, Reader, put_varint};
 
 /// Merges two items of one feature group that have no event in common.
@@ -14,7 +15,7 @@ pub fn merge_items(left: &[u8], right: &[u8]) -> Result<Vec<u8>, DamagedError> {
     let newest = newest.max(other);
     let mut out = Vec::with_capacity(left.len() + 64);
     out.push(FORMAT);
-    out.extend_from_slice(&newest.to_le_bytes());
+    out.extend_from_slice(&newest.as_micros().to_le_bytes());
     let count = a.varint()?;
     if b.varint()? != count {
         return Err(b.damaged());
@@ -42,7 +43,7 @@ pub fn merge_items(left: &[u8], right: &[u8]) -> Result<Vec<u8>, DamagedError> {
 /// item only and are copied as they are.
 fn merge_series(
     header: &Header,
-    newest: i64,
+    newest: Timestamp,
     left: &mut Reader<'_>,
     right: &mut Reader<'_>,
     out: &mut Vec<u8>,
@@ -81,7 +82,7 @@ fn merge_series(
 }
 
 fn merge_tiles(
-    kinds: &[Kind],
+    kinds: &[StateKind],
     left: &[u8],
     right: &[u8],
     out: &mut Vec<u8>,

@@ -1,7 +1,7 @@
 //! Computes the values of aggregates from stored items.
 
 use super::encoding::{Entry, EntryReader, Header, open};
-use super::layout::{ItemLayout, Placed, Series, Span};
+use super::layout::{ItemAggregate, ItemLayout, Series, Span};
 use crate::Timestamp;
 use crate::aggregate::cell::{AggregateValue, Cell, CellRef};
 use crate::aggregate::states::AnyState;
@@ -21,7 +21,7 @@ pub fn read(
     if reader.varint()? != layout.series.len() as u64 {
         return Err(reader.damaged());
     }
-    let mut answers = vec![AggregateValue::Null; layout.placed.len()];
+    let mut answers = vec![AggregateValue::Null; layout.aggregates.len()];
     for (index, series) in layout.series.iter().enumerate() {
         let header = Header::decode(&mut reader)?;
         if header.span != series.span || header.retention != series.retention {
@@ -32,17 +32,17 @@ pub fn read(
         while let Some(entry) = stored.next()? {
             entries.push(entry);
         }
-        let mut placed: Vec<(usize, &Placed)> = layout
-            .placed
+        let mut aggregates: Vec<(usize, &ItemAggregate)> = layout
+            .aggregates
             .iter()
             .enumerate()
-            .filter(|(_, placed)| placed.series == index)
+            .filter(|(_, aggregate)| aggregate.series == index)
             .collect();
-        placed.sort_by_key(|(_, placed)| placed.window.width);
+        aggregates.sort_by_key(|(_, aggregate)| aggregate.window.width);
         if series.span == Span::Exact {
-            read_events(series, &entries, &placed, now, &mut answers)?;
+            read_events(series, &entries, &aggregates, now, &mut answers)?;
         } else {
-            read_tiles(series, &entries, &placed, now, &mut answers)?;
+            read_tiles(series, &entries, &aggregates, now, &mut answers)?;
         }
     }
     Ok(answers)
@@ -53,15 +53,15 @@ pub fn read(
 fn read_tiles(
     series: &Series,
     entries: &[Entry<'_>],
-    placed: &[(usize, &Placed)],
+    aggregates: &[(usize, &ItemAggregate)],
     now: Timestamp,
     answers: &mut [AggregateValue],
 ) -> Result<(), DamagedError> {
     let fresh = series.accumulators.iter().map(|a| AnyState::new(a.kind));
     let mut states: Vec<AnyState> = fresh.collect();
     let mut next = entries.len();
-    for (index, placed) in placed {
-        let window = placed.window;
+    for (index, aggregate) in aggregates {
+        let window = aggregate.window;
         let start = match series.span {
             Span::Tiles(hop) => window.start(now).as_micros().div_euclid(hop.as_micros()),
             Span::Exact | Span::Lifetime => i64::MIN,
@@ -73,7 +73,7 @@ fn read_tiles(
                 state.merge_encoded(accumulator.kind, &mut reader)?;
             }
         }
-        answers[*index] = states[placed.slot].answer(placed.statistic);
+        answers[*index] = states[aggregate.slot].answer(aggregate.statistic);
     }
     Ok(())
 }
@@ -82,7 +82,7 @@ fn read_tiles(
 fn read_events(
     series: &Series,
     entries: &[Entry<'_>],
-    placed: &[(usize, &Placed)],
+    aggregates: &[(usize, &ItemAggregate)],
     now: Timestamp,
     answers: &mut [AggregateValue],
 ) -> Result<(), DamagedError> {
@@ -98,11 +98,11 @@ fn read_events(
         Ok((*time, arrival, cells))
     };
     let events: Vec<Event> = entries.iter().map(decode_event).collect::<Result<_, _>>()?;
-    for (index, placed) in placed {
-        let column = placed.column;
-        let start = placed.window.start(now).as_micros();
+    for (index, aggregate) in aggregates {
+        let column = aggregate.column;
+        let start = aggregate.window.start(now).as_micros();
         let slot = column.and_then(|column| series.columns.iter().position(|c| *c == column));
-        let mut state = AnyState::new(placed.statistic.kind());
+        let mut state = AnyState::new(aggregate.statistic.kind());
         // Events are sorted by time; those up to `start` are before the window.
         let first = events.partition_point(|(time, ..)| *time <= start);
         for (time, arrival, cells) in &events[first..] {
@@ -113,7 +113,7 @@ fn read_events(
             cell.into_iter()
                 .for_each(|cell| state.add(Timestamp::from_micros(*time), *arrival, cell));
         }
-        answers[*index] = state.answer(placed.statistic);
+        answers[*index] = state.answer(aggregate.statistic);
     }
     Ok(())
 }

@@ -4,7 +4,7 @@
 //! The library reads them as 64-bit integers of one unit: nanoseconds wrap after the year 2262, and
 //! coarser units lose digits. So these columns are read twice, as milliseconds, which are right for
 //! every day, and as nanoseconds, whose lowest digits are right even if they have wrapped. Together
-//! they are the exact time.
+//! they are the exact time. In lists and structs they are refused.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -26,9 +26,9 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::basic::Type as PhysicalType;
 use wafer_runtime::CHUNK_ROWS;
-use wafer_store::Result;
+use wafer_store::{Error, Result};
 
-use super::super::{Batch, Request, damaged, record_batch};
+use super::super::{DecodedBatch, Request, damaged, record_batch};
 use crate::unreadable;
 
 /// The columns of a file that have the type INT96.
@@ -49,13 +49,17 @@ struct Int96Times {
 
 impl Int96Columns {
     /// Opens those of the columns at `positions` that have the type, or returns `None` if none has.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid) for a column with such times in lists
+    /// or structs.
     pub(super) fn open(
         path: &Path,
         file: File,
         builder: &ParquetRecordBatchReaderBuilder<File>,
         positions: &[usize],
     ) -> Result<Option<Self>> {
-        let positions = int96_positions(builder, positions);
+        let positions = int96_positions(path, builder, positions)?;
         if positions.is_empty() {
             return Ok(None);
         }
@@ -87,7 +91,11 @@ impl Int96Columns {
 
     /// Reads the times of the rows of a batch, which are the next ones, and puts them in the place
     /// of the inexact ones. Rows whose times cannot be stored are faults.
-    pub(super) fn replace(&mut self, request: &Request, batch: &RecordBatch) -> Result<Batch> {
+    pub(super) fn replace(
+        &mut self,
+        request: &Request,
+        batch: &RecordBatch,
+    ) -> Result<DecodedBatch> {
         let times = self.next(request, batch.num_rows())?;
         let schema = batch.schema();
         let columns = schema.fields().iter().zip(batch.columns());
@@ -97,7 +105,7 @@ impl Int96Columns {
         });
         let (schema, rows) = (self.schema(&schema), batch.num_rows());
         let rows = record_batch(request, &schema, columns.collect(), rows)?;
-        Ok(Batch {
+        Ok(DecodedBatch {
             rows,
             faults: times.faults,
         })
@@ -169,7 +177,7 @@ impl Int96Times {
 fn exact_micros(millis: i64, nanos: i64, truncate: bool) -> std::result::Result<i64, String> {
     let rest = nanos.wrapping_sub(millis.wrapping_mul(1_000_000));
     if !(0..1_000_000).contains(&rest) {
-        return Err("it is no time of the type INT96".to_owned());
+        return Err("it is not a time of the type INT96".to_owned());
     }
     if rest % 1_000 != 0 && !truncate {
         return Err(format!(
@@ -183,17 +191,37 @@ fn exact_micros(millis: i64, nanos: i64, truncate: bool) -> std::result::Result<
 }
 
 /// Returns those of the columns at `positions` that have the type.
+///
+/// # Errors
+/// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid) for a column with such times in lists or
+/// structs: the library alone would read them.
 fn int96_positions(
+    path: &Path,
     builder: &ParquetRecordBatchReaderBuilder<File>,
     positions: &[usize],
-) -> Vec<usize> {
-    let schema = builder.parquet_schema();
-    let leaves = (0..schema.num_columns()).filter(|leaf| {
-        let column = schema.column(*leaf);
-        column.physical_type() == PhysicalType::INT96 && column.path().parts().len() == 1
-    });
-    let roots = leaves.map(|leaf| schema.get_column_root_idx(leaf));
-    roots.filter(|root| positions.contains(root)).collect()
+) -> Result<Vec<usize>> {
+    let (schema, fields) = (builder.parquet_schema(), builder.schema().fields());
+    let mut found = Vec::new();
+    for leaf in 0..schema.num_columns() {
+        let (column, root) = (schema.column(leaf), schema.get_column_root_idx(leaf));
+        if column.physical_type() != PhysicalType::INT96 || !positions.contains(&root) {
+            continue;
+        }
+        let field = fields.get(root);
+        let is_time = field.is_some_and(|f| matches!(f.data_type(), ArrowType::Timestamp(..)));
+        if !is_time {
+            return Err(Error::invalid(format!(
+                "{}: column `{}` has times of the old type INT96 in it (`{}`), which are read \
+                 exactly only as a column of their own; write them as timestamps, or without this \
+                 column",
+                path.display(),
+                schema.get_column_root(leaf).name(),
+                column.path().string()
+            )));
+        }
+        found.push(root);
+    }
+    Ok(found)
 }
 
 /// Opens a reader of some columns, as timestamps of a unit.
@@ -244,16 +272,23 @@ mod tests {
         time
     }
 
-    fn write(path: &Path, times: &[Int96]) {
-        let schema = parse_message_type("message m { required int96 at; }").unwrap();
+    /// Writes a file whose columns all have these times, each at the definition and repetition
+    /// level of its column.
+    fn write(path: &Path, message: &str, times: &[Int96], levels: &[(i16, i16)]) {
+        let schema = parse_message_type(message).unwrap();
         let file = File::create(path).unwrap();
         let properties = Arc::new(WriterProperties::new());
         let mut writer = SerializedFileWriter::new(file, Arc::new(schema), properties).unwrap();
         let mut group = writer.next_row_group().unwrap();
-        let mut column = group.next_column().unwrap().unwrap();
-        let written = column.typed::<Int96Type>().write_batch(times, None, None);
-        written.unwrap();
-        column.close().unwrap();
+        for (definition, repetition) in levels {
+            let definitions = vec![*definition; times.len()];
+            let repetitions = vec![*repetition; times.len()];
+            let mut column = group.next_column().unwrap().unwrap();
+            let written = column.typed::<Int96Type>();
+            let written = written.write_batch(times, Some(&definitions), Some(&repetitions));
+            written.unwrap();
+            column.close().unwrap();
+        }
         group.close().unwrap();
         writer.close().unwrap();
     }
@@ -270,7 +305,7 @@ mod tests {
             int96(-719_162, 0),
             int96(1, 1),
         ];
-        write(&path, &times);
+        write(&path, "message m { required int96 at; }", &times, &[(0, 0)]);
         let mut column = ReadColumn::from(Field::new("at", DataType::Timestamp, false));
         let mut read = |truncate| {
             column.reading.truncate = truncate;
@@ -306,5 +341,47 @@ mod tests {
         let (found, numbers, rejects) = read(true);
         assert_eq!((found, numbers), (texts(&wanted), vec![0, 1, 2, 3]));
         assert!(rejects.is_empty());
+    }
+    #[test]
+    fn old_times_in_lists_and_structs_are_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.parquet");
+        let at = "required int96 at;";
+        for (nested, level, wanted) in [
+            (
+                "optional group x (LIST) { repeated group list { optional int96 element; } }",
+                3,
+                "column `x` has times of the old type INT96 in it (`x.list.element`)",
+            ),
+            (
+                "optional group x { optional group y { optional int96 z; } }",
+                3,
+                "column `x` has times of the old type INT96 in it (`x.y.z`)",
+            ),
+            (
+                "repeated int96 x;",
+                1,
+                "column `x` has times of the old type INT96 in it (`x`)",
+            ),
+        ] {
+            // The library makes a time of about the year 1816 of it.
+            let times = [int96(2_932_896, 0)];
+            let message = format!("message m {{ {at} {nested} }}");
+            write(&path, &message, &times, &[(0, 0), (level, 0)]);
+            let read = |name: &str| {
+                let file = File::open(&path).unwrap();
+                let columns = [ReadColumn::from(Field::new(
+                    name,
+                    DataType::Timestamp,
+                    true,
+                ))];
+                Parquet.read(&path, file, &FileOptions::default(), &columns)
+            };
+            let said = read("x").unwrap_err().to_string();
+            assert!(said.contains(wanted), "{said}");
+            // A file is read without that column.
+            let rows = read("at").unwrap().next().unwrap().unwrap();
+            assert_eq!(rows.numbers, [0], "{nested}");
+        }
     }
 }

@@ -6,10 +6,9 @@ use wafer_core::expect::Rule;
 use wafer_store::{Error, Expect, Result};
 
 use super::objects::{CONCURRENT_WRITES, partition_object};
-use super::{DistributedRun, key};
+use super::{DistributedRun, DistributedRuns};
 use crate::run::RunRequest;
 use crate::run::job::{Job, OnlineUpdate};
-use crate::service::Pipelines;
 use crate::source::files::SourceFile;
 
 /// The largest number of files in a partition: their descriptions have to fit into one metadata
@@ -65,7 +64,7 @@ pub(super) enum Divided {
     Run(DistributedRun),
 }
 
-impl Pipelines {
+impl DistributedRuns {
     /// Plans and claims a run, and divides its input. A run that was interrupted keeps its
     /// partitions.
     pub(super) async fn divide(
@@ -76,6 +75,8 @@ impl Pipelines {
         asked_by: Option<String>,
     ) -> Result<Divided> {
         let job = self
+            .runs
+            .jobs
             .job(
                 &self.context.definitions(),
                 request,
@@ -84,17 +85,24 @@ impl Pipelines {
             )
             .await?;
         let files = divisible(&job)?;
-        let claims = self.claims(&job.target.table.name).await?;
-        self.check_overlaps(&job, request.interval, &claims).await?;
-        let planned = self.plan_run(&job, request.interval, &claims, None).await?;
+        let claims = self.runs.records.claims(&job.target.table.name).await?;
+        self.runs
+            .planner
+            .check_overlaps(&job, request.interval, &claims)
+            .await?;
+        let planned = self
+            .runs
+            .planner
+            .plan_run(&job, request.interval, &claims, None)
+            .await?;
         let mut record = planned.record;
         if planned.is_done {
             return Ok(Divided::Done(record));
         }
         job.input.check_columns().await?;
-        self.insert_record(&mut record).await?;
-        self.save(&mut record).await?;
-        let folder = self.folder(&request.pipeline, &key(&record));
+        self.runs.records.insert_record(&mut record).await?;
+        self.runs.records.save(&mut record).await?;
+        let folder = self.folder(&request.pipeline, &record.key());
         let before: Option<DistributedRun> = self.read(&folder, "run").await?;
         let run = match before {
             // The run is taken up; the results of its partitions stay.
@@ -104,28 +112,15 @@ impl Pipelines {
                 ..before
             },
             None => {
-                // All earlier runs of the pipeline are over.
-                let earlier = format!(
-                    "{}/distributed/{}",
-                    self.context.project(),
-                    request.pipeline
-                );
-                self.delete_folder(&earlier).await?;
-                let parts = match self.is_committed(&record).await? {
+                let parts = match self.runs.planner.is_committed(&record).await? {
                     true => Vec::new(),
                     false => division.divide(files),
                 };
-                let writes = parts.iter().enumerate().map(|(number, files)| {
-                    let name = format!("{folder}/{}", partition_object("input", number));
-                    async move { self.write(&name, files, Expect::Anything).await }
-                });
-                stream::iter(writes)
-                    .buffer_unordered(CONCURRENT_WRITES)
-                    .try_collect::<()>()
-                    .await?;
+                let partitions = parts.len();
+                self.write_inputs(&request.pipeline, &folder, parts).await?;
                 DistributedRun {
                     record,
-                    partitions: parts.len(),
+                    partitions,
                     settings: job.settings,
                     table_versions: job.table_versions.clone(),
                     now: job.started,
@@ -138,6 +133,26 @@ impl Pipelines {
         self.write(&format!("{folder}/run"), &run, Expect::Anything)
             .await?;
         Ok(Divided::Run(run))
+    }
+
+    /// Writes what each partition of a new run reads. All earlier runs of the pipeline are over,
+    /// and what they left is removed.
+    async fn write_inputs(
+        &self,
+        pipeline: &str,
+        folder: &str,
+        parts: Vec<&[SourceFile]>,
+    ) -> Result<()> {
+        let earlier = format!("{}/distributed/{pipeline}", self.context.project());
+        self.delete_folder(&earlier).await?;
+        let writes = parts.iter().enumerate().map(|(number, files)| {
+            let name = format!("{folder}/{}", partition_object("input", number));
+            async move { self.write(&name, files, Expect::Anything).await }
+        });
+        stream::iter(writes)
+            .buffer_unordered(CONCURRENT_WRITES)
+            .try_collect::<()>()
+            .await
     }
 }
 

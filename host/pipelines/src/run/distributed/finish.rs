@@ -4,14 +4,13 @@ use wafer_catalog::{RunRecord, RunState, read};
 use wafer_store::{Error, Kind, Result, for_work};
 
 use super::partition::PartitionResult;
-use super::{DistributedRun, key, run_key_over_error};
+use super::{DistributedRun, DistributedRuns, run_key_over_error};
 use crate::run::job::Job;
 use crate::run::online::OnlineCounts;
-use crate::run::rejects::RowsOfNoInterval;
-use crate::run::write::Written;
-use crate::service::Pipelines;
+use crate::run::rejects::{RowsOfNoInterval, check_rejects};
+use crate::run::write::IntervalFiles;
 
-impl Pipelines {
+impl DistributedRuns {
     /// Commits what was written for all partitions. Returns the numbers of the partitions whose
     /// rows still have to be written to the online store.
     ///
@@ -20,14 +19,14 @@ impl Pipelines {
     pub async fn commit_distributed(&self, run: &DistributedRun) -> Result<Vec<usize>> {
         self.check_time(run)?;
         let job = self.distributed_job(run, Vec::new()).await?;
-        let mut record = self.running_record(&run.record).await?;
+        let mut record = self.runs.records.running_record(&run.record).await?;
         self.commit_results(&job, run, &mut record).await?;
         if record.is_new_online() {
             return Ok((0..run.partitions).collect());
         }
         let work = format!("pipeline/{}", job.name);
-        for_work(work, self.write_online(&job, vec![&mut record])).await?;
-        self.save(&mut record).await?;
+        for_work(work, self.runs.online.write_online(&job, vec![&mut record])).await?;
+        self.runs.records.save(&mut record).await?;
         Ok(Vec::new())
     }
 
@@ -38,13 +37,17 @@ impl Pipelines {
         run: &DistributedRun,
         record: &mut RunRecord,
     ) -> Result<()> {
-        if self.is_committed(record).await? {
-            return self.delete_rows_of_deleted(&job.target.table, None).await;
+        if self.runs.planner.is_committed(record).await? {
+            return self
+                .runs
+                .deleter
+                .delete_rows_of_deleted(&job.target.table, None)
+                .await;
         }
         let results = self.results(run).await?;
         record.clear_counts();
         let mut checks = job.target.run_checks();
-        let (mut unplaced, mut written) = (Vec::new(), Written::nothing(job));
+        let (mut unplaced, mut written) = (Vec::new(), IntervalFiles::nothing(job));
         let mut rest = RowsOfNoInterval::default();
         let known = results.first().map(|result| result.deletions);
         let known = known.filter(|known| results.iter().all(|r| r.deletions == *known));
@@ -57,15 +60,22 @@ impl Pipelines {
             unplaced.extend(result.unplaced);
             rest.add(result.rows_of_no_interval);
         }
-        let checked = self.check_rejects(job, &[&*record], rest).await;
+        let offline = &self.context.components().stores.offline;
+        let checked = check_rejects(offline, job, &[&*record], rest).await;
         if let Err(error) = checked {
             // Whoever records the failure reads the record again, and the rejected rows are in it.
-            self.save(record).await?;
+            self.runs.records.save(record).await?;
             return Err(error);
         }
-        self.commit_unplaced(job, unplaced).await?;
-        self.commit_work(job, record, &checks, written).await?;
-        self.delete_rows_of_deleted(&job.target.table, known).await
+        self.runs.writer.commit_unplaced(job, unplaced).await?;
+        self.runs
+            .writer
+            .commit_work(job, record, &checks, written)
+            .await?;
+        self.runs
+            .deleter
+            .delete_rows_of_deleted(&job.target.table, known)
+            .await
     }
 
     /// Returns the results of the partitions, in their order.
@@ -99,7 +109,7 @@ impl Pipelines {
     /// Returns [`Kind::Conflict`] when the run was taken over.
     pub async fn finish_distributed(&self, run: &DistributedRun) -> Result<RunRecord> {
         let job = self.distributed_job(run, Vec::new()).await?;
-        let mut record = self.running_record(&run.record).await?;
+        let mut record = self.runs.records.running_record(&run.record).await?;
         if record.is_new_online() {
             let folder = format!("{}/online/", self.folder(run.pipeline(), &run.key()));
             (record.online_applied, record.online_older) = (0, 0);
@@ -130,8 +140,8 @@ impl Pipelines {
     ) -> Result<RunRecord> {
         record.state = RunState::Succeeded;
         record.finished = Some(self.context.machine_now());
-        record.overran = self.overran(job, &record);
-        self.save(&mut record).await?;
+        record.overran = self.runs.overran(job, &record);
+        self.runs.records.save(&mut record).await?;
         self.delete_folder(&self.folder(run.pipeline(), &run.key()))
             .await?;
         Ok(record)
@@ -143,9 +153,9 @@ impl Pipelines {
     /// Returns [`Kind::Conflict`] when the run did not succeed or another one took its place.
     pub async fn finished_distributed(&self, pipeline: &str, run_key: &str) -> Result<RunRecord> {
         let id = run_key.rsplit_once('.').map_or(run_key, |(id, _)| id);
-        let found = self.run_record(id).await?;
+        let found = self.runs.records.run_record(id).await?;
         let is_done =
-            |found: &RunRecord| key(found) == run_key && found.state == RunState::Succeeded;
+            |found: &RunRecord| found.key() == run_key && found.state == RunState::Succeeded;
         found
             .filter(is_done)
             .ok_or_else(|| run_key_over_error(pipeline, run_key))
@@ -158,13 +168,13 @@ impl Pipelines {
     /// # Errors
     /// Returns [`Kind::Conflict`] when the run was taken over.
     pub async fn fail_distributed(&self, run: &DistributedRun, error: &str) -> Result<String> {
-        let mut record = self.current_record(&run.record).await?;
+        let mut record = self.runs.records.current_record(&run.record).await?;
         if record.state == RunState::Failed {
             self.release_pipeline(run).await?;
             return Ok(record.error.unwrap_or_default());
         }
         record.fail(error, self.context.machine_now());
-        self.save(&mut record).await?;
+        self.runs.records.save(&mut record).await?;
         self.release_pipeline(run).await?;
         Ok(error.to_owned())
     }

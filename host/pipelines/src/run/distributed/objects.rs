@@ -7,12 +7,12 @@ use serde::de::DeserializeOwned;
 use wafer_catalog::read;
 use wafer_store::{Error, Expect, Kind, Result};
 
-use crate::service::Pipelines;
+use super::DistributedRuns;
 
 /// The number of objects that are written or removed concurrently.
 pub(super) const CONCURRENT_WRITES: usize = 16;
 
-impl Pipelines {
+impl DistributedRuns {
     /// Returns the folder of a run's objects in the metadata store.
     pub(super) fn folder(&self, pipeline: &str, key: &str) -> String {
         format!("{}/distributed/{pipeline}/{key}", self.context.project())

@@ -7,14 +7,13 @@ use wafer_catalog::{Progress, RunRecord};
 use wafer_core::expect::RunValues;
 use wafer_store::{Error, Expect, Kind, Result, for_work, sharing};
 
-use super::DistributedRun;
 use super::objects::partition_object;
+use super::{DistributedRun, DistributedRuns};
 use crate::input::Selection;
 use crate::run::PlannedRun;
 use crate::run::job::Job;
 use crate::run::rejects::RowsOfNoInterval;
-use crate::run::write::{IntervalWork, UnplacedRejects, Written};
-use crate::service::Pipelines;
+use crate::run::write::{IntervalFiles, IntervalWork, UnplacedRejects};
 use crate::source::files::SourceFile;
 
 /// The result of a partition.
@@ -25,7 +24,7 @@ pub(super) struct PartitionResult {
     /// The values that each expectation about all rows has seen.
     pub(super) seen: Vec<RunValues>,
     /// The files that were written.
-    pub(super) written: Written,
+    pub(super) written: IntervalFiles,
     /// The files of rejected rows that belong to no interval.
     pub(super) unplaced: Vec<UnplacedRejects>,
     /// The number of rows that belong to no interval.
@@ -35,12 +34,12 @@ pub(super) struct PartitionResult {
     pub(super) deletions: u64,
 }
 
-impl Pipelines {
+impl DistributedRuns {
     /// Transforms one partition and records its result, unless it has a result already.
     ///
     /// # Errors
-    /// Returns the errors of [`run`](Self::run), and [`Kind::Conflict`] when the definitions
-    /// changed or the run is over.
+    /// Returns the errors of [`Runs::run`](crate::Runs::run), and [`Kind::Conflict`] when the
+    /// definitions changed or the run is over.
     pub async fn run_partition(&self, run: &DistributedRun, number: usize) -> Result<()> {
         let folder = self.folder(run.pipeline(), &run.key());
         let name = format!("{folder}/{}", partition_object("result", number));
@@ -91,10 +90,12 @@ impl Pipelines {
         };
         let progress: Arc<dyn Progress> = Arc::new(());
         let unplaced = self
+            .runs
+            .writer
             .write_files(job, works, &[0], &selection, &progress)
             .await?;
         let work = &mut works[0];
-        let written = self.close(job, work).await?;
+        let written = self.runs.writer.close(job, work).await?;
         Ok(PartitionResult {
             record: work.record.clone(),
             seen: work
@@ -112,7 +113,7 @@ impl Pipelines {
     /// Removes the files of a result that is not needed.
     async fn discard(&self, result: PartitionResult) {
         let offline = &self.context.components().stores.offline;
-        let Written { rows, quarantine } = result.written;
+        let IntervalFiles { rows, quarantine } = result.written;
         let unplaced = result.unplaced.into_iter().map(|unplaced| unplaced.files);
         for files in [rows, quarantine].into_iter().chain(unplaced) {
             offline.discard(files).await;
@@ -137,7 +138,7 @@ impl Pipelines {
         })?;
         let files = result.written.rows.data_files();
         let work = format!("pipeline/{}", job.name);
-        let added = self.add_files(&job, &run.record, number, files);
+        let added = self.runs.online.add_files(&job, &run.record, number, files);
         let counts = for_work(work, sharing(run.partitions, added)).await?;
         let name = format!("{folder}/{}", partition_object("online", number));
         self.write(&name, &counts, Expect::Anything).await

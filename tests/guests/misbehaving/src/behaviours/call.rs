@@ -81,6 +81,13 @@ pub(super) fn too_much_output(rows: &mut Rows) -> Result<(), CallError> {
     Ok(())
 }
 
+/// Returns for each row a text of as many bytes as it asks for, up to 16 MiB.
+pub(super) fn texts_as_asked(rows: &mut Rows) -> Result<(), CallError> {
+    let bytes = rows.x.iter().map(|x| x.clamp(0.0, 16_777_216.0) as usize);
+    rows.texts = bytes.map(|bytes| vec![b'x'; bytes]).collect();
+    Ok(())
+}
+
 pub(super) fn log_flood(_: &mut Rows) -> Result<(), CallError> {
     for n in 0..100_000 {
         wafer::log(wafer::Level::Warn, &format!("line {n} of very many"));

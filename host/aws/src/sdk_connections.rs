@@ -1,0 +1,206 @@
+//! Connections of the AWS SDK, all of which are left when an answer does not come in time.
+//!
+//! A connection may be gone without a word: what is between has forgotten it while the process was
+//! frozen, and drops whatever is sent. The client finds out by the timeout of an attempt alone. Its
+//! pool may have as many such connections as calls were made at a time, and one attempt after the
+//! other would wait for nothing. So when an answer does not come in time, the connections that are
+//! there get no further calls. If the service was only slow, that costs new connections: calls that
+//! are under way keep theirs, and those that wait on connections that were left leave none again.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use aws_smithy_http_client::Builder;
+use aws_smithy_http_client::tls::Provider;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_runtime_api::client::connector_metadata::ConnectorMetadata;
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
+    SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+
+use crate::account::{ATTEMPT_TIMEOUT, IDLE_TIMEOUT};
+
+/// How long an answer was waited for at least if its call was given up because it came too late,
+/// and not for another reason. An attempt begins a little earlier than its call.
+const LATE: Duration = ATTEMPT_TIMEOUT.saturating_sub(Duration::from_secs(1));
+
+/// Makes a client.
+pub(crate) fn client() -> SharedHttpClient {
+    SharedHttpClient::new(Connections(Arc::new(Pool::new(open, LATE))))
+}
+
+/// Opens a pool of connections.
+fn open() -> SharedHttpClient {
+    Builder::new()
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
+        .build_https()
+}
+
+/// A client whose connections can be left for others.
+#[derive(Debug)]
+struct Connections(Arc<Pool>);
+
+#[derive(Debug)]
+struct Pool {
+    open: fn() -> SharedHttpClient,
+    late: Duration,
+    current: Mutex<Current>,
+}
+
+/// The connections that calls get.
+#[derive(Debug)]
+struct Current {
+    client: SharedHttpClient,
+    /// How often connections were left before.
+    number: u64,
+}
+
+impl Pool {
+    fn new(open: fn() -> SharedHttpClient, late: Duration) -> Self {
+        let current = Mutex::new(Current {
+            client: open(),
+            number: 0,
+        });
+        Self {
+            open,
+            late,
+            current,
+        }
+    }
+
+    fn current(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leaves the connections of this number for others, unless they were left before.
+    fn leave(&self, number: u64) {
+        let mut current = self.current();
+        if current.number == number {
+            tracing::debug!("an answer did not come in time: other connections are opened");
+            *current = Current {
+                client: (self.open)(),
+                number: number + 1,
+            };
+        }
+    }
+}
+
+impl HttpClient for Connections {
+    fn http_connector(
+        &self,
+        settings: &HttpConnectorSettings,
+        components: &RuntimeComponents,
+    ) -> SharedHttpConnector {
+        let current = self.0.current();
+        let (client, number) = (current.client.clone(), current.number);
+        drop(current);
+        SharedHttpConnector::new(Connector {
+            inner: client.http_connector(settings, components),
+            pool: Arc::clone(&self.0),
+            number,
+        })
+    }
+
+    fn connector_metadata(&self) -> Option<ConnectorMetadata> {
+        self.0.current().client.connector_metadata()
+    }
+}
+
+/// Makes calls on the connections of a number.
+#[derive(Debug)]
+struct Connector {
+    inner: SharedHttpConnector,
+    pool: Arc<Pool>,
+    number: u64,
+}
+
+impl HttpConnector for Connector {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let call = self.inner.call(request);
+        let wait = Wait {
+            pool: Arc::clone(&self.pool),
+            number: self.number,
+            begun: Instant::now(),
+            is_over: false,
+        };
+        HttpConnectorFuture::new(async move {
+            // The whole of it is moved here, so that it is dropped with the call.
+            let mut wait = wait;
+            let answer = call.await;
+            wait.is_over = true;
+            answer
+        })
+    }
+}
+
+/// The wait for an answer. If it is dropped before it is over, its call was given up.
+struct Wait {
+    pool: Arc<Pool>,
+    number: u64,
+    begun: Instant,
+    is_over: bool,
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        if !self.is_over && self.begun.elapsed() >= self.pool.late {
+            self.pool.leave(self.number);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_smithy_runtime_api::client::result::ConnectorError;
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    /// Fails each call at once, or answers none.
+    #[derive(Debug)]
+    enum Service {
+        Failing,
+        Silent,
+    }
+
+    impl HttpConnector for Service {
+        fn call(&self, _request: HttpRequest) -> HttpConnectorFuture {
+            match self {
+                Self::Failing => HttpConnectorFuture::ready(Err(ConnectorError::io("no".into()))),
+                Self::Silent => HttpConnectorFuture::new(std::future::pending()),
+            }
+        }
+    }
+
+    #[test]
+    fn connections_are_left_once_if_an_answer_does_not_come_in_time() {
+        const AN_HOUR: Duration = Duration::from_secs(3_600);
+        let open = || Builder::new().build_http();
+        // What the service does, what is late, the number of the connections of two calls that are
+        // given up at once, and the number of those that other calls get after them.
+        for (service, late, number, wanted) in [
+            (Service::Silent, Duration::ZERO, 0, 1),
+            (Service::Silent, Duration::ZERO, 7, 0),
+            (Service::Silent, AN_HOUR, 0, 0),
+            (Service::Failing, Duration::ZERO, 0, 0),
+        ] {
+            let shown = format!("{service:?}, {late:?}, {number}");
+            let pool = Arc::new(Pool::new(open, late));
+            let connector = Connector {
+                inner: SharedHttpConnector::new(service),
+                pool: Arc::clone(&pool),
+                number,
+            };
+            for _ in 0..2 {
+                let call = connector.call(HttpRequest::empty());
+                let is_answered = call.now_or_never().is_some_and(|done| done.is_ok());
+                assert!(!is_answered, "{shown}");
+            }
+            assert_eq!(pool.current().number, wanted, "{shown}");
+        }
+    }
+}

@@ -1,0 +1,611 @@
+//! Functions in Python: a project of them from nothing to an endpoint, and what an author does
+//! wrong.
+
+use std::process::Command;
+
+use serde_json::{Value as Json, json};
+
+use crate::harness::python_functions::{copy_folder, package_index, python_project, wheel};
+use crate::harness::{Project, Server, are_embedded, repository, run_in, text};
+
+/// Makes a project with the files that `wafer new --lang python` makes.
+fn new_project() -> Project {
+    let folder = tempfile::tempdir().unwrap();
+    let (done, said) = run_in(folder.path(), &["new", "python", "--lang", "python"]);
+    assert!(done, "{said}");
+    let made = folder.path().join("python");
+    let toml = std::fs::read_to_string(made.join("wafer.toml")).unwrap();
+    let project = python_project(&toml);
+    copy_folder(&made, project.path());
+    project
+}
+
+#[test]
+fn a_new_python_project_serves_a_feature_and_takes_an_edit() {
+    if !are_embedded() {
+        return;
+    }
+    let project = new_project();
+    let said = project.ok(&["apply"]);
+    assert!(said.contains("+ function ride_features"), "{said}");
+    let said = project.ok(&["run", "last_ride"]);
+    assert!(
+        said.contains("5 rows read, 4 written, 0 rejected"),
+        "{said}"
+    );
+    let features =
+        |project: &Project| project.json(&["get", "driver", "driver_id=7"])["features"].clone();
+    assert_eq!(
+        features(&project),
+        json!({"last_ride_distance_km": 12.5, "last_ride_speed_kmh": 30.0})
+    );
+    assert!(project.ok(&["check"]).contains("everything fits"));
+
+    let server = project.serve(&[]);
+    let event =
+        r#"{"driver_id": 7, "ended_at": "2026-01-05T11:00:00Z", "distance_km": 9, "minutes": 20}"#;
+    let (status, answer) = server.events("rides", event);
+    assert_eq!((status, &answer["accepted"]), (200, &json!(1)), "{answer}");
+    let rows = server.features("driver", &json!([{"driver_id": 7}]));
+    assert_eq!(
+        rows[0]["features"],
+        json!({"last_ride_distance_km": 9.0, "last_ride_speed_kmh": 27.0})
+    );
+    server.stop();
+
+    let path = project.path().join("ride_features.py");
+    let code = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, code.replace("* 60 if", "* 3600 if")).unwrap();
+    let said = project.ok(&["plan"]);
+    assert!(said.contains("function ride_features"), "{said}");
+    project.ok(&["apply"]);
+    project.ok(&["run", "last_ride"]);
+    let other = project.json(&["get", "driver", "driver_id=9"]);
+    let speed = other["features"]["last_ride_speed_kmh"].as_f64().unwrap();
+    assert!(speed > 2_000.0, "{speed}");
+}
+
+#[test]
+fn a_new_python_project_has_a_test_that_needs_no_sandbox() {
+    if !are_embedded() {
+        return;
+    }
+    let project = new_project();
+    let run = "
+import sys
+if sys.version_info < (3, 11):
+    sys.exit(77)
+sys.path[:0] = ['.', 'sdk', 'tests']
+import test_ride_features as tests
+for name, test in sorted(vars(tests).items()):
+    if name.startswith('test_'):
+        test()
+        print(name)
+";
+    let output = Command::new("python3")
+        .args(["-B", "-c", run])
+        .current_dir(project.path())
+        .output();
+    match output {
+        Ok(output) if output.status.code() != Some(77) => {
+            assert!(output.status.success(), "{}", text(&output));
+            assert_eq!(text(&output).lines().count(), 2, "{}", text(&output));
+        }
+        _ => println!("skipped: there is no python3 of version 3.11 or later"),
+    }
+}
+
+/// What each of the functions below begins with.
+const HEAD: &str = "from dataclasses import dataclass
+from datetime import datetime
+import random
+import wafer
+
+@dataclass
+class Thing:
+    id: int
+    at: datetime
+    x: float
+
+@dataclass
+class Out:
+    id: int
+    at: datetime
+    y: float | None
+
+";
+
+/// A function that is right.
+const RIGHT: &str = "
+@wafer.function
+def right(thing: Thing) -> Out:
+    return Out(thing.id, thing.at, thing.x)
+";
+
+/// The number of the first line behind [`HEAD`].
+fn line() -> usize {
+    HEAD.lines().count() + 1
+}
+
+/// Makes a project with some functions, each as its name and its other keys, which is called by the
+/// view of its name. The first of them also has a pipeline.
+fn project(functions: &[(&str, &str)]) -> Project {
+    let mut toml = r#"
+[project]
+name = "python"
+[entities.thing]
+keys = { id = "int64" }
+[sources.things]
+type = "stream"
+path = "things.csv"
+[groups.thing]
+entity = "thing"
+event_time = "at"
+"#
+    .to_owned();
+    let (first, _) = functions[0];
+    toml += &format!(
+        "[pipelines.thing]\nsource = \"things\"\nfunction = \"{first}\"\ngroup = \"thing\"\n"
+    );
+    for (name, keys) in functions {
+        toml += &format!(
+            "[functions.{name}]\n{keys}\n[views.{name}]\n\
+             request = {{ id = \"int64\", at = \"timestamp\", x = \"float64\" }}\n\
+             functions = [\"{name}\"]\n"
+        );
+    }
+    python_project(&toml)
+}
+
+/// Asks for the features of one row, and returns the status and the answer.
+fn ask(server: &Server, view: &str, x: f64) -> (u16, Json) {
+    let row = json!({"id": 1, "at": "2013-01-01T00:00:00Z", "x": x});
+    server.post(
+        &format!("/v1/views/{view}/features"),
+        "application/json",
+        json!({ "rows": [row] }).to_string(),
+    )
+}
+
+#[test]
+fn python_that_is_no_function_is_refused_when_it_is_registered() {
+    if !are_embedded() {
+        return;
+    }
+    let project = project(&[("f", "python = \"f.py\"\ninit_time = \"5s\"")]);
+    let line = line();
+    let at = |message: &str| {
+        format!("function `f` could not be initialised: f.py, line {line}: {message}")
+    };
+    let without = |module: &str, what: &str| {
+        at(&format!(
+            "a function cannot import `{module}`: it has no {what}; what it needs are its inputs, \
+             assets and parameters"
+        ))
+    };
+    let check = |code: &[u8], wanted: &[&str]| {
+        project.write("f.py", code);
+        let said = project.fails(&["apply"]);
+        for wanted in wanted {
+            assert!(said.contains(wanted), "{wanted}: {said}");
+        }
+        assert!(said.len() < 8 << 10, "{}", said.len());
+    };
+    let behind_head = |code: &str, wanted: &[&str]| {
+        check(format!("{HEAD}{code}").as_bytes(), wanted);
+    };
+
+    let place = format!("f.py\", line {line}");
+    behind_head(
+        "def f(:\n",
+        &[
+            "`f` could not be initialised: ",
+            "SyntaxError: ",
+            &format!("f.py, line {line}"),
+        ],
+    );
+    behind_head(
+        &format!("import absent\n{RIGHT}"),
+        &[&place, "ModuleNotFoundError: No module named 'absent'"],
+    );
+    behind_head(
+        "@wafer.function\ndef f(thing) -> Out: ...\n",
+        &["parameter `thing` of function `f` has no type hint: name the dataclass of its rows"],
+    );
+    behind_head(
+        "@wafer.function\ndef f(thing: Thing): ...\n",
+        &["function `f` has no type hint for what it returns: `-> Output`, a dataclass"],
+    );
+    behind_head(
+        "@wafer.function\ndef f(thing: Thing) -> dict[str, float]: ...\n",
+        &[
+            "what function `f` returns is `dict[str, float]`, and has to be a dataclass, whose fields \
+           are columns",
+        ],
+    );
+    behind_head(
+        "def f(thing: Thing) -> Out: ...\n",
+        &["`f` has no function: write `@wafer.function` above one"],
+    );
+    behind_head(
+        &format!("{RIGHT}{}", RIGHT.replace("right", "left")),
+        &["`f` has the functions `right`, `left`: say which, as in `python = \"FILE.py:right\"`"],
+    );
+    for (import, module, what) in [
+        ("import os", "os", "files, processes or an environment"),
+        ("import socket", "socket", "sockets"),
+        ("import subprocess", "subprocess", "processes"),
+        ("from ctypes import CDLL", "ctypes", "native code"),
+        ("import threading", "threading", "threads"),
+    ] {
+        behind_head(&format!("{import}\n{RIGHT}"), &[&without(module, what)]);
+    }
+    check(b"x = '\xff'\n", &["f.py is not text in UTF-8: "]);
+    behind_head(
+        "while True: pass\n",
+        &["took longer than 5s to initialise (setting `init_time`)"],
+    );
+    behind_head(
+        "def again(): again()\nagain()\n",
+        &["`f` could not be initialised: ", "RecursionError: "],
+    );
+    behind_head(
+        "x = bytearray(1 << 30)\n",
+        &["MemoryError; the setting `memory` of the function says how much there is"],
+    );
+    // The project is as good as ever.
+    project.write("f.py", format!("{HEAD}{RIGHT}"));
+    project.ok(&["apply"]);
+}
+
+/// A function that does something wrong for each value of `x` but 0.
+const WRONG: &str = r#"@wafer.function
+def wrong(thing: Thing) -> Out:
+    if thing.x == 1:
+        return Out(thing.id, thing.at, "one")
+    if thing.x == 2:
+        return (thing.id, thing.x)
+    if thing.x == 3:
+        raise ValueError("three is too much")
+    if thing.x == 4:
+        return wrong.function(thing)
+    if thing.x == 5:
+        bytearray(1 << 30)
+    if thing.x == 6:
+        random.random()
+    if thing.x == 7:
+        datetime.now()
+    if thing.x == 8:
+        open("/etc/passwd")
+    if thing.x == 9:
+        raise SystemExit(3)
+    if thing.x == 10:
+        __import__("cffi")
+    return Out(thing.id, thing.at, thing.x)
+
+@wafer.function
+def spin(thing: Thing) -> Out:
+    while True:
+        pass
+"#;
+
+#[test]
+fn rows_on_which_a_python_function_goes_wrong_fail_alone_with_the_reason() {
+    if !are_embedded() {
+        return;
+    }
+    let project = project(&[
+        ("wrong", "python = \"f.py\"\nrequest_time = \"20s\""),
+        ("spin", "python = \"f.py:spin\"\nrequest_time = \"300ms\""),
+    ]);
+    project.write("f.py", format!("{HEAD}{WRONG}"));
+    project.ok(&["apply"]);
+    let server = project.serve(&[]);
+    let at = |behind: usize, message: &str| {
+        format!("f.py, line {}, in wrong: {message}", line() + behind)
+    };
+    let nothing_there =
+        "a function has no clock, randomness, files, environment, processes or sockets";
+    for (x, start, end) in [
+        (1.0, "field `y`: found str 'one', wanted float", ""),
+        (2.0, "the function returned tuple (1, 2.0), wanted Out", ""),
+        (3.0, &*at(7, "ValueError: three is too much"), ""),
+        (4.0, &*at(9, "RecursionError: "), ""),
+        (
+            5.0,
+            &*at(11, "MemoryError"),
+            "the setting `memory` of the function says how much there is",
+        ),
+        (6.0, &*at(13, "`random.random` has no seed"), ""),
+        (7.0, &*at(15, ""), nothing_there),
+        (8.0, &*at(17, ""), nothing_there),
+        (
+            9.0,
+            &*at(19, "SystemExit: 3; a function cannot end Python"),
+            "",
+        ),
+        (
+            10.0,
+            &*at(
+                21,
+                "ImportError: a function cannot import `cffi`: it has no native code",
+            ),
+            "",
+        ),
+    ] {
+        let (status, answer) = ask(&server, "wrong", x);
+        assert_eq!(status, 200, "{x}: {answer}");
+        let row = &answer["rows"][0];
+        assert_eq!(row["status"]["y"], "error", "{x}: {answer}");
+        let message = row["errors"]["wrong"].as_str().unwrap();
+        assert!(
+            message.starts_with(start) && message.contains(end),
+            "{x}: {message}"
+        );
+    }
+    // A loop without an end exceeds its limit, and others go on.
+    let (status, answer) = ask(&server, "spin", 0.0);
+    assert_eq!(status, 500, "{answer}");
+    let message = answer["error"]["message"].as_str().unwrap();
+    assert!(
+        message.contains("function `spin` ran longer than 300ms (setting `request_time`)"),
+        "{message}"
+    );
+    let (status, answer) = ask(&server, "wrong", 0.5);
+    assert_eq!(
+        (status, &answer["rows"][0]["features"]["y"]),
+        (200, &json!(0.5)),
+        "{answer}"
+    );
+    server.stop();
+
+    project.write(
+        "things.csv",
+        "id,at,x\n1,2013-01-01T00:00:00Z,0.5\n2,2013-01-01T00:00:01Z,3\n3,2013-01-01T00:00:02Z,0\n",
+    );
+    let output = project.command(&["run", "thing"]).output().unwrap();
+    let said = text(&output);
+    assert!(output.status.success(), "{said}");
+    let wanted = format!("things.csv:3: {}", at(7, "ValueError: three is too much"));
+    assert!(
+        said.contains(&wanted) && said.contains("2 written, 1 rejected"),
+        "{said}"
+    );
+}
+
+/// A function that counts the rows that it was called on.
+const COUNT: &str = "
+calls = 0
+
+@wafer.function
+def count(thing: Thing) -> Out:
+    global calls
+    calls += 1
+    return Out(thing.id, thing.at, float(calls))
+";
+
+#[test]
+fn state_in_a_global_of_a_python_module_does_not_survive_a_call() {
+    if !are_embedded() {
+        return;
+    }
+    let project = project(&[("count", "python = \"f.py\"")]);
+    project.write("f.py", format!("{HEAD}{COUNT}"));
+    project.ok(&["apply"]);
+    let server = project.serve(&[]);
+    for _ in 0..3 {
+        let (_, answer) = ask(&server, "count", 0.0);
+        assert_eq!(answer["rows"][0]["features"]["y"], 1.0, "{answer}");
+    }
+    server.stop();
+    // Within a call it makes rows depend on each other, which the check finds.
+    let rows = (0..9).map(|id| format!("{id},2013-01-01T00:00:00Z,0\n"));
+    project.write(
+        "things.csv",
+        format!("id,at,x\n{}", rows.collect::<String>()),
+    );
+    let said = project.fails(&["check"]);
+    assert!(said.contains("gives another result for row"), "{said}");
+}
+
+/// A function of a package that has another number in each version.
+const SHAPES: &str = "
+import shape
+
+@wafer.function
+def sides(thing: Thing) -> Out:
+    return Out(thing.id, thing.at, shape.SIDES)
+";
+
+/// Makes a project with two functions, whose files of requirements differ, and returns it with the
+/// address of an index.
+fn shapes() -> (Project, String) {
+    let project = project(&[
+        ("one", "python = \"f.py\"\nrequirements = \"one.txt\""),
+        ("two", "python = \"f.py\"\nrequirements = \"two.txt\""),
+    ]);
+    project.write("f.py", format!("{HEAD}{SHAPES}"));
+    project.write("one.txt", "shape==1.0  # round\n");
+    project.write("two.txt", "Shape == 2\n");
+    let index = package_index(vec![
+        (
+            "shape",
+            vec![
+                wheel(
+                    "shape-1.0-py3-none-any.whl",
+                    &[("shape/__init__.py", "SIDES = 1.0\n")],
+                ),
+                wheel(
+                    "shape-2.0-py2.py3-none-any.whl",
+                    &[("shape/__init__.py", "SIDES = 2.0\n")],
+                ),
+            ],
+        ),
+        (
+            "fast",
+            vec![wheel(
+                "fast-1.0-cp314-cp314-manylinux_2_28_x86_64.whl",
+                &[("fast.so", "")],
+            )],
+        ),
+        ("source", vec![("source-1.0.tar.gz", Vec::new())]),
+    ]);
+    (project, index)
+}
+
+/// Runs a command with an index and a folder for packages, and returns whether it succeeded, and
+/// what it said.
+fn with_index(project: &Project, index: &str, arguments: &[&str]) -> (bool, String) {
+    let output = project
+        .command(arguments)
+        .env("PIP_INDEX_URL", index)
+        .env("WAFER_CACHE", project.path().join("cache"))
+        .output()
+        .unwrap();
+    (output.status.success(), text(&output))
+}
+
+#[test]
+fn two_python_functions_have_packages_of_their_own() {
+    if !are_embedded() {
+        return;
+    }
+    let (project, index) = shapes();
+    let run = |arguments: &[&str]| with_index(&project, &index, arguments);
+    let (planned, said) = run(&["plan", "--no-build"]);
+    assert!(
+        !planned
+            && said.contains("functions.one.requirements: ")
+            && said.contains("`shape==1.0` was not downloaded from the index ")
+            && said.contains("run `wafer build`"),
+        "{said}"
+    );
+    let (built, said) = run(&["build"]);
+    assert!(built && said.contains("downloading shape 1.0"), "{said}");
+    assert!(said.contains("downloading shape 2"), "{said}");
+    let (applied, said) = run(&["apply"]);
+    assert!(applied && !said.contains("downloading"), "{said}");
+    let server = project.serve(&[]);
+    for (view, sides) in [("one", 1.0), ("two", 2.0)] {
+        let (_, answer) = ask(&server, view, 0.0);
+        assert_eq!(answer["rows"][0]["features"]["y"], sides, "{answer}");
+    }
+}
+
+#[test]
+fn python_packages_that_cannot_be_used_are_refused_with_a_way_out() {
+    if !are_embedded() {
+        return;
+    }
+    let (project, index) = shapes();
+    for (requirements, wanted) in [
+        (
+            "fast==1.0",
+            "one.txt: the index INDEX: `fast` 1.0 has no wheel of pure Python (py3-none-any), but such as \
+             `fast-1.0-cp314-cp314-manylinux_2_28_x86_64.whl`, and native code cannot run in the sandbox: \
+             write what it is needed for in Python, or as a function in Rust; if it works without its \
+             native part, put it into a folder by `pip install --no-binary :all: --target FOLDER \
+             fast==1.0`, and name the folder by `requirements`",
+        ),
+        (
+            "source==1.0",
+            "one.txt: the index INDEX: `source` 1.0 is there as source only (`source-1.0.tar.gz`), which is \
+             not built here: put it into a folder by `pip install --target FOLDER source==1.0`",
+        ),
+        ("shape==3", "one.txt: the index INDEX: it has no `shape` 3"),
+        (
+            "absent==1",
+            "one.txt: the index INDEX: it has no package `absent`",
+        ),
+        (
+            "shape>=1",
+            "one.txt: line 1: `shape>=1` is not pinned to one version, as in `six==1.16.0`",
+        ),
+        (
+            "shape==1.0 --hash=sha256:0000000000000000000000000000000000000000000000000000000000000000",
+            "which is none of those behind `shape==1.0`",
+        ),
+    ] {
+        project.write("one.txt", requirements);
+        let (built, said) = with_index(&project, &index, &["build"]);
+        let wanted = wanted.replace("INDEX", &index);
+        assert!(!built && said.contains(&wanted), "{wanted}: {said}");
+        assert!(said.contains("functions.one.requirements: "), "{said}");
+    }
+    // A folder of packages is taken as it is; of native code only the name.
+    project.replace("requirements = \"one.txt\"", "requirements = \"vendored\"");
+    std::fs::create_dir(project.path().join("vendored")).unwrap();
+    project.write("vendored/fast.cpython-314-x86_64-linux-gnu.so", "\u{7f}ELF");
+    project.write("f.py", format!("{HEAD}import fast\n{RIGHT}"));
+    let (applied, said) = with_index(&project, &index, &["apply"]);
+    assert!(
+        !applied
+            && said.contains(
+                "`fast` is native code (site-packages/fast.cpython-314-x86_64-linux-gnu.so), which cannot \
+                 run in the sandbox: only packages of pure Python can be dependencies"
+            ),
+        "{said}"
+    );
+    std::os::unix::fs::symlink("/etc", project.path().join("vendored/etc")).unwrap();
+    let (built, said) = with_index(&project, &index, &["apply"]);
+    assert!(
+        !built
+            && said
+                .contains("vendored: `etc` is a symbolic link; put the file itself in its place"),
+        "{said}"
+    );
+}
+
+/// Returns the block of code in `docs/python.md` that has a text: what the guide adds to a new
+/// project.
+fn of_the_guide(start: &str) -> String {
+    let guide = std::fs::read_to_string(repository().join("docs/python.md")).unwrap();
+    let mut blocks = guide.split("```").skip(1).step_by(2);
+    let block = blocks.find(|block| block.contains(start)).unwrap();
+    let (_, code) = block.split_once('\n').unwrap();
+    code.to_owned()
+}
+
+#[test]
+fn the_guide_to_python_leads_to_an_endpoint() {
+    if !are_embedded() {
+        return;
+    }
+    let project = new_project();
+    let append = |name: &str, text: &str| {
+        let path = project.path().join(name);
+        let before = std::fs::read_to_string(&path).unwrap_or_default();
+        std::fs::write(path, before + "\n" + text).unwrap();
+    };
+    append("ride_features.py", &of_the_guide("def compared("));
+    append("score.py", &of_the_guide("def score("));
+    append("wafer.toml", &of_the_guide("[functions.compared]"));
+    append("wafer.toml", &of_the_guide("[functions.score]"));
+    project.ok(&["apply"]);
+    project.ok(&["run", "last_ride"]);
+    let vector = project.json(&["get", "trip", "driver_id=7", "planned_km=20"]);
+    assert_eq!(vector["features"]["times_as_far"], 1.6, "{vector}");
+
+    project.write(
+        "labels.csv",
+        of_the_guide("driver_id,event_timestamp,is_long"),
+    );
+    let set = project.training_set("driver", "labels.csv", "training.parquet");
+    assert_eq!(set["rows"], 3, "{set}");
+    project.push_model("long_ride", "model.json", of_the_guide("\"intercept\""));
+    project.ok(&["release", "create", "--model", "long_ride@1"]);
+    project.ok(&["endpoints", "set", "long", "r1"]);
+    let server = project.serve(&[]);
+    let body = json!({"inputs": [
+        {"name": "driver_id", "datatype": "INT64", "shape": [1], "data": [7]},
+    ]});
+    let (status, answer) = server.post(
+        "/v2/models/long/infer",
+        "application/json",
+        body.to_string(),
+    );
+    assert_eq!(status, 200, "{answer}");
+    let prediction = answer["outputs"][0]["data"][0].as_f64().unwrap();
+    // The logistic function of 0.2 · 12.5 - 2.
+    assert!((prediction - 0.622_459_331).abs() < 1e-6, "{answer}");
+}
