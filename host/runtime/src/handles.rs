@@ -115,7 +115,7 @@ mod tests {
         let mut opened = Vec::new();
         for step in steps {
             match step {
-                Ok(handle) => opened.push(handles.open(*handle).unwrap()),
+                Ok(handle) => opened.push(handles.open(*handle).expect("there is room for it")),
                 Err(number) => handles.close(opened[*number]),
             }
         }

@@ -295,7 +295,7 @@ mod tests {
     #[test]
     fn what_an_index_does_not_have_is_told() {
         let server = serve(vec![
-            Page::new("/simple/large/", &" ".repeat(1 << 10)),
+            Page::new("/simple/large/", " ".repeat(1 << 10)),
             Page::new("/simple/closed/", "").with_status(403),
         ]);
         let index = Index::at(&format!("{}/simple/", server.url)).unwrap();
