@@ -106,8 +106,22 @@ fn a_replay_of_two_days_serves_what_a_run_writes() {
 #[test]
 fn replay_names_rows_that_cannot_be_replayed_and_refuses_requests_without_a_time() {
     let project = Pass {
-        source: "type = \"stream\"\npath = \"in.csv\"",
+        source: r#"
+type = "stream"
+path = "in.csv"
+columns = { id = "int64", at = "timestamp", v = "float64?" }
+"#,
+        // It has no function, so that it reads the rows a second time.
         pipeline: r#"
+[groups.h]
+entity = "e"
+event_time = "at"
+
+[pipelines.h]
+source = "s"
+group = "h"
+columns = { id = "id", at = "at", v = "v" }
+
 [views.w]
 request = { asked_at = "timestamp" }
 lookups = [{ group = "g", as = "g" }]
@@ -146,8 +160,8 @@ lookups = [{ group = "g", as = "g" }]
     for wanted in [
         "source `s`: rows that cannot be read or are refused are left out: 1; the first: ",
         "in.csv:3: field `v`: `x` is not float64",
-        "events of `s`: 1 accepted, 0 already known, 0 rejected",
-        "rows of `s` left out: 1",
+        "events of `s`: 1 accepted, 1 already known, 0 rejected",
+        "rows of `s` left out: 1\n",
         "requests: 1, 0 with anything from after their time",
     ] {
         assert!(said.contains(wanted), "{wanted}: {said}");

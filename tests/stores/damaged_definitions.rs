@@ -299,6 +299,56 @@ fn a_damaged_definition_of_a_table_is_named_and_apply_writes_it_again() {
         assert_eq!(project.ok(&export), rows);
         project.ok(&["drop"]);
     }
+    apply_mends_definitions_and_a_table_that_are_damaged_together(&project, &metadata);
+    apply_replaces_a_version_that_has_rows_on_their_way_to_a_damaged_table(&project, &metadata);
+}
+
+/// The project says what both were, and the table whether it may be so.
+fn apply_mends_definitions_and_a_table_that_are_damaged_together(
+    project: &Project,
+    metadata: &Metadata,
+) {
+    let export = ["export", "last_entry_v1", "-"];
+    let rows = project.ok(&export);
+    let damage = || {
+        let live = generations(project);
+        assert_eq!(live.len(), 1);
+        std::fs::write(&live[0], "x").unwrap();
+        metadata.put("ledger/table/last_entry_v1", "{".to_owned());
+    };
+    damage();
+    assert!(apply(project).contains("was written again"));
+    assert_eq!(project.ok(&export), rows);
+
+    damage();
+    project.replace("ttl = \"10d\"", "ttl = \"11d\"\ncolumns = [\"small\"]");
+    let said = project.fails(&["apply"]);
+    let wanted = "table `last_entry_v1` has `amount`";
+    assert!(said.contains(wanted), "{said}");
+    project.replace("\ncolumns = [\"small\"]", "");
+    assert!(apply(project).contains("These definitions take its place"));
+    assert_eq!(project.ok(&export), rows);
+    damage();
+    assert!(apply(project).contains("was written again"));
+}
+
+fn apply_replaces_a_version_that_has_rows_on_their_way_to_a_damaged_table(
+    project: &Project,
+    metadata: &Metadata,
+) {
+    let export = ["export", "last_entry_v1", "-"];
+    assert!(!project.ok(&export).contains("on-its-way"));
+    let server = project.serve(&[]);
+    // Nothing is appended to a table without its definition.
+    metadata.put("ledger/table/last_entry_v1", "{".to_owned());
+    assert_eq!(server.events("entries", &event("on-its-way", 1)).0, 200);
+    server.kill();
+    // One that nothing writes any more, and that has no rows on their way, disturbs nobody.
+    metadata.put("ledger/table/last_entry_v7", "{".to_owned());
+    project.replace("[groups.last_entry]", "[groups.last_entry]\nversion = 2");
+    project.ok(&["apply", "--now"]);
+    assert!(project.ok(&["plan"]).contains("nothing would change"));
+    assert!(project.ok(&export).contains("on-its-way"));
 }
 
 /// Whoever balances the load can send pushes to a server that takes them.

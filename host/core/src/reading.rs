@@ -323,7 +323,7 @@ impl TimeFormat {
     }
 
     /// Reads a text. Returns the time, and whether a fraction of a second in the text has digits
-    /// beyond microseconds. An integer is read by its digits, however it is written.
+    /// beyond microseconds. An integer with a decimal point or an exponent is read by its digits.
     fn parse(&self, text: &str) -> Result<(ParsedTime, bool), String> {
         self.parse_fields(text).or_else(|error| {
             let digits = integer_digits(text);
@@ -410,10 +410,17 @@ fn skips_digits(item: &Item<'_>) -> bool {
 }
 
 /// Returns the digits of an integer that is written with a decimal point or an exponent, as
-/// programs write integers of columns that have nulls: `20240101` for `20240101.0`.
+/// programs write integers of columns that have nulls: `20240101` for `20240101.0`. They write no
+/// plus and no leading zeros before one, which are not of the format without a point either.
 fn integer_digits(text: &str) -> Option<String> {
     let is_plain = !text.contains(['.', 'e', 'E']);
-    let integer = decimal::int64(text).ok().filter(|_| !is_plain)?;
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let begins = match digits.as_bytes() {
+        [b'0', next, ..] => !next.is_ascii_digit(),
+        [first, ..] => first.is_ascii_digit(),
+        [] => false,
+    };
+    let integer = decimal::int64(text).ok().filter(|_| begins && !is_plain)?;
     Some(integer.to_string())
 }
 

@@ -98,18 +98,16 @@ impl TableUpkeep {
         table: Option<&str>,
         horizon: Duration,
     ) -> Result<Vec<CompactReport>> {
-        if let Some(table) = table {
+        let definitions = match table {
             // An unknown table is an error.
-            self.tables.table_definition(table).await?;
-        }
+            Some(table) => vec![self.tables.table_definition(table).await?],
+            None => self.tables.known_tables().await?,
+        };
         self.tables.remove_abandoned_pins().await?;
         let offline = &self.context.components().stores.offline;
         let mut reports = Vec::new();
-        for definition in self.tables.known_tables().await? {
+        for definition in definitions {
             let name = &definition.name;
-            if table.is_some_and(|table| table != name) {
-                continue;
-            }
             let keys = definition.keys.iter().map(|key| key.name.clone());
             // The sort key includes the last tie-break, so that the order does not depend on the
             // order of the files. Rows of one key and time stay in the order in which they came in,

@@ -271,13 +271,18 @@ impl Target {
                     admitted.deleted.push(output.source_row(row));
                 }
                 Ok(Some(entity)) => {
-                    let violation = first_violation(&row_checks, row, &mut admitted.warnings);
-                    match violation.or_else(|| Some((unreadable(row)?, Policy::Reject))) {
-                        None => {
+                    let checked = check_row(&row_checks, row);
+                    let checked = checked.and_then(|warned| match unreadable(row) {
+                        None => Ok(warned),
+                        Some(reason) => Err((reason, Policy::Reject)),
+                    });
+                    match checked {
+                        Ok(warned) => {
+                            admitted.warnings += u64::from(warned);
                             admitted.kept[row] = true;
                             admitted.entities.push(entity);
                         }
-                        Some((reason, policy)) => {
+                        Err((reason, policy)) => {
                             let reject = refused(reason, policy == Policy::Fail);
                             admitted.rejects.push(reject);
                         }
@@ -526,25 +531,26 @@ impl RunCheck<'_> {
     }
 }
 
-/// Returns the reason and policy of the first broken expectation that keeps a row from being
-/// written. Counts a warning if the row is kept but breaks an expectation.
-fn first_violation(
+/// Returns whether a row breaks expectations that only warn of it.
+///
+/// # Errors
+/// Returns the reason and policy of the first broken expectation that keeps the row from being
+/// written.
+fn check_row(
     row_checks: &[(&PreparedExpectation, Cells)],
     row: usize,
-    warnings: &mut u64,
-) -> Option<(String, Policy)> {
+) -> Result<bool, (String, Policy)> {
     let mut warned = false;
     for (check, cells) in row_checks {
         let policy = check.expectation().policy;
         if let Some(reason) = check.broken(cells.get(row)) {
             if policy != Policy::Warn {
-                return Some((reason, policy));
+                return Err((reason, policy));
             }
             warned = true;
         }
     }
-    *warnings += u64::from(warned);
-    None
+    Ok(warned)
 }
 
 /// Returns the entity of a row, `None` if the row is outside the interval, or the reason why it

@@ -1,6 +1,8 @@
 //! Replays history: turns the rows of a source's files into the events that would have been
 //! pushed.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value as Json};
 use wafer_catalog::{Reject, get};
 use wafer_core::rules::{Interval, available_from_file};
@@ -28,15 +30,16 @@ pub struct PastEvent {
 pub struct PastEvents {
     /// The events, in the order of their times.
     pub events: Vec<PastEvent>,
-    /// The number of rows that cannot be read or are refused, so that nothing says when they would
+    /// The places of the rows that no event is made of: those that are refused within the interval,
+    /// and those that cannot be read or have no time, of all files, as nothing says when they would
     /// have been pushed.
-    pub rejected: u64,
+    pub rejected: BTreeSet<String>,
     /// The first of these rows.
     pub reject: Option<Reject>,
 }
 
 impl PastEvents {
-    /// Counts the rows of a chunk that no event is made of.
+    /// Adds the rows of a chunk that no event is made of.
     fn add_rejects(&mut self, chunk: &Chunk, made: &GroupRows) {
         let unread = chunk.rejects.iter().cloned();
         // An event with a refused row and others is pushed for those, and the server refuses it.
@@ -45,7 +48,7 @@ impl PastEvents {
         let refused =
             refused.map(|refused| Reject::new(chunk.place(refused.row), refused.reason.clone()));
         for reject in unread.chain(refused) {
-            self.rejected += 1;
+            self.rejected.insert(reject.place.clone());
             self.reject.get_or_insert(reject);
         }
     }

@@ -167,3 +167,67 @@ pub(crate) async fn commit_quarantine(
     offline.commit(quarantine, &txn, replaces).await?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use wafer_catalog::{Components, Context, GroupDef};
+    use wafer_core::SettableClock;
+    use wafer_store::{MemoryStore, Stores};
+    use wafer_tables::Deletions;
+
+    use super::*;
+
+    /// Commits a rejected row in a folder, in the place of those in another one.
+    async fn commit(
+        offline: &OfflineTables,
+        target: &Target,
+        folder: &str,
+        replaces: Option<&str>,
+    ) {
+        let mut quarantine = QuarantineWriter::new(folder.to_owned(), Timestamp::from_millis(0));
+        let row = QuarantinedRow {
+            reason: "the row cannot be read".to_owned(),
+            place: "a.csv:2".to_owned(),
+            row: None,
+            event_id: "a.csv:2".to_owned(),
+        };
+        quarantine.add(offline, target, row).await.unwrap();
+        let files = quarantine.close(offline, target).await.unwrap();
+        let txn = Txn {
+            app_id: format!("wafer/{folder}"),
+            version: 1,
+            follows: Follows::Anything,
+        };
+        let committed = commit_quarantine(offline, target, files, &txn, replaces);
+        committed.await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn rejected_rows_that_another_folder_had_are_there_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let stores = Stores::with_folder(Arc::<MemoryStore>::default(), folder.path()).unwrap();
+        let clock = Arc::new(SettableClock::stopped_at(Timestamp::from_millis(0)));
+        let components = Components::for_tests(stores, clock, "test").unwrap();
+        let context = Context::open("p", components).await.unwrap();
+        let target = Target::of(
+            &context,
+            GroupDef::new("g", "e", "t"),
+            &Deletions::default(),
+        );
+        let offline = &context.components().stores.offline;
+        for (folder, replaces) in [
+            ("rejects/a-1", None),
+            ("rejects/a-1", None),
+            ("rejects/a-2", Some("rejects/a-1")),
+            ("rejects/a-2", Some("rejects/a-1")),
+        ] {
+            commit(offline, &target, folder, replaces).await;
+            let info = offline.info("g_v1_quarantine").await.unwrap();
+            assert_eq!(info.rows, 1, "{folder}");
+        }
+        // Another file's rows are beside them.
+        commit(offline, &target, "rejects/b-2", Some("rejects/b-1")).await;
+        let info = offline.info("g_v1_quarantine").await.unwrap();
+        assert_eq!(info.rows, 2);
+    }
+}

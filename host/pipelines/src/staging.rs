@@ -82,7 +82,8 @@ impl Staging {
     /// Checks that a table keeps the keys, columns and aggregates that it was first applied
     /// with; only new columns may be added at the end. Rows and summaries with the old columns
     /// may exist already. Returns whether its definition is stored as it is. If what is stored is
-    /// damaged, the applied definitions say what it was.
+    /// damaged, the applied definitions say what it was, or the offline table if these are damaged
+    /// too.
     ///
     /// # Errors
     /// Returns [`Kind::Invalid`] when the definition changed in another way, and [`Kind::Corrupt`]
@@ -98,9 +99,7 @@ impl Staging {
         let (stored, is_whole) = match self.tables.stored_definition(&wanted.name).await {
             Ok(Some(stored)) => (stored, true),
             Ok(None) => return Ok(false),
-            Err(e) if e.kind() == Kind::Corrupt => {
-                (self.applied_table(&wanted.name).ok_or(e)?, false)
-            }
+            Err(e) if e.kind() == Kind::Corrupt => (self.damaged_table(wanted, e).await?, false),
             Err(e) => return Err(e),
         };
         let kept = stored.keys.len() + stored.columns.len();
@@ -118,6 +117,52 @@ impl Staging {
              give the group a version that was not used yet",
             wanted.name
         )))
+    }
+
+    /// Returns what a table is whose stored definition is damaged. If it is lost which definitions
+    /// are applied, it is what is wanted, unless the offline table has other columns.
+    async fn damaged_table(&self, wanted: &TableDef, damaged: Error) -> Result<TableDef> {
+        if let Some(applied) = self.applied_table(&wanted.name) {
+            return Ok(applied);
+        }
+        if self.context.applied().damaged.is_empty() {
+            return Err(damaged);
+        }
+        let offline = &self.context.components().stores.offline;
+        offline
+            .check(&wanted.name, &wanted.schema().to_arrow())
+            .await?;
+        Ok(wanted.clone())
+    }
+
+    /// Writes damaged definitions of tables again, as they were, so that the tables can be read and
+    /// rows can be appended to them: those that applied definitions write, or the wanted ones.
+    ///
+    /// # Errors
+    /// Returns the errors of [`check_table`](Self::check_table), of all wanted tables, if applied
+    /// definitions do not say what one of them was, and those of the metadata store.
+    pub async fn mend_tables(&self, wanted: &Definitions) -> Result<()> {
+        let mut lost = self.tables.damaged_tables().await?;
+        for name in lost.clone() {
+            if let Some(applied) = self.applied_table(&name) {
+                self.tables.keep_table(&applied).await?;
+                lost.remove(&name);
+            }
+        }
+        let written = written_tables(wanted);
+        let is_lost = |written: &&WrittenTable| lost.contains(&written.table.name);
+        if !written.iter().any(|written| is_lost(&written)) {
+            return Ok(());
+        }
+        // A table must not be written as it is wanted if another one of its group says that it was
+        // otherwise.
+        for WrittenTable { table, .. } in &written {
+            self.check_table(table).await?;
+        }
+        for WrittenTable { table, .. } in written.iter().filter(is_lost) {
+            self.tables.keep_table(table).await?;
+        }
+        Ok(())
     }
 
     /// Returns the table of this name that applied definitions write.
@@ -166,7 +211,7 @@ impl Staging {
     /// # Errors
     /// Returns the errors of the stores.
     pub async fn may_be_live(&self, wanted: &Definitions) -> Result<Vec<String>> {
-        let known = self.tables.known_tables().await?;
+        let known = self.tables.known_names().await?;
         let mut tables = Vec::new();
         for group in wanted.groups.values() {
             let others = other_versions(&known, group);
@@ -189,7 +234,7 @@ impl Staging {
     /// # Errors
     /// Returns the errors of the metadata store.
     pub async fn record_live(&self, definitions: &Definitions, live: Generation) -> Result<()> {
-        let known = self.tables.known_tables().await?;
+        let known = self.tables.known_names().await?;
         for group in definitions.groups.values() {
             if !other_versions(&known, group).is_empty() {
                 self.filled.put_filled(&group.table(), live).await?;
@@ -515,11 +560,11 @@ fn replaced<'a>(
 }
 
 /// Returns the tables of other versions of a group, of the tables that are known.
-fn other_versions<'a>(known: &'a [TableDef], group: &GroupDef) -> Vec<&'a str> {
+fn other_versions<'a>(known: &'a [String], group: &GroupDef) -> Vec<&'a str> {
     let prefix = format!("{}_v", group.name);
     let version_of = |table: &str| table.strip_prefix(&prefix)?.parse::<u32>().ok();
     let is_other = |table: &&str| version_of(table).is_some_and(|found| found != group.version);
-    let tables = known.iter().map(|table| table.name.as_str());
+    let tables = known.iter().map(String::as_str);
     tables.filter(is_other).collect()
 }
 

@@ -14,7 +14,8 @@
 //! wanted ones. Otherwise it is replaced, unless rows could be lost to requests by that: it alone
 //! says which versions of groups are live. All else that it held comes from the project file and
 //! the components, and models, releases and endpoints have records of their own. So it is with a
-//! pointer that is lost or damaged.
+//! pointer that is lost or damaged. Damaged definitions of tables are written again before all
+//! else, as the applied definitions say, or as the wanted ones do if those are damaged too.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -110,6 +111,7 @@ impl Platform {
         go_live: GoLive,
         progress: &dyn Progress,
     ) -> Result<Plan> {
+        let mut warnings = self.mend(&wanted).await?;
         let is_damaged = self.damaged_live().is_some();
         let replaces = is_damaged
             || !self
@@ -121,7 +123,7 @@ impl Platform {
             // All rows of an old version may still be in the outbox.
             self.tables.flush_finished().await?;
         }
-        let mut warnings = self.mend(&wanted, go_live).await?;
+        warnings.extend(self.replace_damaged(&wanted, go_live).await?);
         let mut plan = self.plan(&wanted).await?;
         warnings.append(&mut plan.warnings);
         plan.warnings = warnings;
@@ -206,7 +208,7 @@ impl Platform {
 
     /// Returns the definitions by which those of a project are resolved: the live ones. If these
     /// are damaged, the columns of the project's groups, which are given with their versions, are
-    /// those of their tables.
+    /// those of their tables. A table whose definition is damaged too says nothing.
     ///
     /// # Errors
     /// Returns the errors of the metadata store.
@@ -224,8 +226,11 @@ impl Platform {
                 version: *version,
                 ..GroupDef::new(name, "", "")
             };
-            let Some(table) = self.tables.stored_definition(&group.table()).await? else {
-                continue;
+            let table = match self.tables.stored_definition(&group.table()).await {
+                Ok(Some(table)) => table,
+                Ok(None) => continue,
+                Err(e) if e.kind() == Kind::Corrupt => continue,
+                Err(e) => return Err(e),
             };
             let group = GroupDef {
                 entity: table.entity,
@@ -247,16 +252,24 @@ impl Platform {
     }
 
     /// Writes applied generations that are damaged again, if their definitions are these, and
-    /// checks that these can take the place of the others. Returns warnings that say so.
-    async fn mend(&self, wanted: &Definitions, go_live: GoLive) -> Result<Vec<String>> {
+    /// damaged definitions of tables: nothing is appended to a table without its definition. Returns
+    /// warnings that say which generations were written.
+    async fn mend(&self, wanted: &Definitions) -> Result<Vec<String>> {
         let mended = self.context.mend(wanted).await?;
+        self.pipelines.staging().mend_tables(wanted).await?;
         let written = |Generation { number, .. }| {
             format!(
                 "the artifact of generation {number} of the definitions was damaged or missing, and was \
                  written again"
             )
         };
-        let mut warnings: Vec<String> = mended.into_iter().map(written).collect();
+        Ok(mended.into_iter().map(written).collect())
+    }
+
+    /// Checks that definitions can take the place of applied ones that are damaged. Returns
+    /// warnings that say so.
+    async fn replace_damaged(&self, wanted: &Definitions, go_live: GoLive) -> Result<Vec<String>> {
+        let mut warnings = Vec::new();
         let applied = self.context.applied();
         if let Some(damaged) = self.damaged_live()
             && go_live == GoLive::WhenFilled

@@ -126,12 +126,8 @@ impl Platform {
         known.extend(definitions.sources.keys().cloned().map(ShowTarget::Source));
         known.extend(definitions.groups.keys().cloned().map(ShowTarget::Group));
         known.extend(definitions.views.keys().cloned().map(ShowTarget::View));
-        let tables = self.tables.known_tables().await?;
-        known.extend(
-            tables
-                .into_iter()
-                .map(|table| ShowTarget::Table(table.name)),
-        );
+        let tables = self.tables.known_names().await?;
+        known.extend(tables.into_iter().map(ShowTarget::Table));
         let named: Vec<&ShowTarget> = known.iter().filter(|known| known.name() == text).collect();
         match &named[..] {
             [found] => Ok((*found).clone()),

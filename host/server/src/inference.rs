@@ -232,22 +232,20 @@ pub(crate) fn parsed(
 
 /// Splits a body into its JSON and the bytes of binary tensors after that.
 fn read<'a>(headers: &HeaderMap, payload: &'a Payload) -> Result<(Request, &'a [u8]), Refusal> {
-    let body = &payload.bytes[..];
     let (text, binary) = match headers.get(HEADER_LENGTH) {
-        None => (body, &[][..]),
+        None => (&payload.bytes[..], &[][..]),
         Some(length) => {
             let length = length
                 .to_str()
                 .ok()
                 .and_then(|text| text.parse::<usize>().ok());
-            let length = length.filter(|length| *length <= body.len());
-            let length = length.ok_or_else(|| {
+            let parts = length.and_then(|length| payload.split(length));
+            parts.ok_or_else(|| {
                 Refusal::invalid(format!(
                     "header {HEADER_LENGTH} is not a length within the body of {} bytes",
-                    body.len()
+                    payload.sent_bytes()
                 ))
-            })?;
-            body.split_at(length)
+            })?
         }
     };
     payload.check_json_part(text)?;
@@ -433,4 +431,43 @@ fn parameters(inference: &Inference, is_one: bool) -> Map<String, Json> {
         parameters.insert("versions".to_owned(), inference.releases.join(",").into());
     }
     parameters
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+    use bytes::Bytes;
+
+    use super::*;
+
+    /// Reads a body whose sender says how long its JSON is. Returns its identity and the bytes
+    /// after the JSON.
+    fn read_body(body: &[u8], length: &str) -> Result<(Option<String>, Vec<u8>), String> {
+        let mut headers = HeaderMap::new();
+        headers.insert(HEADER_LENGTH, HeaderValue::from_str(length).unwrap());
+        let payload = Payload::new(Bytes::copy_from_slice(body), 1 << 20);
+        let read = read(&headers, &payload).map_err(|refusal| refusal.message);
+        read.map(|(request, binary)| (request.id, binary.to_vec()))
+    }
+
+    #[test]
+    fn the_length_of_the_json_counts_a_byte_order_mark_before_it() {
+        let json = r#"{"id": "7", "inputs": []}"#;
+        for mark in ["", "\u{feff}"] {
+            let text = format!("{mark}{json}");
+            let body = [text.as_bytes(), &[1, 2, 3]].concat();
+            let wanted = (Some("7".to_owned()), vec![1, 2, 3]);
+            let read = read_body(&body, &text.len().to_string());
+            assert_eq!(read, Ok(wanted), "{mark:?}");
+            let all = format!("within the body of {} bytes", body.len());
+            for length in [&*(body.len() + 1).to_string(), "-1", "x"] {
+                let error = read_body(&body, length).unwrap_err();
+                assert!(error.ends_with(&all), "{length}: {error}");
+            }
+        }
+        // The mark alone has three bytes.
+        let body = format!("\u{feff}{json}");
+        let error = read_body(body.as_bytes(), "2").unwrap_err();
+        assert!(error.contains("is not a length"), "{error}");
+    }
 }

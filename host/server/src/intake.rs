@@ -261,11 +261,7 @@ impl Intake {
             None => (sent, charge),
             Some(encoding) => self.decode(encoding, sent, charge).await?,
         };
-        let payload = Payload {
-            bytes: bytes.slice_ref(without_mark(&bytes)),
-            allowance,
-            budget: Arc::clone(&self.memory),
-        };
+        let payload = Payload::received(bytes, allowance, Arc::clone(&self.memory));
         Ok((payload, charge))
     }
 
@@ -447,6 +443,8 @@ impl Incoming {
 #[derive(Clone, Debug)]
 pub(crate) struct Payload {
     pub(crate) bytes: Bytes,
+    /// The number of bytes of the mark that was there.
+    mark: usize,
     /// The memory that the request may take, with the body, in bytes.
     allowance: u64,
     /// The memory that all requests may take.
@@ -456,11 +454,29 @@ pub(crate) struct Payload {
 impl Payload {
     /// Returns a body outside of a server, with a budget of its own that has no end.
     pub(crate) fn new(bytes: Bytes, allowance: u64) -> Self {
+        Self::received(bytes, allowance, Budget::new(u64::MAX))
+    }
+
+    /// Returns a body as it came in, but for a byte-order mark.
+    fn received(mut sent: Bytes, allowance: u64, budget: Arc<Budget>) -> Self {
+        let mark = sent.len() - without_mark(&sent).len();
         Self {
-            bytes,
+            bytes: sent.split_off(mark),
+            mark,
             allowance,
-            budget: Budget::new(u64::MAX),
+            budget,
         }
+    }
+
+    /// Splits the body into its JSON and what follows. Whoever sent it counted `length` bytes of
+    /// JSON, with a byte-order mark. Returns `None` if there are fewer.
+    pub(crate) fn split(&self, length: usize) -> Option<(&[u8], &[u8])> {
+        self.bytes.split_at_checked(length.checked_sub(self.mark)?)
+    }
+
+    /// Returns the number of bytes of the body, with a byte-order mark.
+    pub(crate) fn sent_bytes(&self) -> usize {
+        self.mark + self.bytes.len()
     }
 
     /// Charges what an answer keeps in memory until it was sent, in bytes, to the budget of all

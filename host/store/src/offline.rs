@@ -195,6 +195,18 @@ impl OfflineTables {
         }
     }
 
+    /// Checks that a table has the columns of `schema`, if it exists.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Invalid`] when it has others; the message names the first difference.
+    pub async fn check(&self, table: &str, schema: &Schema) -> Result<()> {
+        match self.load(table).await {
+            Ok(existing) => same_schema(table, &existing, &table_schema(schema)),
+            Err(e) if e.kind() == Kind::NotFound => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
     async fn create(&self, table: &str, schema: &Schema) -> Result<()> {
         let location = self.location(table);
         if let Ok(path) = location.to_file_path() {

@@ -3,14 +3,14 @@
 //! The definition of a table is the object `table/NAME` of the metadata store. It stays when no
 //! definitions that are applied write the table any more. One that is damaged, or is that of
 //! another table, is an error; `wafer apply` writes it again for the tables that applied
-//! definitions write.
+//! definitions write, and `wafer endpoints set` for those that an endpoint logs to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as StdError;
 use std::sync::{Arc, PoisonError};
 
 use wafer_catalog::{Recipe, TableDef, meant};
-use wafer_store::{AsOf, Error, Expect, Kind, Result, TableSnapshot};
+use wafer_store::{AsOf, Error, Expect, Kind, Result, TableSnapshot, Versioned};
 
 use crate::deletions::Deletions;
 use crate::service::Tables;
@@ -65,7 +65,8 @@ impl Tables {
         let message = format!(
             "the definition of table `{table}`, object `{}` in {metadata}, is damaged, or is not that of the \
              table: if the project writes the table, run `wafer apply` with the project as it was applied, \
-             which writes it again; otherwise, restore the metadata store from a backup",
+             which writes it again; if an endpoint logs to it, run `wafer endpoints set` with the routing \
+             that the endpoint has; otherwise, restore the metadata store from a backup",
             self.definition_name(table)
         );
         Error::caused(Kind::Corrupt, message, reason)
@@ -73,8 +74,8 @@ impl Tables {
 
     /// Makes the error for a table that was never applied, which suggests a similar name.
     async fn unknown_table(&self, table: &str) -> Result<Error> {
-        let known = self.known_tables().await?;
-        let known = known.iter().map(|table| table.name.as_str());
+        let known = self.known_names().await?;
+        let known = known.iter().map(String::as_str);
         let message = format!(
             "there is no definition of table `{table}`: it was never applied{}",
             meant(table, known)
@@ -103,14 +104,42 @@ impl Tables {
     /// Returns [`Kind::Corrupt`] when a definition is damaged, and the errors of the metadata
     /// store.
     pub async fn known_tables(&self) -> Result<Vec<TableDef>> {
+        let stored = self.stored_definitions().await?;
+        let read = stored.iter();
+        read.map(|(table, stored)| self.read_definition(table, &stored.value))
+            .collect()
+    }
+
+    /// Returns the names of all tables that were ever applied, also of those whose definitions are
+    /// damaged.
+    ///
+    /// # Errors
+    /// Returns the errors of the metadata store.
+    pub async fn known_names(&self) -> Result<Vec<String>> {
+        let stored = self.stored_definitions().await?.into_iter();
+        Ok(stored.map(|(table, _)| table).collect())
+    }
+
+    /// Returns the names of the tables whose definitions are damaged.
+    ///
+    /// # Errors
+    /// Returns the errors of the metadata store.
+    pub async fn damaged_tables(&self) -> Result<BTreeSet<String>> {
+        let stored = self.stored_definitions().await?.into_iter();
+        let is_damaged = |(table, stored): &(String, Versioned)| {
+            self.read_definition(table, &stored.value).is_err()
+        };
+        let damaged = stored.filter(is_damaged);
+        Ok(damaged.map(|(table, _)| table).collect())
+    }
+
+    /// Returns the stored definitions of all tables, with the names of these.
+    async fn stored_definitions(&self) -> Result<Vec<(String, Versioned)>> {
         let prefix = self.definition_name("");
         let metadata = &self.context.components().stores.metadata;
         let stored = metadata.list(&prefix).await?.into_iter();
-        let read = stored.map(|(name, stored)| {
-            let table = &name[prefix.len()..];
-            self.read_definition(table, &stored.value)
-        });
-        read.collect()
+        let named = stored.map(|(name, stored)| (name[prefix.len()..].to_owned(), stored));
+        Ok(named.collect())
     }
 }
 
@@ -242,12 +271,18 @@ mod tests {
                     "table `b_v1`",
                     "object `p/table/b_v1` in memory",
                     "`wafer apply`",
+                    "`wafer endpoints set`",
                 ];
                 for part in parts.into_iter().chain([wanted]) {
                     assert!(said.contains(part), "{said}");
                 }
             }
-            // Others are read as before.
+            let damaged = tables.damaged_tables().await.unwrap();
+            assert_eq!(damaged, BTreeSet::from(["b_v1".to_owned()]));
+            // Their names are known, and others are read as before.
+            assert_eq!(tables.known_names().await.unwrap(), ["a_v1", "b_v1"]);
+            let unknown = tables.table_definition("c_v1").await.unwrap_err();
+            assert_eq!(unknown.kind(), Kind::NotFound);
             let other = tables.table_definition("a_v1").await.unwrap();
             assert_eq!(other, planes("a_v1"));
         }

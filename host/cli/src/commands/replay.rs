@@ -27,8 +27,8 @@ use crate::output::{say, table, thousands};
 /// have been pushed, and each row of --requests becomes a request for features at the
 /// time in its column --time. The clock of the server is set accordingly. The command
 /// fails if an answer has a value from after its request, or if a request has no
-/// time. Rows of a source that cannot be read, or are refused, are left out and
-/// counted.
+/// time. Rows of a source that cannot be read, at whatever time they happened, or are
+/// refused, are left out and counted.
 ///
 /// Example:
 ///   wafer serve --clock 2013-01-01T05:00:00Z,0     # in another terminal
@@ -86,8 +86,16 @@ struct Moment {
 #[derive(Default)]
 struct History {
     moments: BTreeMap<Timestamp, Moment>,
-    /// The number of rows of the files of each source that no event is made of.
-    left_out: BTreeMap<String, u64>,
+    /// The rows of the files of each source that no event is made of.
+    left_out: BTreeMap<String, LeftOut>,
+}
+
+/// The rows of a source that no event is made of, at least for one of the functions over it.
+#[derive(Default)]
+struct LeftOut {
+    /// Where they are. Functions over one source read the same rows.
+    places: BTreeSet<String>,
+    first: Option<Reject>,
 }
 
 /// What was replayed, and what was answered.
@@ -114,10 +122,12 @@ impl Replay {
     pub(crate) fn run(self, context: &CommandContext) -> Result<ExitCode> {
         ensure!(self.from < self.to, "--from is not before --to");
         let History { moments, left_out } = self.history(context)?;
+        let left_out = left_out.into_iter();
+        let left_out = left_out.map(|(source, rows)| (source, rows.places.len() as u64));
         let mut summary = Summary {
             from: self.from,
             to: self.to,
-            left_out,
+            left_out: left_out.collect(),
             ..Summary::default()
         };
         let endpoint = self.endpoint.as_ref();
@@ -164,6 +174,7 @@ impl Replay {
             let past = platform.pipelines().sources().past_events(name, interval)?;
             history.add(&pipeline.source, past);
         }
+        history.say_left_out();
         let view = definitions
             .views
             .get(&self.view)
@@ -292,20 +303,30 @@ impl Replay {
 }
 
 impl History {
-    /// Adds the events of a source, and says which of its rows are not events.
+    /// Adds the events of a source for one of the functions over it.
     fn add(&mut self, source: &str, past: PastEvents) {
         for event in past.events {
             let moment = self.moments.entry(event.time).or_default();
             let events = moment.events.entry(source.to_owned()).or_default();
             events.push(event.payload);
         }
-        if let Some(Reject { place, message }) = past.reject {
-            say(format!(
-                "source `{source}`: rows that cannot be read or are refused are left out: {}; the \
-                 first: {place}: {message}",
-                thousands(past.rejected)
-            ));
-            *self.left_out.entry(source.to_owned()).or_default() += past.rejected;
+        if let Some(first) = past.reject {
+            let left_out = self.left_out.entry(source.to_owned()).or_default();
+            left_out.places.extend(past.rejected);
+            left_out.first.get_or_insert(first);
+        }
+    }
+
+    /// Says which rows of the sources are not events.
+    fn say_left_out(&self) {
+        for (source, LeftOut { places, first }) in &self.left_out {
+            if let Some(Reject { place, message }) = first {
+                say(format!(
+                    "source `{source}`: rows that cannot be read or are refused are left out: {}; \
+                     the first: {place}: {message}",
+                    thousands(places.len() as u64)
+                ));
+            }
         }
     }
 }

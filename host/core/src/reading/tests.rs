@@ -328,6 +328,10 @@ fn integers_are_read_by_the_format_however_they_are_written() {
         ),
         ("%Y%m%d", "020240403", Err("is not of the format")),
         ("%Y%m%d", "+20240403", Err("is not of the format")),
+        ("%Y%m%d", "020240403.0", Err("is not of the format")),
+        ("%Y%m%d", "+20240403.0", Err("is not of the format")),
+        ("%s", "0.0", Ok("1970-01-01T00:00:00Z")),
+        ("%s", "00.0", Err("is not of the format")),
         // The format itself says what the point is.
         ("%Y.%m%d", "2024.0403", Ok("2024-04-03T00:00:00Z")),
     ] {

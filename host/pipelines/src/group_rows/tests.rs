@@ -127,6 +127,12 @@ fn a_row_that_no_request_could_look_up_is_told_from_others() {
             Field::new("x", text.clone(), true),
             Field::new("y", text, true),
         ],
+        // All rows break it, and only those that are kept are counted.
+        expectations: vec![Expectation {
+            column: "y".to_owned(),
+            rule: Rule::Values(vec!["y".to_owned()]),
+            policy: Policy::Warn,
+        }],
         ..GroupDef::new("g", "e", "t")
     };
     let outputs = Schema::new(vec![
@@ -157,6 +163,7 @@ fn a_row_that_no_request_could_look_up_is_told_from_others() {
     // The refused rows, and the number of the others.
     let refused = |target: &Target| {
         let rows = target.rows_of(&outputs, &output, GATE);
+        assert_eq!(rows.warnings, rows.len() as u64);
         (rows.rejects.clone(), rows.len())
     };
     let target = Target::new(group, &Deletions::default(), u64::MAX);

@@ -17,7 +17,7 @@ use serde_json::{Map, Value as Json};
 use wafer_catalog::{Context, Progress, Reject, RunRecord, Upstream, blocking};
 use wafer_core::expect::Policy;
 use wafer_core::rules::{Interval, order_in_run};
-use wafer_core::{Hasher, Timestamp, cell_to_json, cut};
+use wafer_core::{Digest, Hasher, Timestamp, cell_to_json, cut};
 use wafer_store::{Error, Follows, Result, TableWriter, Txn, WrittenFiles};
 
 use crate::group_rows::{Gate, GroupRows, RunCheck, Target};
@@ -446,7 +446,10 @@ impl RowWriter {
                 version: 1,
                 follows: Follows::Anything,
             };
-            commit_quarantine(offline, &job.target, files, &txn, None).await?;
+            // The rows would be there twice if those of an earlier version of Wafer stayed.
+            let earlier = earlier_folder(&folder, job.producer.code(), job.reading());
+            let replaces = earlier.as_deref();
+            commit_quarantine(offline, &job.target, files, &txn, replaces).await?;
         }
         Ok(())
     }
@@ -497,20 +500,39 @@ impl<'b> IntervalWorks<'_, 'b> {
     }
 }
 
+/// The folder of a quarantine table that has the rejected rows of no interval.
+const REJECTS: &str = "rejects/";
+
+/// Returns the folder of the rejected rows of a file that belong to no interval, if they were
+/// produced by this code, and read by what these parts say.
+fn rejects_folder(file: &str, code: Digest, parts: &[Option<Vec<u8>>]) -> String {
+    let mut hasher = Hasher::new();
+    hasher.part(code.as_bytes());
+    for part in parts.iter().flatten() {
+        hasher.part(part);
+    }
+    format!("{REJECTS}{file}-{}", hasher.finish().short())
+}
+
+/// Returns the folder that earlier versions of Wafer gave the rows of such a folder: they took
+/// neither the format of the source nor the event time of the group into account.
+fn earlier_folder(folder: &str, code: Digest, reading: Option<Vec<u8>>) -> Option<String> {
+    let (file, _) = folder.strip_prefix(REJECTS)?.rsplit_once('-')?;
+    Some(match reading {
+        None => format!("{REJECTS}{file}-{}", code.short()),
+        reading => rejects_folder(file, code, &[reading]),
+    })
+}
+
 impl Job {
     /// Returns the folder of the rejected rows of a file that belong to no interval.
     fn rejects_folder(&self, chunk: &Chunk) -> String {
         // Other rows are rejected when other columns are read, or in another way, and when another
         // column says to which interval they belong.
         let read_by = (self.source.format, &self.target.group.event_time);
-        let mut hasher = Hasher::new();
-        hasher
-            .part(self.producer.code().as_bytes())
-            .part(&serde_json::to_vec(&read_by).expect("plain data"));
-        if let Some(reading) = self.reading() {
-            hasher.part(&reading);
-        }
-        format!("rejects/{}-{}", chunk.file_id, hasher.finish().short())
+        let read_by = serde_json::to_vec(&read_by).expect("plain data");
+        let parts = [Some(read_by), self.reading()];
+        rejects_folder(&chunk.file_id, self.producer.code(), &parts)
     }
 
     /// Returns the quarantine of a file's rows that belong to no interval; opens it if needed.
@@ -741,6 +763,21 @@ fn transform(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rejected_rows_of_earlier_versions_are_found_by_the_code_and_what_is_declared() {
+        let code = Digest::of(b"code");
+        let (format, declared) = (Some(b"format".to_vec()), Some(b"declared".to_vec()));
+        let present = rejects_folder("a-b", code, &[format.clone(), None]);
+        let earlier = earlier_folder(&present, code, None).unwrap();
+        assert_eq!(earlier, format!("rejects/a-b-{}", code.short()));
+        assert_ne!(earlier, present);
+        let present = rejects_folder("a-b", code, &[format, declared.clone()]);
+        let mut hasher = Hasher::new();
+        hasher.part(code.as_bytes()).part(b"declared");
+        let wanted = format!("rejects/a-b-{}", hasher.finish().short());
+        assert_eq!(earlier_folder(&present, code, declared), Some(wanted));
+    }
 
     #[test]
     fn rows_of_combined_intervals_belong_to_their_own() {

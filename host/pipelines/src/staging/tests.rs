@@ -54,6 +54,14 @@ impl Project {
         }
     }
 
+    /// Damages the stored definition of a table.
+    async fn damage(&self, table: &str) {
+        let name = format!("p/table/{table}");
+        let damaged = "{".to_owned().into();
+        let put = self.store.put(&name, damaged, Expect::Anything);
+        put.await.unwrap();
+    }
+
     /// Opens the project as a process of this name does.
     async fn open(&self, process: &str) -> Process {
         let stores = Stores::with_folder(Arc::clone(&self.store), self.folder.path()).unwrap();
@@ -491,17 +499,10 @@ async fn a_damaged_definition_of_a_table_is_compared_as_it_was_applied_and_writt
     let process = project.open("one").await;
     make_live(&process, 1).await;
     stage(&process, 2).await;
-    let damage = async |table: &str| {
-        let name = format!("p/table/{table}");
-        let put = project
-            .store
-            .put(&name, "{".to_owned().into(), Expect::Anything);
-        put.await.unwrap();
-    };
     for version in [1, 2] {
         let table = definitions(version).groups["g"].rows_table();
         assert!(process.staging().check_table(&table).await.unwrap());
-        damage(&table.name).await;
+        project.damage(&table.name).await;
         // It is not stored as it is.
         assert!(!process.staging().check_table(&table).await.unwrap());
         let other = TableDef {
@@ -513,8 +514,40 @@ async fn a_damaged_definition_of_a_table_is_compared_as_it_was_applied_and_writt
         assert!(error.to_string().contains("other columns"), "{error}");
     }
     let unknown = definitions(3).groups["g"].rows_table();
-    damage(&unknown.name).await;
+    project.damage(&unknown.name).await;
     let error = process.staging().check_table(&unknown).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Corrupt);
     assert!(error.to_string().contains("`p/table/g_v3`"), "{error}");
+
+    // The version that is live is written again, although another one is wanted.
+    let error = process.staging().mend_tables(&definitions(3)).await;
+    assert_eq!(error.unwrap_err().kind(), Kind::Corrupt);
+    for version in [1, 2] {
+        let table = definitions(version).groups["g"].rows_table();
+        assert!(process.staging().check_table(&table).await.unwrap());
+    }
+    process
+        .staging()
+        .mend_tables(&definitions(2))
+        .await
+        .unwrap();
+    let damaged = process.tables.damaged_tables().await.unwrap();
+    assert_eq!(damaged.into_iter().collect::<Vec<_>>(), ["g_v3"]);
+}
+
+/// Their names tell which versions there are.
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_definitions_of_tables_do_not_hide_which_versions_may_be_live() {
+    let project = Project::new();
+    let process = project.open("one").await;
+    make_live(&process, 1).await;
+    ingest(&process, "2020-01-01").await;
+    assert_eq!(rows(&process, 1).await, 1);
+    project.damage("g_v1").await;
+    project.damage("dropped_v1").await;
+    let (staging, wanted) = (process.staging(), definitions(2));
+    assert_eq!(staging.may_be_live(&wanted).await.unwrap(), ["g_v1"]);
+    let live = process.context.applied().pointer.live;
+    staging.record_live(&wanted, live).await.unwrap();
+    assert!(staging.may_be_live(&wanted).await.unwrap().is_empty());
 }

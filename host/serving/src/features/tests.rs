@@ -1,6 +1,7 @@
 //! Requests of one process over stores in memory.
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 
 use arrow_array::{ArrayRef, Int64Array};
 use serde_json::json;
@@ -94,9 +95,6 @@ impl Project {
     async fn put(&self, id: i64, second: i64, x: Option<i64>) {
         let group = &definitions(10).groups["g"];
         let key: ArrayRef = Arc::new(Int64Array::from(vec![id]));
-        let column: ArrayRef = Arc::new(Int64Array::from(vec![x]));
-        let mut values = Vec::new();
-        encode_row(&[column], 0, &mut values);
         let write = OnlineWrite {
             key: OnlineKey {
                 group: group.table(),
@@ -105,12 +103,20 @@ impl Project {
             row: OnlineRow {
                 version: RowVersion::new(at(second), at(second), Some(0), ""),
                 fingerprint: group.fingerprint(),
-                values: values.into(),
+                values: stored(x).into(),
             },
             keep_until: None,
         };
         self.store.put_many(vec![write]).await.unwrap();
     }
+}
+
+/// Returns a row as the online store has it.
+fn stored(x: Option<i64>) -> Vec<u8> {
+    let column: ArrayRef = Arc::new(Int64Array::from(vec![x]));
+    let mut values = Vec::new();
+    encode_row(&[column], 0, &mut values);
+    values
 }
 
 /// Returns the value and the status of a feature for each row.
@@ -170,22 +176,38 @@ async fn views_are_resolved_again_when_other_definitions_are_live() {
     }
 }
 
+/// Returns memory of which a request may take so many bytes, and what is charged to it.
+fn memory_of(most: u64) -> (FoundMemory, Arc<Mutex<Vec<u64>>>) {
+    let charged = Arc::new(Mutex::new(Vec::new()));
+    let charges = Arc::clone(&charged);
+    let memory = FoundMemory::charged_by(move |bytes| {
+        charges.lock().unwrap().push(bytes);
+        match bytes <= most {
+            true => Ok(()),
+            false => Err(Error::new(Kind::Unavailable, "there is no memory")),
+        }
+    });
+    (memory, charged)
+}
+
 #[tokio::test]
 async fn rows_are_charged_before_they_are_read() {
     let project = Project::new().await;
     let serving = &project.serving;
-    let memory = || {
-        FoundMemory::charged_by(|bytes| match bytes {
-            0 => Ok(()),
-            _ => Err(Error::new(Kind::Unavailable, "there is no memory")),
-        })
-    };
+    // Nothing is read for an unknown entity, and the null that is answered takes eight bytes.
+    let (memory, charged) = memory_of(8);
     let unknown = rows(&[json!(4)]);
-    let vectors = serving.features_within("v", &unknown, memory()).await;
+    let vectors = serving.features_within("v", &unknown, memory).await;
     assert_eq!(vectors.unwrap().len(), 1);
+    assert_eq!(charged.lock().unwrap().iter().max(), Some(&8));
+    // A row is charged with what is stored of it, and is not read if there is no memory for that.
+    let (memory, charged) = memory_of(0);
     let known = rows(&[json!(4), json!(1)]);
-    let error = serving.features_within("v", &known, memory()).await;
+    let error = serving.features_within("v", &known, memory).await;
     assert_eq!(error.unwrap_err().to_string(), "there is no memory");
+    let charged = charged.lock().unwrap();
+    let first = charged.iter().find(|bytes| **bytes > 0);
+    assert_eq!(first, Some(&(stored(Some(7)).len() as u64)), "{charged:?}");
 }
 
 #[tokio::test]
