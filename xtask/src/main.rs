@@ -27,6 +27,7 @@ use local::{Ceph, Servers};
 const HELP: &str = "\
 cargo xtask quickstart   set everything up, and run the flights project on its real data
 cargo xtask test         build everything and run all tests
+cargo xtask python       build the program, and run the tests of the Python package and of the author's library
 cargo xtask check        rooms, dependencies, comments, the number of tests, spelling, format, clippy and docs, with
                          warnings as errors
 cargo xtask infra        check infra/: Terraform and checkov, without AWS
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
     let result = match task.as_str() {
         "quickstart" => quickstart(),
         "test" => test(),
+        "python" => python_package(),
         "check" => check(),
         "infra" => infra::infra(),
         "slow" => slow(),
@@ -185,6 +187,7 @@ fn test() -> Result {
     run(wafer, &["doctor", "--fix"])?;
     spawn(&mut cargo_test(&WITHOUT_AWS)?)?;
     stock(&["test", "--release"])?;
+    test_python_package(wafer)?;
     binary(&AWS)?;
     let servers = Servers::start()?;
     for targets in [
@@ -231,6 +234,43 @@ fn tests_on_aws(arguments: &[&str], servers: &Servers) -> Result<Command> {
         .envs(servers.environment())
         .env("WAFER_TEST_STORES", "aws");
     Ok(tests)
+}
+
+/// Builds the program, and runs the tests of the Python package on it.
+fn python_package() -> Result {
+    let wafer = &binary(&PROGRAM)?;
+    run(wafer, &["doctor", "--fix"])?;
+    test_python_package(wafer)
+}
+
+/// Runs the tests of the library that authors of Python functions import, and of the Python
+/// package, which run the program, and checks the types of both.
+fn test_python_package(wafer: &Path) -> Result {
+    let python = python("python-package", "python/requirements-test.txt")?;
+    let pytest = |folder: &str| {
+        let mut tests = Command::new(&python);
+        tests
+            .args(["-B", "-m", "pytest", "-q", "-p", "no:cacheprovider", folder])
+            // Stock functions are built where the tests of behaviour have them, too.
+            .env("WAFER_CACHE", target().join("tmp/wafer-cache"))
+            .env("WAFER_BINARY", wafer);
+        tests
+    };
+    spawn(&mut pytest("functions/stock/python/tests"))?;
+    spawn(&mut pytest("python/tests"))?;
+    // Types are checked in the package as the wheel has it.
+    let tree = target().join("python-package/tree");
+    if tree.is_dir() {
+        std::fs::remove_dir_all(&tree).map_err(|e| e.to_string())?;
+    }
+    let package = tree.join("wafer").display().to_string();
+    let cache = target().join("python-package/mypy").display().to_string();
+    let tree = tree.display().to_string();
+    let build = "python/build_wheel.py";
+    run(&python, &["-B", build, "--tree", &tree])?;
+    let mypy = ["-m", "mypy", "--config-file", "python/pyproject.toml"];
+    let files = ["--cache-dir", &cache, &package, build];
+    run(&python, &[&mypy[..], &files].concat())
 }
 
 /// Runs the slow tests: all behaviours on the stores on AWS; the stores, also on a slow line, and
