@@ -28,10 +28,11 @@ use local::{Ceph, Servers};
 const HELP: &str = "\
 cargo xtask quickstart   set everything up, and run the flights project on its real data
 cargo xtask test         build everything and run all tests
+cargo xtask python       build the program, and run the tests of the Python package and of the author's library
 cargo xtask check        rooms, dependencies and their licences, comments, names in texts, the number of tests,
                          spelling, format, clippy and docs, with warnings as errors
 cargo xtask infra        check infra/: Terraform and checkov, without AWS
-cargo xtask slow         slow tests: all behaviours on AWS, Ceph's S3, known faults of dependencies, fuzz targets, the
+cargo xtask slow         slow tests: the Python package, all behaviours on AWS, Ceph's S3, known faults of dependencies, fuzz targets, the
                          package for Lambda
 cargo xtask kernel       the program for Lambda, or one that is named, on kernels such as Lambda's, in emulated machines
 cargo xtask fuzz         run each fuzz target, or those that are named, for a minute
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
     let result = match task.as_str() {
         "quickstart" => quickstart(),
         "test" => test(),
+        "python" => python_package(),
         "check" => check(),
         "infra" => infra::infra(),
         "slow" => slow(),
@@ -235,13 +237,51 @@ fn tests_on_aws(arguments: &[&str], servers: &Servers) -> Result<Command> {
     Ok(tests)
 }
 
-/// Runs the slow tests: all behaviours on the stores on AWS; the stores, also on a slow line, and
-/// several processes at once, on a real S3 store; known faults of dependencies; the fuzz targets;
-/// then the package for Lambda, whose program takes the place of the one that was built, is frozen
-/// for minutes, and runs on Lambda's kernels.
+/// Builds the program, and runs the tests of the Python package on it.
+fn python_package() -> Result {
+    let wafer = &binary(&PROGRAM)?;
+    run(wafer, &["doctor", "--fix"])?;
+    test_python_package(wafer)
+}
+
+/// Runs the tests of the library that authors of Python functions import, and of the Python
+/// package, which run the program, and checks the types of both.
+fn test_python_package(wafer: &Path) -> Result {
+    let python = python("python-package", "python/requirements-test.txt")?;
+    let pytest = |folder: &str| {
+        let mut tests = Command::new(&python);
+        tests
+            .args(["-B", "-m", "pytest", "-q", "-p", "no:cacheprovider", folder])
+            // Stock functions are built where the tests of behaviour have them, too.
+            .env("WAFER_CACHE", target().join("tmp/wafer-cache"))
+            .env("WAFER_BINARY", wafer);
+        tests
+    };
+    spawn(&mut pytest("functions/stock/python/tests"))?;
+    spawn(&mut pytest("python/tests"))?;
+    // Types are checked in the package as the wheel has it.
+    let tree = target().join("python-package/tree");
+    if tree.is_dir() {
+        std::fs::remove_dir_all(&tree).map_err(|e| e.to_string())?;
+    }
+    let package = tree.join("wafer").display().to_string();
+    let cache = target().join("python-package/mypy").display().to_string();
+    let tree = tree.display().to_string();
+    let build = "python/build_wheel.py";
+    run(&python, &["-B", build, "--tree", &tree])?;
+    let mypy = ["-m", "mypy", "--config-file", "python/pyproject.toml"];
+    let files = ["--cache-dir", &cache, &package, build];
+    run(&python, &[&mypy[..], &files].concat())
+}
+
+/// Runs the slow tests: those of the Python package; all behaviours on the stores on AWS; the
+/// stores, also on a slow line, and several processes at once, on a real S3 store; known faults of
+/// dependencies; the fuzz targets; then the package for Lambda, whose program takes the place of
+/// the one that was built, is frozen for minutes, and runs on Lambda's kernels.
 fn slow() -> Result {
     let wafer = &binary(&AWS)?;
     run(wafer, &["doctor", "--fix"])?;
+    test_python_package(wafer)?;
     let servers = Servers::start()?;
     let tests = |arguments: &[&str]| tests_on_aws(arguments, &servers);
     spawn(&mut tests(&["--test", "behaviour"])?)?;
