@@ -32,8 +32,8 @@ cargo xtask python       build the program, and run the tests of the Python pack
 cargo xtask check        rooms, dependencies and their licences, comments, names in texts, the number of tests,
                          spelling, format, clippy and docs, with warnings as errors
 cargo xtask infra        check infra/: Terraform and checkov, without AWS
-cargo xtask slow         slow tests: the Python package, all behaviours on AWS, Ceph's S3, known faults of dependencies, fuzz targets, the
-                         package for Lambda
+cargo xtask slow         slow tests: the Python package, all behaviours on AWS, Ceph's S3, known faults of
+                         dependencies, fuzz targets, the package for Lambda
 cargo xtask kernel       the program for Lambda, or one that is named, on kernels such as Lambda's, in emulated machines
 cargo xtask fuzz         run each fuzz target, or those that are named, for a minute
 cargo xtask demo         replay three days of January 2013 against a server
