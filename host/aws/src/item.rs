@@ -334,7 +334,8 @@ impl StoredItem {
     }
 
     /// Deletes the entity: replaces all rows up to the time `deleted` by a tombstone. A newer row
-    /// stays; a summary is removed as a whole.
+    /// stays; a summary is removed as a whole. The item lacks what it lacked of later rows: whether
+    /// these were in a summary is not known any more.
     pub(crate) fn delete_up_to(&mut self, deleted: Timestamp) {
         self.due.retain(|(_, row)| row.version.event > deleted);
         self.lost = self.lost.filter(|lost| lost.event > deleted);
