@@ -6,6 +6,7 @@ the step that asks for it, say what it expected, and leave a report without the 
 this file under the names of the programs.
 """
 
+import datetime
 import json
 import os
 import pathlib
@@ -117,6 +118,9 @@ class Stub:
 
     def aws_cloudwatch_describe_alarm_history(self, given):
         assert given["--alarm-name"] == self.memory.get("raised") and given["--history-item-type"] == "Action", given
+        now = datetime.datetime.now(datetime.timezone.utc)
+        since = datetime.datetime.fromisoformat(given["--start-date"].replace("Z", "+00:00"))
+        assert now - datetime.timedelta(minutes=10) < since <= now, given
         done = "Failed to execute action" if self.is_otherwise("an alarm is not told") else "Successfully executed action"
         summary = f"{done} arn:aws:sns:us-east-1:{ACCOUNT}:wafer-flights-alarms"
         return {"AlarmHistoryItems": [{"HistoryItemType": "Action", "HistorySummary": summary}]}

@@ -256,9 +256,11 @@ fn collect(
     Ok(())
 }
 
+/// Returns a text without its comments and without the tests at its end. A line `mod tests;`, whose
+/// tests are in another file, ends nothing.
 fn without_tests(text: &str) -> String {
     let code = text
-        .split("#[cfg(test)]\nmod tests")
+        .split("#[cfg(test)]\nmod tests {")
         .next()
         .unwrap_or_default();
     let lines = code
@@ -446,6 +448,14 @@ mod tests {
                         [features]\naws = [\"wafer-lambda/aws\"]\n";
         let wanted = ["aws", "build", "config", "core", "sdk", "store-contract"];
         assert_eq!(dependencies(manifest), BTreeSet::from(wanted));
+    }
+
+    #[test]
+    fn code_below_a_declaration_of_tests_counts() {
+        let code = "#[cfg(test)]\nmod tests;\nuse super::one::One;\n";
+        let text =
+            format!("{code}// No code.\n#[cfg(test)]\nmod tests {{\n    use super::*;\n}}\n");
+        assert_eq!(without_tests(&text), code.trim_end());
     }
 
     #[test]

@@ -10,6 +10,7 @@ use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsP
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_s3::config::StalledStreamProtectionConfig;
 use aws_smithy_async::time::SharedTimeSource;
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use object_store::CredentialProvider;
 use object_store::aws::AwsCredential;
 use tokio::sync::Mutex;
@@ -60,6 +61,10 @@ pub struct Account {
     /// Endpoint of all services, which overrides the environment.
     endpoint: Option<String>,
     pub(crate) credentials: Credentials,
+    /// The connections to S3, whose answers may take longer than those of the others.
+    s3_connections: SharedHttpClient,
+    /// The connections to Step Functions.
+    step_functions_connections: SharedHttpClient,
 }
 
 impl Account {
@@ -76,7 +81,7 @@ impl Account {
             .operation_attempt_timeout(ATTEMPT_TIMEOUT)
             .build();
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            .http_client(sdk_connections::client())
+            .http_client(sdk_connections::client(ATTEMPT_TIMEOUT))
             .timeout_config(timeouts)
             // `call::call` retries, because it has to count the attempts.
             .retry_config(RetryConfig::disabled());
@@ -103,6 +108,8 @@ impl Account {
             region,
             endpoint: None,
             credentials,
+            s3_connections: sdk_connections::client(S3_ATTEMPT_TIMEOUT),
+            step_functions_connections: sdk_connections::client(ATTEMPT_TIMEOUT),
         })
     }
 
@@ -135,13 +142,14 @@ impl Account {
         aws_sdk_dynamodb::Client::from_conf(config.build())
     }
 
-    /// Creates an S3 client. It uses the HTTP client, credentials and region of the others.
+    /// Creates an S3 client. It uses the credentials and region of the others.
     pub(crate) fn s3(&self) -> aws_sdk_s3::Client {
         let mut config = aws_sdk_s3::config::Builder::from(&self.config);
         let endpoint = self.endpoint("S3");
         // Other servers than AWS have no host name for each bucket.
         config.set_force_path_style(Some(endpoint.is_some()));
         config.set_endpoint_url(endpoint);
+        config.set_http_client(Some(self.s3_connections.clone()));
         config.set_region(Some(Region::new(self.region.clone())));
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(S3_CONNECT_TIMEOUT)
@@ -164,6 +172,7 @@ impl Account {
     pub(crate) fn step_functions(&self) -> aws_sdk_sfn::Client {
         let mut config = aws_sdk_sfn::config::Builder::from(&self.config);
         config.set_endpoint_url(self.endpoint("SFN"));
+        config.set_http_client(Some(self.step_functions_connections.clone()));
         config.set_region(Some(Region::new(self.region.clone())));
         // Attempts need not be counted here, so the SDK can retry.
         config.set_retry_config(Some(aws_sdk_sfn::config::retry::RetryConfig::standard()));
@@ -315,17 +324,20 @@ impl Account {
     pub(crate) fn local(endpoint: &str) -> Self {
         let credentials = aws_credential_types::Credentials::new("a", "b", None, None, "test");
         let provider = SharedCredentialsProvider::new(credentials);
+        let connections = aws_smithy_http_client::Builder::new().build_http();
         let config = SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
             .credentials_provider(provider.clone())
             .region(Region::new("us-east-1"))
-            .http_client(aws_smithy_http_client::Builder::new().build_http())
+            .http_client(connections.clone())
             .build();
         Self {
             credentials: Credentials::new(provider, config.time_source().unwrap_or_default()),
             config,
             region: "us-east-1".to_owned(),
             endpoint: Some(endpoint.to_owned()),
+            s3_connections: connections.clone(),
+            step_functions_connections: connections,
         }
     }
 }

@@ -416,7 +416,14 @@ impl Dynamo {
                 Ok(Some(()))
             })
             .await;
-        lost.map(|_| Vec::new())
+        match lost {
+            // An item that was damaged in the meantime cannot be read anyway.
+            Err(e) if is_permanent(&e) => {
+                tracing::error!("an entity of `{}` cannot say so: {e}", group_of(key));
+                Ok(Vec::new())
+            }
+            other => other.map(|_| Vec::new()),
+        }
     }
 
     /// Applies changes to one item. Returns the index of the event or write of each row that was

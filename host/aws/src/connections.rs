@@ -23,7 +23,9 @@ const IDLE_CONNECTIONS: usize = 8;
 /// How long what was sent may stay without the acknowledgement of the other machine until its
 /// connection is taken for gone. What is between may have forgotten the connection, and then drops
 /// what is sent without a word, for as long as the timeout of the request is. A slow line
-/// acknowledges what it has carried, so this does not limit how long a request may take.
+/// acknowledges what it has carried, so this does not limit how long a request may take. A machine
+/// that acknowledges, but makes no room for more in this time (its window stays closed), loses its
+/// connection as well; the request is then attempted again.
 #[cfg(target_os = "linux")]
 const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
 

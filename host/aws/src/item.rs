@@ -334,7 +334,8 @@ impl StoredItem {
     }
 
     /// Deletes the entity: replaces all rows up to the time `deleted` by a tombstone. A newer row
-    /// stays; a summary is removed as a whole.
+    /// stays; a summary is removed as a whole. The item lacks what it lacked of later rows: whether
+    /// these were in a summary is not known any more.
     pub(crate) fn delete_up_to(&mut self, deleted: Timestamp) {
         self.due.retain(|(_, row)| row.version.event > deleted);
         self.lost = self.lost.filter(|lost| lost.event > deleted);
@@ -361,7 +362,7 @@ impl StoredItem {
     /// Extends the time to live of the item to that of a row that is added. The item lives as
     /// long as the longest-lived row in it.
     fn keep(&mut self, ttl: Option<Expiry>) {
-        let is_new = self.row.is_none() && self.due.is_empty();
+        let is_new = self.row.is_none() && self.due.is_empty() && self.lost.is_none();
         self.ttl = match (self.ttl, ttl) {
             (Some(stored), Some(ttl)) => Some(stored.max(ttl)),
             (None, Some(ttl)) if is_new => Some(ttl),
@@ -622,6 +623,11 @@ mod tests {
         let mut early = stored.clone();
         early.add_early(at(40), row(40, b"d"), None);
         assert_eq!(read(&early).unwrap().unwrap().values, "d");
+        // What was lost never expires, and neither does what says so.
+        let mut lasting = StoredItem::default();
+        lasting.lose(Some(row(30, b"").version), None);
+        lasting.add(&row(29, b"b"), Some(Expiry(40))).unwrap();
+        assert_eq!((lasting.ttl, read(&lasting).is_err()), (None, true));
         // A deletion of all that was lost makes up for it.
         let mut deleted = stored.clone();
         deleted.delete_up_to(at(29));

@@ -24,6 +24,8 @@ use crate::state_machine::StateMachine;
 /// How many invocations the messages of one queue take at a time, unless `maximum_concurrency` of
 /// the Terraform modules says otherwise.
 const CONCURRENCY: u64 = 2;
+/// The least `maximum_concurrency` that AWS takes.
+const LEAST_CONCURRENCY: u64 = 2;
 /// How many flushes there are at a time.
 const FLUSHES: u64 = 2;
 /// How many schedules are at least to be run beside them.
@@ -151,6 +153,8 @@ struct Deployed {
 struct OtherInvocations {
     /// By events, of streams those of one shard.
     events: u64,
+    /// By events if their settings are the lowest that AWS takes.
+    least_events: u64,
     /// Whether there are streams, each further shard of which takes as many as its first.
     has_streams: bool,
     /// By a divided run, if that is known.
@@ -162,8 +166,10 @@ impl Deployed {
     fn taken(&self) -> OtherInvocations {
         let mappings = self.mappings.found.iter();
         let mut arns = mappings.clone().map(|mapping| &mapping.event_source_arn);
+        let least = mappings.clone().map(least_concurrency);
         OtherInvocations {
             events: mappings.map(concurrency).fold(0, u64::saturating_add),
+            least_events: least.fold(0, u64::saturating_add),
             has_streams: arns.any(|arn| QueueArn::of(arn).is_none()),
             run: None,
         }
@@ -264,8 +270,10 @@ impl Deployment<'_> {
         };
         report.end(&function, found);
         let deployed = deployed.ok().flatten();
+        let streams = self.streams.len() as u64;
         let expected = OtherInvocations {
-            events: CONCURRENCY.saturating_mul(self.streams.len() as u64),
+            events: CONCURRENCY.saturating_mul(streams),
+            least_events: LEAST_CONCURRENCY.saturating_mul(streams),
             ..OtherInvocations::default()
         };
         let taken = OtherInvocations {
@@ -373,6 +381,15 @@ fn concurrency(mapping: &Mapping) -> u64 {
     }
 }
 
+/// Returns how many invocations a mapping takes at a time if its setting is the lowest that AWS
+/// takes, which of streams is not a setting of the Terraform modules.
+fn least_concurrency(mapping: &Mapping) -> u64 {
+    match QueueArn::of(&mapping.event_source_arn) {
+        Some(_) => concurrency(mapping).min(LEAST_CONCURRENCY),
+        None => concurrency(mapping),
+    }
+}
+
 /// Checks that the account has concurrency for requests when all else takes as much as it may.
 fn check_concurrency(
     limit: &AccountLimit,
@@ -396,22 +413,24 @@ fn check_concurrency(
              at most{shards}: {left} are left to {whose}"
         ));
     }
-    let (cause, setting) = match left {
-        0 => (
-            "a backlog".to_owned(),
-            "maximum_concurrency to 2".to_owned(),
-        ),
-        left => (
-            format!("a divided run, which takes {run} of them,"),
-            format!("`concurrency` of the module `batch` below {left}"),
-        ),
+    let cause = match left {
+        0 => "a backlog".to_owned(),
+        _ => format!("a divided run, which takes {run} of them,"),
+    };
+    let least = taken.least_events.saturating_add(FLUSHES + SCHEDULES);
+    let advice = if left > 1 {
+        format!("set `concurrency` of the module `batch` below {left}")
+    } else if available.saturating_sub(least) > left {
+        format!("set maximum_concurrency to {LEAST_CONCURRENCY}")
+    } else {
+        "have fewer queues and streams: no maximum_concurrency is low enough".to_owned()
     };
     Err(format!(
         "the account has {available} invocations at a time in {region}, and events, flushes and \
          schedules may take {others}{shards}: {cause} leaves none to requests. Ask for more in Service \
          Quotas (AWS Lambda, \"Concurrent executions\"): `aws service-quotas \
          request-service-quota-increase --region {region} --service-code lambda --quota-code \
-         L-B99A9384 --desired-value 1000`. Until then set {setting}"
+         L-B99A9384 --desired-value 1000`. Until then {advice}"
     ))
 }
 

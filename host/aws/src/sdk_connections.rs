@@ -6,6 +6,8 @@
 //! other would wait for nothing. So when an answer does not come in time, the connections that are
 //! there get no further calls. If the service was only slow, that costs new connections: calls that
 //! are under way keep theirs, and those that wait on connections that were left leave none again.
+//! Each service has connections of its own, as its answers may take another time, and one that is
+//! slow must not cost the others theirs.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,15 +23,20 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 
-use crate::account::{ATTEMPT_TIMEOUT, IDLE_TIMEOUT};
+use crate::account::IDLE_TIMEOUT;
 
-/// How long an answer was waited for at least if its call was given up because it came too late,
-/// and not for another reason. An attempt begins a little earlier than its call.
-const LATE: Duration = ATTEMPT_TIMEOUT.saturating_sub(Duration::from_secs(1));
+/// How much earlier than its call an attempt begins at most.
+const BEFORE_CALL: Duration = Duration::from_secs(1);
 
-/// Makes a client.
-pub(crate) fn client() -> SharedHttpClient {
-    SharedHttpClient::new(Connections(Arc::new(Pool::new(open, LATE))))
+/// Makes a client for a service. `timeout` is that of an attempt of its calls.
+pub(crate) fn client(timeout: Duration) -> SharedHttpClient {
+    SharedHttpClient::new(Connections(Arc::new(Pool::new(open, late(timeout)))))
+}
+
+/// Returns how long an answer was waited for at least if its call was given up because it came too
+/// late, and not for another reason.
+fn late(timeout: Duration) -> Duration {
+    timeout.saturating_sub(BEFORE_CALL)
 }
 
 /// Opens a pool of connections.
@@ -159,6 +166,7 @@ mod tests {
     use futures::FutureExt as _;
 
     use super::*;
+    use crate::account::{ATTEMPT_TIMEOUT, S3_ATTEMPT_TIMEOUT};
 
     /// Fails each call at once, or answers none.
     #[derive(Debug)]
@@ -173,6 +181,14 @@ mod tests {
                 Self::Failing => HttpConnectorFuture::ready(Err(ConnectorError::io("no".into()))),
                 Self::Silent => HttpConnectorFuture::new(std::future::pending()),
             }
+        }
+    }
+
+    /// A download that its caller gives up after a few seconds says nothing of its connection.
+    #[test]
+    fn what_is_late_follows_from_the_timeout_of_the_service() {
+        for (timeout, wanted) in [(ATTEMPT_TIMEOUT, 2), (S3_ATTEMPT_TIMEOUT, 59)] {
+            assert_eq!(late(timeout), Duration::from_secs(wanted));
         }
     }
 

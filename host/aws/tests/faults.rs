@@ -10,6 +10,7 @@ use arrow_array::{ArrayRef, StringArray};
 use bytes::Bytes;
 use futures::future::join_all;
 use object_store::memory::InMemory;
+use serde_json::json;
 use url::Url;
 use wafer_aws::{Account, Bucket, Dynamo, DynamoConfig};
 use wafer_core::aggregate::{
@@ -759,6 +760,40 @@ async fn damaged_entity_does_not_block_other_entities() {
         .await
         .unwrap_err();
     assert_eq!(error.kind(), Kind::Corrupt, "{error}");
+}
+
+/// An item that is damaged before it says what it lacks does not block its commit either.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn item_that_cannot_say_what_it_lacks_does_not_block_its_commit() {
+    if !has("AWS_ENDPOINT_URL_S3") {
+        return;
+    }
+    let server = dynamos().remove(0);
+    let table = table(&client(&server)).await;
+    let (direct, _, _s3) = buckets(|_| Fate::Forwarded).await;
+    let reads = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&reads);
+    // The item is first read to add a row, and then to say that there is no room for it.
+    let proxy = Proxy::new(&server, move |call| {
+        let is_read =
+            call.action == "GetItem" && String::from_utf8_lossy(call.body()).contains("\"o/rows/");
+        match is_read && count.fetch_add(1, Ordering::SeqCst) == 1 {
+            true => Fate::Answered(json!({"Item": {"val": {"B": "AQ=="}}})),
+            false => Fate::Forwarded,
+        }
+    });
+    let store = open(&proxy.url, &table, &direct).await;
+    let mut large = row("large", 1);
+    large.row.values = Bytes::from(vec![b'x'; 6_000 << 10]);
+    let outcomes = store.commit_events(commit_of(1, large), at(0)).await;
+    assert!(matches!(
+        outcomes.unwrap()[..],
+        [EventOutcome::Committed { .. }]
+    ));
+    assert_eq!(reads.load(Ordering::SeqCst), 2);
+    let waiting = store.waiting().await.unwrap();
+    assert!(waiting.unfinished.is_empty());
+    assert_eq!(store.read("other", 10).await.unwrap().len(), 1);
 }
 
 /// DynamoDB deletes expired items in any order, so parts may be deleted before their item.

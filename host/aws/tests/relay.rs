@@ -113,11 +113,13 @@ impl Relay {
     /// Loses all connections without a word, as what is between does that has forgotten them and
     /// drops whatever is sent. The client gets no acknowledgement, no answer and no reset.
     pub(crate) fn swallow(&self) {
-        for client in self.line.clients.lock().unwrap().values() {
+        let accepted = self.line.accepted.load(Ordering::SeqCst);
+        // A connection that ends from here on is not to tell its client either.
+        self.line.swallowed.store(accepted, Ordering::SeqCst);
+        let clients = self.line.clients.lock().unwrap();
+        for (_, client) in clients.range(..accepted) {
             SockRef::from(client).attach_filter(&[NO_PACKET]).unwrap();
         }
-        let accepted = self.line.accepted.load(Ordering::SeqCst);
-        self.line.swallowed.store(accepted, Ordering::SeqCst);
     }
 
     /// Returns how many connections were reset so far.
@@ -134,9 +136,11 @@ async fn accept(
     let listener = TcpListener::from_std(listener)?;
     loop {
         let (client, _) = listener.accept().await?;
-        let number = line.accepted.fetch_add(1, Ordering::SeqCst);
+        let number = line.accepted.load(Ordering::SeqCst);
         let end = client.as_fd().try_clone_to_owned()?;
         line.clients.lock().unwrap().insert(number, end);
+        // Whoever counts the connections finds the ends of all that are counted.
+        line.accepted.fetch_add(1, Ordering::SeqCst);
         let line = Arc::clone(&line);
         // Ignore I/O errors, such as a client that closed its connection.
         tokio::spawn(async move {

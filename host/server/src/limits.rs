@@ -49,7 +49,8 @@ pub struct ServerLimits {
     /// 25 s, because Kubernetes kills after 30 s.
     pub drain_timeout: Duration,
     /// The memory in bytes that all requests together may take, of which each takes eight times
-    /// its body, and its answer until that was sent. Default 1 GiB.
+    /// its body, what it looks up and functions return, and its answer until that was sent.
+    /// Default 1 GiB.
     pub memory: u64,
     /// The disk in bytes that the temporary files of all requests for training sets together may
     /// take, with the copies of remote files of requests that show rows. Default 16 GiB.

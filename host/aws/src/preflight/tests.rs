@@ -80,7 +80,7 @@ fn account_needs_concurrency_beside_what_events_take() {
             of(10, 10),
             4,
             Some(u64::MAX),
-            Err("set `concurrency` of the module `batch` below 3"),
+            Err("Until then set `concurrency` of the module `batch` below 3"),
         ),
         (of(10, 10), 7, Some(1), Err("a backlog leaves none")),
     ] {
@@ -95,6 +95,62 @@ fn account_needs_concurrency_beside_what_events_take() {
             }
             (found, wanted) => panic!("{found:?}, wanted {wanted:?}"),
         }
+    }
+}
+
+#[test]
+fn what_account_without_concurrency_is_told_to_do_is_possible() {
+    let limit: AccountLimit = serde_json::from_value(json!({"ConcurrentExecutions": 10})).unwrap();
+    let queue = |concurrency: u64| {
+        let mut found = of_queue();
+        found["ScalingConfig"]["MaximumConcurrency"] = json!(concurrency);
+        found
+    };
+    for (mappings, run, wanted) in [
+        (
+            vec![queue(7)],
+            None,
+            "Until then set maximum_concurrency to 2",
+        ),
+        // Four queues take the least that AWS allows, or would if they were told to.
+        (
+            vec![queue(2); 4],
+            None,
+            "Until then have fewer queues and streams",
+        ),
+        (
+            vec![queue(9); 4],
+            None,
+            "Until then have fewer queues and streams",
+        ),
+        (
+            vec![of_stream(); 4],
+            None,
+            "Until then have fewer queues and streams",
+        ),
+        // One is left, which a run would take.
+        (
+            vec![queue(6)],
+            Some(9),
+            "Until then set maximum_concurrency to 2",
+        ),
+        (
+            vec![of_stream(), of_stream(), queue(2)],
+            Some(9),
+            "Until then have fewer queues and streams",
+        ),
+        (
+            vec![queue(2)],
+            Some(9),
+            "Until then set `concurrency` of the module `batch` below 5",
+        ),
+    ] {
+        let taken = OtherInvocations {
+            run,
+            ..deployed(mappings, false).taken()
+        };
+        let said = check_concurrency(&limit, taken, "r").unwrap_err();
+        assert!(said.contains(wanted), "{taken:?}: {said}");
     }
 }
 

@@ -60,9 +60,12 @@ struct Checked {
     /// Where the first of them is, and why.
     #[serde(skip_serializing_if = "Option::is_none")]
     first_unreadable: Option<String>,
-    /// Why no row of the source was looked at, if none was.
+    /// Why no row of the source was looked at, although there should be some.
     #[serde(skip_serializing_if = "Option::is_none")]
     unread: Option<String>,
+    /// Why only a run reads the source, if that is so. That is how it should be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left_to_runs: Option<&'static str>,
 }
 
 const SOURCE: &str = "its source";
@@ -193,6 +196,7 @@ async fn check_one(platform: &Platform, subject: Subject) -> Result<Checked> {
         unreadable: first.unreadable,
         first_unreadable: first.reject.map(place),
         unread: first.unread,
+        left_to_runs: first.left_to_runs,
         subject,
     })
 }
@@ -310,6 +314,7 @@ mod tests {
             unreadable,
             first_unreadable: (unreadable > 0).then(|| "a.csv:2: `x` is wrong".to_owned()),
             unread: unread.map(str::to_owned),
+            left_to_runs: None,
         }
     }
 
@@ -320,6 +325,13 @@ mod tests {
             // It is called in requests alone.
             (checked(MADE_UP, 0, None), "everything fits"),
             (
+                Checked {
+                    left_to_runs: Some("it is the table of a group"),
+                    ..checked(NOTHING, 0, None)
+                },
+                "everything fits",
+            ),
+            (
                 checked(SOURCE, 1, None),
                 "function `f`: 1 of the first rows of source `s` cannot be read; the first: a.csv:2: `x` is wrong",
             ),
@@ -328,9 +340,9 @@ mod tests {
                 "no row of source `s` can be read; the first: a.csv:2",
             ),
             (
-                checked(MADE_UP, 0, Some("it has no files")),
+                checked(MADE_UP, 0, Some("there are no files")),
                 "the columns fit, but not all sources were read:\n\
-                 function `f`: no row of source `s` was read: it has no files",
+                 function `f`: no row of source `s` was read: there are no files",
             ),
             (
                 checked(NOTHING, 0, Some("it has no rows")),

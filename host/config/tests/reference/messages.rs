@@ -185,9 +185,7 @@ pub(crate) fn literals_of(folder: &Path) -> Vec<Vec<String>> {
 
 /// Returns the texts of several words in a source file, with `{}` for what they leave open.
 fn literals(source: &str) -> Vec<Vec<String>> {
-    let (code, _) = source
-        .split_once("#[cfg(test)]\nmod ")
-        .unwrap_or((source, ""));
+    let code = without_tests(source);
     let is_code = |line: &&str| !line.trim_start().starts_with("//");
     let code: Vec<&str> = code.lines().filter(is_code).collect();
     let mut characters = code
@@ -204,6 +202,18 @@ fn literals(source: &str) -> Vec<Vec<String>> {
         }
     }
     found
+}
+
+/// Returns a source file up to the module of tests in it. A line `mod tests;`, whose tests are in
+/// another file, ends nothing.
+fn without_tests(source: &str) -> &str {
+    let starts = source.match_indices("#[cfg(test)]\nmod ");
+    let is_module = |start: &usize| {
+        let declaration = source[*start..].lines().nth(1);
+        declaration.is_some_and(|line| line.ends_with('{'))
+    };
+    let mut ends = starts.map(|(start, _)| start).filter(is_module);
+    &source[..ends.next().unwrap_or(source.len())]
 }
 
 /// Reads a text up to its closing quote. Lines that it goes over by a backslash become one.
@@ -253,6 +263,8 @@ fn without_names(text: &str) -> String {
 #[test]
 fn messages_that_no_text_gives_are_found() {
     let source = r#"
+        #[cfg(test)]
+        mod tests;
         // "a comment is no text"
         fn text() {
             let most = format!("is {most:?}: the server would answer \

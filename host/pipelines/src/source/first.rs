@@ -6,7 +6,7 @@ use arrow_array::ArrayRef;
 use futures::TryStreamExt as _;
 use futures::stream::BoxStream;
 use wafer_catalog::{Definitions, PipelineDef, Reject, SourceKind, blocking, get};
-use wafer_store::{Error, Kind, Result};
+use wafer_store::{Kind, Result};
 
 use crate::input::delta::DeltaTable;
 use crate::source::chunk::Chunk;
@@ -23,8 +23,17 @@ pub struct FirstRows {
     pub unreadable: u64,
     /// The first of these rows.
     pub reject: Option<Reject>,
-    /// Why no row was looked at, if none was.
+    /// Why no row was looked at, although there should be some.
     pub unread: Option<String>,
+    /// Why only a run reads the source, if that is so.
+    pub left_to_runs: Option<&'static str>,
+}
+
+/// What can be read of a source before its pipeline is run.
+enum Opened {
+    Chunks(BoxStream<'static, Result<Chunk>>),
+    /// Nothing, for this reason.
+    ByRunsAlone(&'static str),
 }
 
 impl Sources {
@@ -38,11 +47,16 @@ impl Sources {
         let pipeline = get(&definitions.pipelines, pipeline, "pipeline")?;
         let mut first = FirstRows::default();
         let mut chunks = match self.chunks_of(&definitions, pipeline).await {
+            Ok(Opened::Chunks(chunks)) => chunks,
+            Ok(Opened::ByRunsAlone(why)) => {
+                first.left_to_runs = Some(why);
+                return Ok(first);
+            }
             Err(e) if e.kind() == Kind::NotFound => {
                 first.unread = Some(e.chain());
                 return Ok(first);
             }
-            chunks => chunks?,
+            Err(e) => return Err(e),
         };
         while let Some(chunk) = chunks.try_next().await? {
             if first.add(chunk, limit) {
@@ -58,32 +72,29 @@ impl Sources {
     /// Opens the source of a pipeline.
     ///
     /// # Errors
-    /// Returns [`Kind::NotFound`] when there are no rows that could be read before the pipeline is
-    /// run, and the errors of opening the source.
-    async fn chunks_of(
-        &self,
-        definitions: &Definitions,
-        pipeline: &PipelineDef,
-    ) -> Result<BoxStream<'static, Result<Chunk>>> {
-        let none = |why: &str| Error::new(Kind::NotFound, why);
+    /// Returns [`Kind::NotFound`] when the files or the table are not there, and the errors of
+    /// opening the source.
+    async fn chunks_of(&self, definitions: &Definitions, pipeline: &PipelineDef) -> Result<Opened> {
         let Some(fields) = definitions.source_fields(&pipeline.made_by) else {
-            return Err(none("a model reads it, whose version says which columns"));
+            let why = "a model reads it, whose version says which columns";
+            return Ok(Opened::ByRunsAlone(why));
         };
         let source = definitions.sources[&pipeline.source].clone();
         match source.kind {
             SourceKind::Delta { version } => {
                 let table = DeltaTable::open(&source, version).await?;
-                Ok(table.rows(&table.columns(&source, &fields)?))
+                let rows = table.rows(&table.columns(&source, &fields)?);
+                Ok(Opened::Chunks(rows))
             }
-            SourceKind::Table { .. } => Err(none("it is the table of a group, which runs read")),
+            SourceKind::Table { .. } => Ok(Opened::ByRunsAlone("it is the table of a group")),
             SourceKind::Files | SourceKind::Stream { .. } if source.files.is_none() => {
-                Err(none("it has no files"))
+                Ok(Opened::ByRunsAlone("it has no files"))
             }
             SourceKind::Files | SourceKind::Stream { .. } => {
                 let remote = Arc::clone(&self.context.components().remote);
                 let name = pipeline.source.clone();
                 let open = move || SourceReader::open(&source, &name, &fields, &remote);
-                Ok(blocking(open).await??.chunks().stream())
+                Ok(Opened::Chunks(blocking(open).await??.chunks().stream()))
             }
         }
     }
