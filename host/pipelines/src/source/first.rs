@@ -9,7 +9,7 @@ use wafer_catalog::{Definitions, PipelineDef, Reject, SourceKind, blocking, get}
 use wafer_store::{Error, Kind, Result};
 
 use crate::input::delta::DeltaTable;
-use crate::source::chunk::Chunk;
+use crate::source::chunk::{Chunk, rows_among};
 use crate::source::{SourceReader, Sources};
 
 /// The first rows of a source.
@@ -72,8 +72,8 @@ impl Sources {
         let source = definitions.sources[&pipeline.source].clone();
         match source.kind {
             SourceKind::Delta { version } => {
-                let table = DeltaTable::open(&source, version).await?;
-                Ok(table.rows(&table.columns(&source, &fields)?))
+                let table = DeltaTable::open(&source, version, None).await?;
+                Ok(rows_among(table.pieces(&table.columns(&source, &fields)?)))
             }
             SourceKind::Table { .. } => Err(none("it is the table of a group, which runs read")),
             SourceKind::Files | SourceKind::Stream { .. } if source.files.is_none() => {
