@@ -146,7 +146,7 @@ impl Sources {
         }
         let location = source.files.clone().ok_or_else(|| {
             Error::invalid(format!(
-                "source `{name}` has no files: look at a group that is made of it, or at the table of its \
+                "source `{name}` has no files: show a group that is made of it, or the table of its \
                  events, `{name}_events`"
             ))
         })?;
@@ -216,7 +216,7 @@ impl FileRows {
         self.fields.clone()
     }
 
-    /// Returns the columns that cannot be looked at, because Wafer does not know their types, and
+    /// Returns the columns that cannot be shown, because Wafer does not know their types, and
     /// these types.
     pub fn left_out(&self) -> &[(String, String)] {
         &self.left_out
