@@ -39,8 +39,8 @@ impl BackgroundTask for FlushOutbox {
 
 impl Background {
     /// Flushes the outbox in a process without loops, and reports what left it, and what is not in
-    /// the tables afterwards. While others flush it, or wait for that, the flush is tried again, for
-    /// 20 seconds.
+    /// the tables afterwards. While others flush it, or wait for that, the flush is tried again,
+    /// for 20 seconds.
     ///
     /// # Errors
     /// Returns [`Kind::Unavailable`] when others flush for all of that time, and the errors of the
