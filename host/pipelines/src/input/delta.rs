@@ -32,7 +32,7 @@ pub(crate) struct DeltaTable {
     folder: PathBuf,
     /// What the work that reads the table for a request holds, also when nobody waits for it any
     /// more.
-    held: Option<Arc<dyn CopyRoom>>,
+    _held: Option<Arc<dyn CopyRoom>>,
 }
 
 impl DeltaTable {
@@ -53,7 +53,7 @@ impl DeltaTable {
         Ok(Self {
             snapshot: OfflineTables::open_outside(folder, version).await?,
             folder: folder.clone(),
-            held,
+            _held: held,
         })
     }
 
