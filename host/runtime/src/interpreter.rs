@@ -73,11 +73,11 @@ impl InitialMemory {
 
 /// The interpreters whose functions are loaded in this process.
 #[derive(Default)]
-pub(crate) struct Interpreters(Mutex<HashMap<Code, Place>>);
+pub(crate) struct Interpreters(Mutex<HashMap<Code, InterpreterSlot>>);
 
 /// Where an interpreter is while a function of it is loaded. Whoever loads it holds the lock, so
 /// that others wait for its code instead of compiling it as well.
-type Place = Arc<Mutex<Weak<Interpreter>>>;
+type InterpreterSlot = Arc<Mutex<Weak<Interpreter>>>;
 
 impl Interpreters {
     /// Returns the interpreter with this code, which is loaded if no function of it is.
@@ -101,7 +101,7 @@ impl Interpreters {
 
     /// Returns the place of an interpreter. The places of those of which no function is loaded any
     /// more are given up, unless somebody holds them to load one.
-    fn place_of(&self, code: Code) -> Place {
+    fn place_of(&self, code: Code) -> InterpreterSlot {
         let mut places = lock(&self.0);
         places.retain(|_, place| Arc::strong_count(place) > 1 || lock(place).strong_count() > 0);
         Arc::clone(places.entry(code).or_default())
