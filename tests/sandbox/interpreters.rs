@@ -1,12 +1,16 @@
 //! Interpreters: components whose compiled code all of their functions share.
 
+use std::fmt::Debug;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::Int64Type;
 use arrow_array::{ArrayRef, Int64Array};
 use serde_json::json;
+use tracing::field::Field;
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Metadata, Subscriber};
 use wafer_core::{Digest, Duration};
 use wafer_runtime::{
     Compiler, Deadline, Function, FunctionSpec, Limits, Output, Registered, Runtime, RuntimeConfig,
@@ -174,6 +178,63 @@ fn each_call_has_the_initialised_memory_with_what_it_grew_by_and_nothing_of_othe
             .contains("needs more memory than 512 KiB (setting `memory`)"),
         "{said}"
     );
+    what_is_said_is_logged_although_no_memory_is_left(&limits);
+}
+
+fn what_is_said_is_logged_although_no_memory_is_left(limits: &Limits) {
+    let log = r#"(import "wafer:function/log@0.1.0" "write" (func $log (param i32 i32 i32)))"#;
+    let grow = "(call $grow (local.get $pages))";
+    let text = module();
+    assert!(text.contains("(module\n") && text.contains(grow));
+    let says = format!("(call $log (i32.const 2) (i32.const 400) (i32.const 5)) {grow}");
+    let text = text
+        .replacen("(module\n", &format!("(module {log}\n"), 1)
+        .replace(grow, &says)
+        .replace(
+            "  ;; ---- Memory ----",
+            "  (data (i32.const 400) \"hello\")",
+        );
+    let sandbox = Sandbox::new();
+    let registered = sandbox.register(&component(&text), asset(300_000, 9));
+    assert!(registered.delta.is_some());
+    let (runtime, artifacts) = (&sandbox.runtime, &sandbox.artifacts);
+    let function = runtime.load("f", &registered, limits, artifacts).unwrap();
+    let said = Arc::new(SaidByFunctions::default());
+    tracing::subscriber::with_default(Arc::clone(&said), || {
+        assert!(function.invoke(&rows(), Deadline::Batch).is_err());
+    });
+    assert_eq!(*said.0.lock().unwrap(), ["hello"]);
+}
+
+/// The messages that functions log while it is the default subscriber.
+#[derive(Default)]
+struct SaidByFunctions(Mutex<Vec<String>>);
+
+impl Subscriber for SaidByFunctions {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target() == "function"
+    }
+
+    fn new_span(&self, _span: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _span: &Id, _values: &Record<'_>) {}
+
+    fn record_follows_from(&self, _span: &Id, _follows: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut said = self.0.lock().unwrap();
+        event.record(&mut |field: &Field, value: &dyn Debug| {
+            if field.name() == "message" {
+                said.push(format!("{value:?}"));
+            }
+        });
+    }
+
+    fn enter(&self, _span: &Id) {}
+
+    fn exit(&self, _span: &Id) {}
 }
 
 #[test]

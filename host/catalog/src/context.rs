@@ -318,8 +318,8 @@ impl Context {
         self.applied().staged.clone()
     }
 
-    /// Returns the number of changes of endpoints, as last read. If it rises, endpoints have to be
-    /// read again.
+    /// Returns the number of changes of endpoints, as last read. If it is another than before,
+    /// endpoints have to be read again.
     pub fn endpoint_changes(&self) -> u64 {
         self.last_read().endpoints
     }

@@ -43,20 +43,27 @@ impl TextLines {
     /// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid) when the text cannot be read, or a
     /// line is larger than a row of a file may be.
     pub fn next_line(&mut self) -> Result<Option<(u64, Vec<u8>)>> {
-        let mut line = Vec::new();
         loop {
-            line.clear();
+            let mut line = Vec::new();
             let read = read_line(&mut self.reader, &mut line, self.number + 1);
             if !read.map_err(|e| unreadable(&self.path, e))? {
                 return Ok(None);
             }
             self.number += 1;
-            let text = line.trim_ascii();
-            if !text.is_empty() {
-                return Ok(Some((self.number, text.to_vec())));
+            trim(&mut line);
+            if !line.is_empty() {
+                return Ok(Some((self.number, line)));
             }
         }
     }
+}
+
+/// Removes the white space around a line, which may be large and is not copied.
+fn trim(line: &mut Vec<u8>) {
+    line.truncate(line.trim_ascii_end().len());
+    let blanks = line.len() - line.trim_ascii_start().len();
+    line.drain(..blanks);
+    line.shrink_to_fit();
 }
 
 /// Reads the line with a number, with its end, into `line`, and returns whether there is one.

@@ -28,7 +28,8 @@ pub(crate) struct TaskEvent {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum WaferTask {
-    /// Flush the outbox.
+    /// Flush the outbox. The flush ends after a commit if others begin to wait for it, so that the
+    /// answer may have both rows and `busy`.
     Flush {},
     /// Run what is due by the triggers of a pipeline. Without a pipeline, flush the outbox, tell
     /// its age, and then run what is due by the triggers of all pipelines.

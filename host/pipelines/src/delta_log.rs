@@ -16,7 +16,7 @@ use std::io::ErrorKind;
 use std::ops::RangeInclusive;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow_array::ArrayRef;
 use arrow_array::cast::AsArray as _;
@@ -25,6 +25,8 @@ use wafer_catalog::{FileOptions, Format, blocking};
 use wafer_core::{DataType, Field, coerce};
 use wafer_files::{ReadColumn, file_format, plain_bytes, unreadable};
 use wafer_store::{Error, Kind, Result};
+
+use crate::copy_room::CopyRoom;
 
 /// The greatest size of the commits that are read, together.
 const COMMIT_BYTES: u64 = 256 << 20;
@@ -40,14 +42,22 @@ const MAX_KNOWN: usize = 1_000;
 const VERSION_DIGITS: usize = 20;
 
 /// Looks at what is read of the log of a table for a version of it, or for the newest one. A folder
-/// without a log is left to the reader.
+/// without a log is left to the reader. The work has `held` until it ends, whoever waits for it.
 ///
 /// # Errors
 /// Returns [`Kind::Invalid`] for a log that is too large, and for a checkpoint that cannot be read.
-pub(crate) async fn check_log(folder: &Path, version: Option<u64>) -> Result<()> {
+pub(crate) async fn check_log(
+    folder: &Path,
+    version: Option<u64>,
+    held: Option<Arc<dyn CopyRoom>>,
+) -> Result<()> {
     let log = folder.join("_delta_log");
     let last = version.unwrap_or(u64::MAX);
-    blocking(move || check(&log, &LogFiles::list(&log)?, last)).await?
+    let inspect = move || {
+        let _held = held;
+        check(&log, &LogFiles::list(&log)?, last)
+    };
+    blocking(inspect).await?
 }
 
 /// Looks at what is read of the log of a table to find the changes after one version of it, up to
@@ -384,8 +394,6 @@ fn sidecars_of_hint(path: &Path) -> Result<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use arrow_array::{Int64Array, RecordBatch, StringArray, StructArray};
     use arrow_schema::{DataType as ArrowType, Field as ArrowField};
     use wafer_files::OutputFile;

@@ -14,7 +14,7 @@ use crate::delta_log;
 /// # Panics
 /// Panics when a log is refused that could not be read for another reason than its content.
 pub async fn log(folder: &Path, version: Option<u64>) -> Result<(), String> {
-    delta_log::check_log(folder, version)
+    delta_log::check_log(folder, version, None)
         .await
         .map_err(|error| {
             assert_eq!(error.kind(), Kind::Invalid, "{error}");

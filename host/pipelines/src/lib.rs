@@ -24,6 +24,7 @@
 mod backfill;
 mod chain;
 mod compact;
+mod copy_room;
 mod counters;
 mod deletion;
 mod delta_log;
@@ -50,6 +51,7 @@ mod upkeep;
 
 pub use backfill::{BackfillReport, BackfillRequest, Backfills};
 pub use compact::{CompactReport, TableStatus};
+pub use copy_room::CopyRoom;
 pub use deletion::EntityDeleter;
 pub use events::Events;
 pub use events::event::{Delivery, EventResult, IngestReport};
@@ -64,7 +66,7 @@ pub use run::dry::DryRun;
 pub use run::{RequestedRun, RunRequest, Runs};
 pub use service::Pipelines;
 pub use source::inspect::{Inspected, inspect, typed_columns};
-pub use source::show::{CopyRoom, FileRows, ReadRows, ShowBounds};
+pub use source::show::{FileRows, ReadRows, ShowBounds};
 pub use source::{
     FirstRows, ProtectedFiles, SourceReader, Sources, check_listed, missing_files, unread_files,
 };

@@ -63,7 +63,7 @@ use crate::run::online::OnlineWriter;
 use crate::run::plan::Planner;
 use crate::run::records::RunRecords;
 use crate::run::rejects::check_rejects;
-use crate::run::write::{IntervalWork, RowWriter};
+use crate::run::write::{IntervalWork, RunWriter};
 
 /// A request to run a pipeline over an interval.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,7 +110,7 @@ pub struct Runs {
     pub(crate) records: RunRecords,
     pub(crate) jobs: Jobs,
     pub(crate) planner: Planner,
-    pub(crate) writer: RowWriter,
+    pub(crate) writer: RunWriter,
     pub(crate) online: OnlineWriter,
     pub(crate) deleter: EntityDeleter,
 }
@@ -127,7 +127,7 @@ impl Runs {
         Self {
             jobs: Jobs::new(Arc::clone(&context), tables, predictors),
             planner: Planner::new(Arc::clone(&context), records.clone()),
-            writer: RowWriter::new(Arc::clone(&context), records.clone()),
+            writer: RunWriter::new(Arc::clone(&context), records.clone()),
             online: OnlineWriter::new(Arc::clone(&context), records.clone(), materializer),
             deleter,
             records,

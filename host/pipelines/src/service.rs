@@ -117,7 +117,7 @@ impl Pipelines {
         &self.redrives
     }
 
-    /// Returns what reads sources beside runs: to look at them, to copy and to replay them.
+    /// Returns what reads sources beside runs: to show, to copy and to replay them.
     pub fn sources(&self) -> &Sources {
         &self.sources
     }

@@ -34,7 +34,7 @@ use wafer_files::{ReadColumn, RowReader, Rows, file_format, missing_column, unre
 use wafer_store::{Error, RemoteFiles, Result};
 use wafer_tables::Tables;
 
-use crate::source::chunk::Chunk;
+use crate::source::chunk::{Chunk, Piece, rows_among};
 use crate::source::files::SourceFile;
 use crate::source::find::{find_files, find_remote};
 use crate::source::partition::PartitionColumn;
@@ -258,23 +258,42 @@ pub(crate) struct Chunks {
 impl Chunks {
     /// Reads the next rows; returns `None` at the end.
     pub(crate) fn next(&mut self) -> Result<Option<Chunk>> {
+        while let Some(piece) = self.piece()? {
+            if let Piece::Rows(chunk) = piece {
+                return Ok(Some(chunk));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads the next rows, or finds that a file has none; returns `None` at the end.
+    fn piece(&mut self) -> Result<Option<Piece>> {
         if self.reader.is_whole && !std::mem::replace(&mut self.is_checked, true) {
             self.reader.check_columns()?;
         }
         while let Some(file) = self.current_file()? {
             if let Some(chunk) = file.next()? {
-                return Ok(Some(chunk));
+                return Ok(Some(Piece::Rows(chunk)));
             }
+            let has_rows = file.has_rows;
             self.current = None;
+            if !has_rows {
+                return Ok(Some(Piece::EmptyFile));
+            }
         }
         Ok(None)
     }
 
     /// Returns the chunks as a stream, which are read on a thread that may block.
     pub(crate) fn stream(self) -> BoxStream<'static, Result<Chunk>> {
+        rows_among(self.pieces())
+    }
+
+    /// Returns the chunks as a stream, with the files that have no rows.
+    pub(crate) fn pieces(self) -> BoxStream<'static, Result<Piece>> {
         let next = |mut chunks: Self| async move {
-            let (chunk, chunks) = blocking(move || (chunks.next(), chunks)).await?;
-            Ok::<_, Error>(chunk?.map(|chunk| (chunk, chunks)))
+            let (piece, chunks) = blocking(move || (chunks.piece(), chunks)).await?;
+            Ok::<_, Error>(piece?.map(|piece| (piece, chunks)))
         };
         stream::try_unfold(self, next).boxed()
     }
@@ -301,6 +320,8 @@ struct FileChunks {
     columns: Vec<ReadColumn>,
     partitions: Vec<PartitionColumn>,
     rows: Box<dyn RowReader>,
+    /// Whether there were some.
+    has_rows: bool,
 }
 
 impl FileChunks {
@@ -320,6 +341,7 @@ impl FileChunks {
             file_number: file.number,
             columns,
             partitions,
+            has_rows: false,
         })
     }
 
@@ -327,6 +349,7 @@ impl FileChunks {
         let Some(rows) = self.rows.next()? else {
             return Ok(None);
         };
+        self.has_rows = true;
         let rows = converted(&self.path, &self.columns, rows)?;
         let rows = with_partitions(&self.partitions, rows);
         let file = self.path.display().to_string();

@@ -252,8 +252,8 @@ impl Platform {
     }
 
     /// Writes applied generations that are damaged again, if their definitions are these, and
-    /// damaged definitions of tables: nothing is appended to a table without its definition. Returns
-    /// warnings that say which generations were written.
+    /// damaged definitions of tables: nothing is appended to a table without its definition.
+    /// Returns warnings that say which generations were written.
     async fn mend(&self, wanted: &Definitions) -> Result<Vec<String>> {
         let mended = self.context.mend(wanted).await?;
         self.pipelines.staging().mend_tables(wanted).await?;

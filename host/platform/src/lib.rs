@@ -60,8 +60,8 @@ pub use wafer_pipelines::{
 };
 pub use wafer_registry::{ModelSummary, NewVersion, Origin, Registry, ViewOfRelease};
 pub use wafer_serving::{
-    Endpoint, EndpointInfo, EndpointServing, FeatureRow, FoundMemory, InferRequest, Inference,
-    LOG_WITHIN, MAX_FOUND_BYTES, Routing, Serving, Status, Vectors, WHOLE, parse_log_within,
+    Endpoint, EndpointInfo, EndpointServing, FeatureRow, InferRequest, Inference, LOG_WITHIN,
+    MAX_FOUND_BYTES, RequestMemory, Routing, Serving, Status, Vectors, WHOLE, parse_log_within,
     parse_percent,
 };
 pub use wafer_store::{Error, Kind, Result};

@@ -232,7 +232,7 @@ impl Searched {
     }
 
     /// Counts the rows of a piece, unless there were enough before it, of which `found` count for
-    /// something.
+    /// something. A piece without rows was read all the same, and counts as one.
     fn add(&mut self, piece: &ReadRows, found: usize) -> Result<()> {
         if self.rows >= self.most {
             return Err(Error::invalid(format!(
@@ -241,7 +241,7 @@ impl Searched {
                 self.rows
             )));
         }
-        self.rows += (piece.rows + piece.rejects.len()) as u64;
+        self.rows += (piece.rows + piece.rejects.len()).max(1) as u64;
         Ok(())
     }
 }
@@ -463,6 +463,12 @@ mod tests {
         let wanted = "2 of the first 10 rows are what is looked for";
         assert!(error.to_string().starts_with(wanted), "{error}");
         all.add(&piece(1, 0), 2).unwrap();
+
+        // So it is with files that have none.
+        let mut few = Searched { rows: 0, most: 2 };
+        few.add(&piece(0, 0), 0).unwrap();
+        few.add(&piece(0, 0), 0).unwrap();
+        assert!(few.add(&piece(0, 0), 0).is_err());
     }
 
     #[test]

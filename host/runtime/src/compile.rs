@@ -17,8 +17,9 @@ use crate::engine::Target;
 const TIME: Duration = Duration::from_secs(300);
 /// Maximum memory of a compilation. Generous, because it limits address space.
 const MEMORY_BYTES: u64 = 8 << 30;
-/// Maximum size of the native code of one component.
-const CODE_BYTES: u64 = 1 << 30;
+/// Maximum size of the native code of one component. It is collected in memory, in a buffer that
+/// doubles as it grows.
+const CODE_BYTES: u64 = 512 << 20;
 /// Maximum size of the message of a compiler that fails; the rest is not read.
 const MESSAGE_BYTES: u64 = 64 << 10;
 
@@ -47,11 +48,11 @@ pub enum CompileError {
     Invalid(String),
     /// The compilation took too much time or memory, or made too much code.
     #[error(
-        "compiling it takes more than {} s or {} GiB of memory, or makes more than {} GiB of native code; is it \
+        "compiling it takes more than {} s or {} GiB of memory, or makes more than {} MiB of native code; is it \
          generated code?",
         TIME.as_secs(),
         MEMORY_BYTES >> 30,
-        CODE_BYTES >> 30
+        CODE_BYTES >> 20
     )]
     TooExpensive,
     /// There is no compiler, and no native code that this engine can load.

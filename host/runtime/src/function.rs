@@ -323,7 +323,7 @@ impl Function {
         let (instance, guest) = instantiated.map_err(|error| {
             let is_its_fault = error.is::<Trap>() || error.is::<Refused>();
             if is_its_fault || store.data().out_of_memory {
-                return self.failure(&error, store, deadline);
+                return self.logged_failure(&error, store, deadline);
             }
             // The pool has no room for another instance, which is not the function's fault.
             let function = self.inner.name.clone();
@@ -334,7 +334,7 @@ impl Function {
         })?;
         if let Some(memory) = &self.inner.memory {
             let restored = memory.restore(&mut *store, &instance);
-            restored.map_err(|error| self.failure(&error, store, deadline))?;
+            restored.map_err(|error| self.logged_failure(&error, store, deadline))?;
         }
         Ok(guest)
     }
@@ -383,11 +383,7 @@ impl Function {
                 store.data_mut().emit(name);
                 return Err(self.refusal(refusal));
             }
-            Err(error) => {
-                let failure = self.failure(&error, store, deadline);
-                store.data_mut().emit(name);
-                return Err(failure);
-            }
+            Err(error) => return Err(self.logged_failure(&error, store, deadline)),
         };
         store.data_mut().emit(name);
         lift::output(output, signature, rows).map_err(|message| InvokeError::Output {
@@ -410,6 +406,18 @@ impl Function {
                 }
             }
         }
+    }
+
+    /// Returns the error of a call that failed, and logs what the guest said before.
+    fn logged_failure(
+        &self,
+        error: &wasmtime::Error,
+        store: &mut Store<State>,
+        deadline: Deadline,
+    ) -> InvokeError {
+        let failure = self.failure(error, store, deadline);
+        store.data_mut().emit(&self.inner.name);
+        failure
     }
 
     fn failure(

@@ -73,11 +73,11 @@ impl InitialMemory {
 
 /// The interpreters whose functions are loaded in this process.
 #[derive(Default)]
-pub(crate) struct Interpreters(Mutex<HashMap<Code, Place>>);
+pub(crate) struct Interpreters(Mutex<HashMap<Code, InterpreterSlot>>);
 
 /// Where an interpreter is while a function of it is loaded. Whoever loads it holds the lock, so
 /// that others wait for its code instead of compiling it as well.
-type Place = Arc<Mutex<Weak<Interpreter>>>;
+type InterpreterSlot = Arc<Mutex<Weak<Interpreter>>>;
 
 impl Interpreters {
     /// Returns the interpreter with this code, which is loaded if no function of it is.
@@ -89,7 +89,7 @@ impl Interpreters {
         code: Code,
         load: impl FnOnce() -> Result<Interpreter, RegisterError>,
     ) -> Result<Arc<Interpreter>, RegisterError> {
-        let place = Arc::clone(lock(&self.0).entry(code).or_default());
+        let place = self.place_of(code);
         let mut kept = lock(&place);
         if let Some(loaded) = kept.upgrade() {
             return Ok(loaded);
@@ -98,8 +98,43 @@ impl Interpreters {
         *kept = Arc::downgrade(&loaded);
         Ok(loaded)
     }
+
+    /// Returns the place of an interpreter. The places of those of which no function is loaded any
+    /// more are given up, unless somebody holds them to load one.
+    fn place_of(&self, code: Code) -> InterpreterSlot {
+        let mut places = lock(&self.0);
+        places.retain(|_, place| Arc::strong_count(place) > 1 || lock(place).strong_count() > 0);
+        Arc::clone(places.entry(code).or_default())
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use wafer_core::Digest;
+
+    use super::*;
+
+    #[test]
+    fn interpreters_that_are_not_loaded_any_more_keep_no_place() {
+        let code = |number: u8| Code::of_component(Digest::of(&[number]), false);
+        let failed = || {
+            Err(RegisterError::Init {
+                function: "f".to_owned(),
+                message: "it fails".to_owned(),
+            })
+        };
+        let interpreters = Interpreters::default();
+        for number in 0..3 {
+            assert!(interpreters.get_or_load(code(number), failed).is_err());
+            assert_eq!(lock(&interpreters.0).len(), 1);
+        }
+        // Somebody is about to load this one.
+        let held = interpreters.place_of(code(7));
+        assert!(interpreters.get_or_load(code(8), failed).is_err());
+        assert!(Arc::ptr_eq(&held, &interpreters.place_of(code(7))));
+    }
 }

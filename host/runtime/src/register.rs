@@ -486,7 +486,7 @@ impl Code {
     }
 
     /// The code of a component itself, as opposed to its snapshot.
-    fn of_component(component: Digest, strict_nan: bool) -> Self {
+    pub(crate) fn of_component(component: Digest, strict_nan: bool) -> Self {
         let mut hasher = Hasher::new();
         hasher.part(b"wafer component 1").part(component.as_bytes());
         Self {

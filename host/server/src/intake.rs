@@ -42,7 +42,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout, timeout_at};
 use wafer_core::{bytes_text, check_json_text, without_mark};
-use wafer_platform::{BoundedFile, DiskRoom, FoundMemory};
+use wafer_platform::{BoundedFile, DiskRoom, RequestMemory};
 
 use crate::access::{Hosts, NamedHost};
 use crate::connections::Client;
@@ -106,7 +106,7 @@ pub(crate) enum WaitsFor {
 
 /// What a request does while it is worked on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Work {
+enum WorkKind {
     /// It looks features up and computes.
     Computes,
     /// It does something else.
@@ -160,7 +160,12 @@ impl Intake {
     }
 
     /// Runs the handler of a request, with its body.
-    async fn take(&self, request: Request, next: Next, work: Work) -> Result<Response, Failure> {
+    async fn take(
+        &self,
+        request: Request,
+        next: Next,
+        work: WorkKind,
+    ) -> Result<Response, Failure> {
         if is_probe(&request) {
             return Ok(next.run(request).await);
         }
@@ -185,9 +190,13 @@ impl Intake {
 
     /// Waits for the places of a request. Whoever waits to compute leaves the other places to
     /// others.
-    async fn places(&self, work: Work) -> Result<HeldPlaces, Failure> {
+    async fn places(&self, work: WorkKind) -> Result<HeldPlaces, Failure> {
         let until = self.end_of_queue();
-        let computing = match self.computing.as_ref().filter(|_| work == Work::Computes) {
+        let computing = match self
+            .computing
+            .as_ref()
+            .filter(|_| work == WorkKind::Computes)
+        {
             Some(computing) => Some(self.place(computing, until).await?),
             None => None,
         };
@@ -492,7 +501,7 @@ impl Payload {
 
     /// Returns the charge of what the request looks up, and of what functions return. Little of it
     /// is not charged.
-    pub(crate) fn found(&self) -> (FoundCharge, FoundMemory) {
+    pub(crate) fn found(&self) -> (FoundCharge, RequestMemory) {
         let charge = FoundCharge::new(self.budget.charge());
         let memory = charge.memory(LARGE as u64);
         (charge, memory)
@@ -693,7 +702,7 @@ pub(crate) async fn work(
     next: Next,
 ) -> Response {
     let protocol = Protocol::of(&request);
-    let answered = intake.take(request, next, Work::Other).await;
+    let answered = intake.take(request, next, WorkKind::Other).await;
     answered.unwrap_or_else(|failure| protocol.response(failure))
 }
 
@@ -705,7 +714,7 @@ pub(crate) async fn compute(
     next: Next,
 ) -> Response {
     let protocol = Protocol::of(&request);
-    let answered = intake.take(request, next, Work::Computes).await;
+    let answered = intake.take(request, next, WorkKind::Computes).await;
     answered.unwrap_or_else(|failure| protocol.response(failure))
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use wafer_core::bytes_text;
-use wafer_platform::{DiskRoom, FoundMemory};
+use wafer_platform::{DiskRoom, RequestMemory};
 
 use crate::error::Failure;
 
@@ -187,9 +187,9 @@ impl FoundCharge {
     }
 
     /// Returns the memory for what is looked up. Values of up to `free` bytes are not charged.
-    pub(crate) fn memory(&self, free: u64) -> FoundMemory {
+    pub(crate) fn memory(&self, free: u64) -> RequestMemory {
         let charge = self.clone();
-        FoundMemory::charged_by(move |bytes| match bytes > free {
+        RequestMemory::charged_by(move |bytes| match bytes > free {
             true => charge.raise(bytes).map_err(Into::into),
             false => Ok(()),
         })

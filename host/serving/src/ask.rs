@@ -12,7 +12,7 @@ use wafer_runtime::{Function, Output};
 use wafer_store::{Result, for_work};
 
 use crate::call::{InferCall, Prediction, ReleaseAnswer};
-use crate::found::FoundMemory;
+use crate::found::RequestMemory;
 use crate::ready::ReadyRelease;
 use crate::served_view::{assemble, decode_rows};
 use crate::service::Serving;
@@ -24,7 +24,7 @@ impl Serving {
         ready: &Arc<ReadyRelease>,
         call: &InferCall,
         rows: &[usize],
-        memory: FoundMemory,
+        memory: RequestMemory,
     ) -> Result<ReleaseAnswer> {
         let InferCall { request, now, .. } = call;
         let view = ready.view.definition();

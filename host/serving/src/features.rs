@@ -22,7 +22,7 @@ use wafer_catalog::{Definitions, Recipe};
 use wafer_core::Timestamp;
 use wafer_store::{Result, for_work};
 
-use crate::found::FoundMemory;
+use crate::found::RequestMemory;
 use crate::served_view::{
     LookedUpRequest, RequestColumns, ServedView, add_entity_keys, assemble, decode,
 };
@@ -46,7 +46,7 @@ impl Serving {
     /// [`Kind::Function`]: wafer_store::Kind::Function
     /// [`Kind::Unavailable`]: wafer_store::Kind::Unavailable
     pub async fn features(&self, view: &str, rows: &[Json]) -> Result<Vectors> {
-        self.features_within(view, rows, FoundMemory::default())
+        self.features_within(view, rows, RequestMemory::default())
             .await
     }
 
@@ -61,7 +61,7 @@ impl Serving {
             self.context.load_function(name, definition)
         })?;
         let (served, work) = (Arc::new(served), format!("view/{view}"));
-        let memory = FoundMemory::default();
+        let memory = RequestMemory::default();
         self.vectors(served, rows, &work, memory).await
     }
 
@@ -74,7 +74,7 @@ impl Serving {
         &self,
         view: &str,
         rows: &[Json],
-        memory: FoundMemory,
+        memory: RequestMemory,
     ) -> Result<Vectors> {
         let served = self.served_view(view)?;
         let work = format!("view/{view}");
@@ -90,7 +90,7 @@ impl Serving {
         &self,
         group: &str,
         rows: &[Json],
-        memory: FoundMemory,
+        memory: RequestMemory,
     ) -> Result<Vectors> {
         // The name of a view has no slash, so this one cannot be a view's.
         let name = format!("group/{group}");
@@ -108,7 +108,7 @@ impl Serving {
         served: Arc<ServedView>,
         rows: &[Json],
         work: &str,
-        memory: FoundMemory,
+        memory: RequestMemory,
     ) -> Result<Vectors> {
         let request = decode(&served.view, rows)?;
         let now = self.context.now();
@@ -125,7 +125,7 @@ impl Serving {
         served: &ServedView,
         request: RequestColumns,
         now: Timestamp,
-        memory: &FoundMemory,
+        memory: &RequestMemory,
     ) -> Result<LookedUpRequest> {
         let (mut keys, mut entity_indices, mut counts) = (Vec::new(), Vec::new(), Vec::new());
         for lookup in &served.lookups {

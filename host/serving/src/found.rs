@@ -10,28 +10,28 @@ use wafer_runtime::{Deadline, Function, Output};
 use wafer_store::{Error, Result};
 
 /// Charges the values of a request with the bytes that they take, before they take them.
-type Charge = Arc<dyn Fn(u64) -> Result<()> + Send + Sync>;
+type ChargeFn = Arc<dyn Fn(u64) -> Result<()> + Send + Sync>;
 
 /// The memory that the values of a request may take, or of a part of it: those that are looked up
 /// at most [`MAX_FOUND_BYTES`], and all of them, with those that functions return, what is there
 /// for all requests.
 #[derive(Clone)]
-pub struct FoundMemory {
+pub struct RequestMemory {
     /// What the looked-up values of other parts of the request have taken.
     before: u64,
     /// What the outputs of functions have taken for other parts of the request.
     made_before: u64,
-    charge: Charge,
+    charge: ChargeFn,
 }
 
-impl Default for FoundMemory {
+impl Default for RequestMemory {
     /// Returns the memory of a request that is bounded by itself alone.
     fn default() -> Self {
         Self::charged_by(|_| Ok(()))
     }
 }
 
-impl FoundMemory {
+impl RequestMemory {
     /// Returns the memory of a request that shares it with others: `charge` is called with the
     /// bytes that the values take, each time before they take more, after a function returned some,
     /// or after they take less.
@@ -81,9 +81,9 @@ impl FoundMemory {
     }
 }
 
-impl fmt::Debug for FoundMemory {
+impl fmt::Debug for RequestMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FoundMemory")
+        f.debug_struct("RequestMemory")
             .field("before", &self.before)
             .field("made_before", &self.made_before)
             .finish_non_exhaustive()
@@ -94,8 +94,8 @@ impl fmt::Debug for FoundMemory {
 /// of a request may ask for one entity with a long text, and a function may return more than it
 /// gets.
 #[derive(Debug)]
-pub(crate) struct FoundSize {
-    memory: FoundMemory,
+pub(crate) struct RequestSize {
+    memory: RequestMemory,
     /// The bytes of stored rows that are not unpacked yet.
     stored: u64,
     /// The bytes of the unpacked values.
@@ -106,9 +106,9 @@ pub(crate) struct FoundSize {
     rows: usize,
 }
 
-impl FoundSize {
+impl RequestSize {
     /// Counts for a request of so many rows, for which stored rows of `stored` bytes were read.
-    pub(crate) fn new(memory: FoundMemory, stored: u64, rows: usize) -> Self {
+    pub(crate) fn new(memory: RequestMemory, stored: u64, rows: usize) -> Self {
         Self {
             memory,
             stored,
@@ -152,7 +152,7 @@ impl FoundSize {
     /// Counts bytes that unpacked values take.
     ///
     /// # Errors
-    /// Returns the errors of [`FoundMemory::take`].
+    /// Returns the errors of [`RequestMemory::take`].
     pub(crate) fn add(&mut self, bytes: u64) -> Result<()> {
         self.bytes = self.bytes.saturating_add(bytes);
         let held = self.bytes.saturating_add(self.stored);
@@ -186,19 +186,19 @@ mod tests {
     fn looked_up_values_of_all_parts_of_a_request_are_charged_and_bounded() {
         let told = Arc::new(Mutex::new(Vec::new()));
         let tell = Arc::clone(&told);
-        let memory = FoundMemory::charged_by(move |bytes| {
+        let memory = RequestMemory::charged_by(move |bytes| {
             tell.lock().unwrap().push(bytes);
             match bytes > 1_000 {
                 true => Err(Error::new(Kind::Unavailable, "no memory")),
                 false => Ok(()),
             }
         });
-        let mut first = FoundSize::new(memory.clone(), 300, 7);
+        let mut first = RequestSize::new(memory.clone(), 300, 7);
         first.add(100).unwrap();
         first.unpack(300).unwrap();
         first.unpacked(300);
         first.add(100).unwrap();
-        let mut second = FoundSize::new(memory.after(first.bytes(), 0), 0, 7);
+        let mut second = RequestSize::new(memory.after(first.bytes(), 0), 0, 7);
         second.add(700).unwrap();
         assert_eq!(second.add(101).unwrap_err().kind(), Kind::Unavailable);
         assert_eq!(*told.lock().unwrap(), [400, 700, 200, 900, 1_001]);
@@ -213,16 +213,16 @@ mod tests {
     fn what_functions_return_is_charged_beside_what_was_looked_up() {
         let told = Arc::new(Mutex::new(Vec::new()));
         let tell = Arc::clone(&told);
-        let memory = FoundMemory::charged_by(move |bytes| {
+        let memory = RequestMemory::charged_by(move |bytes| {
             tell.lock().unwrap().push(bytes);
             Ok(())
         });
-        let mut first = FoundSize::new(memory.clone(), 0, 7);
+        let mut first = RequestSize::new(memory.clone(), 0, 7);
         first.add(100).unwrap();
         first.make(40).unwrap();
         first.made = 40;
         first.make(5).unwrap();
-        let mut second = FoundSize::new(memory.after(first.bytes(), first.made()), 0, 7);
+        let mut second = RequestSize::new(memory.after(first.bytes(), first.made()), 0, 7);
         second.add(10).unwrap();
         second.make(1).unwrap();
         assert_eq!(*told.lock().unwrap(), [100, 140, 145, 150, 151]);

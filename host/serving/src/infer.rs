@@ -20,7 +20,7 @@ use wafer_core::{Digest, Field};
 use wafer_store::Result;
 
 use crate::call::{InferCall, InferRequest, ReleaseAnswer};
-use crate::found::FoundMemory;
+use crate::found::RequestMemory;
 use crate::ready::{EndpointServing, ReadyRelease};
 use crate::request_log::queue::{Answered, Shadow};
 use crate::request_log::sampled_rows;
@@ -62,7 +62,7 @@ impl Serving {
         serving: &EndpointServing,
         release: Option<&str>,
         request: InferRequest,
-        memory: &FoundMemory,
+        memory: &RequestMemory,
     ) -> Result<Inference> {
         let unique_id = self.request_id();
         let call = Arc::new(InferCall {

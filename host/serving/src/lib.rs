@@ -33,7 +33,7 @@ mod vectors;
 pub use ask::predict;
 pub use call::{InferRequest, Prediction};
 pub use endpoints::Endpoint;
-pub use found::FoundMemory;
+pub use found::RequestMemory;
 pub use infer::Inference;
 pub use ready::{EndpointInfo, EndpointServing};
 pub use request_log::table::{LogTable, is_log_of};

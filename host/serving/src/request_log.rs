@@ -32,7 +32,7 @@ use wafer_core::{Duration, Timestamp};
 use wafer_store::{Error, EventCommit, Kind, OutboxRow, Result, for_work};
 
 use crate::call::InferCall;
-use crate::found::FoundMemory;
+use crate::found::RequestMemory;
 use crate::ready::{EndpointServing, ReadyRelease};
 use crate::request_log::queue::{Answered, COMMIT_ROWS, Shadow};
 use crate::request_log::rows::logged_rows;
@@ -185,7 +185,7 @@ impl Serving {
             due,
         } = shadow;
         let endpoint = ready.endpoint.clone();
-        let memory = FoundMemory::default();
+        let memory = RequestMemory::default();
         match self.ask(&ready, &call, &rows, memory).await {
             Ok(answer) => Some(Answered {
                 rows: (0..rows.len()).collect(),

@@ -19,7 +19,7 @@ use wafer_core::{
 use wafer_runtime::Function;
 use wafer_store::{Error, Kind, OnlineKey, OnlineRow, Result};
 
-use crate::found::{FoundMemory, FoundSize};
+use crate::found::{RequestMemory, RequestSize};
 use crate::vectors::{Feature, LookupResult, Status, Vectors};
 
 /// A version of a view, resolved once for all requests.
@@ -234,8 +234,8 @@ pub(crate) fn add_entity_keys(
 pub(crate) fn assemble(
     served: &ServedView,
     read: LookedUpRequest,
-    memory: FoundMemory,
-) -> Result<(Vectors, Readable, FoundSize)> {
+    memory: RequestMemory,
+) -> Result<(Vectors, Readable, RequestSize)> {
     let stored = read.stored_bytes();
     let LookedUpRequest {
         request,
@@ -251,7 +251,7 @@ pub(crate) fn assemble(
         found_bytes: 0,
         made_bytes: 0,
     };
-    let mut size = FoundSize::new(memory, stored, request.rows);
+    let mut size = RequestSize::new(memory, stored, request.rows);
     for ((lookup, entity_indices), rows) in served.lookups.iter().zip(entity_indices).zip(found) {
         let entities = FoundEntities {
             indices: entity_indices,
@@ -338,7 +338,7 @@ fn add_lookup(
     lookup: &Lookup,
     mut entities: FoundEntities,
     now: Timestamp,
-    size: &mut FoundSize,
+    size: &mut RequestSize,
 ) -> Result<()> {
     let group = &lookup.group;
     let fields = group.features();
@@ -463,7 +463,7 @@ fn add_function(
     vectors: &mut Vectors,
     columns: &mut Readable,
     function: &Function,
-    size: &mut FoundSize,
+    size: &mut RequestSize,
 ) -> Result<()> {
     let signature = function.signature();
     let inputs: Vec<ArrayRef> = signature

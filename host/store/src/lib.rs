@@ -51,7 +51,7 @@ pub use error::{Error, Kind, Result};
 pub use folder::{ArtifactFolder, PartialArtifact};
 pub use lease::{Lease, Leased};
 pub use lmdb::{Lmdb, LmdbConfig};
-pub use memory::{MemoryStore, Overridden, Overrides};
+pub use memory::{MemoryStore, Overridden, OverriddenCalls};
 pub use metadata::{Expect, MetadataStore, Versioned, check_object};
 pub use offline::{
     ARRIVAL_ORDER, AsOf, Commit, Compaction, DataFile, Follows, OfflineTables, Share, TableChange,

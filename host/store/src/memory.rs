@@ -18,13 +18,13 @@ use crate::{
     OutboxEntry, OutboxRow, PutCounts, Result, Upkeep, Versioned,
 };
 
-pub use self::overrides::{Overridden, Overrides};
+pub use self::overrides::{Overridden, OverriddenCalls};
 
 /// An online and metadata store in memory.
 ///
 /// It keeps the contract of the traits except for durability: its content is gone when it is
 /// dropped. With it, the crates that use stores are tested without a folder on disk. A test that
-/// wants a call to fail overrides it ([`Overrides`]).
+/// wants a call to fail overrides it ([`OverriddenCalls`]).
 #[derive(Debug, Default)]
 pub struct MemoryStore(Mutex<Content>);
 

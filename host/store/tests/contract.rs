@@ -5,7 +5,7 @@
     reason = "tests make temporary folders of their own"
 )]
 
-use wafer_store::{ArtifactFolder, Lmdb, LmdbConfig, MemoryStore, Overridden, Overrides};
+use wafer_store::{ArtifactFolder, Lmdb, LmdbConfig, MemoryStore, Overridden, OverriddenCalls};
 use wafer_store_contract as contract;
 
 /// Opens an LMDB store in a folder.
@@ -49,7 +49,7 @@ async fn memory_is_a_metadata_store() {
 #[derive(Debug, Default)]
 struct AsItIs(MemoryStore);
 
-impl Overrides for AsItIs {
+impl OverriddenCalls for AsItIs {
     fn store(&self) -> &MemoryStore {
         &self.0
     }

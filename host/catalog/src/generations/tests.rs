@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::json;
 use wafer_core::{Clock as _, SettableClock, Timestamp};
-use wafer_store::{Expect, MemoryStore, Overridden, Overrides};
+use wafer_store::{Expect, MemoryStore, Overridden, OverriddenCalls};
 
 use super::*;
 use crate::applied::move_pointer;
@@ -773,7 +773,7 @@ async fn objects_that_cannot_be_removed_do_not_fail_the_apply() {
 struct KeepingStore(Arc<MemoryStore>);
 
 #[async_trait]
-impl Overrides for KeepingStore {
+impl OverriddenCalls for KeepingStore {
     fn store(&self) -> &MemoryStore {
         &self.0
     }
@@ -791,7 +791,7 @@ struct CountingStore {
 }
 
 #[async_trait]
-impl Overrides for CountingStore {
+impl OverriddenCalls for CountingStore {
     fn store(&self) -> &MemoryStore {
         &self.store
     }
@@ -812,7 +812,7 @@ struct MovingStore {
 }
 
 #[async_trait]
-impl Overrides for MovingStore {
+impl OverriddenCalls for MovingStore {
     fn store(&self) -> &MemoryStore {
         &self.store
     }

@@ -35,7 +35,7 @@ pub(crate) struct Check {
 /// What is checked at once: a function on the rows of a source, or what a pipeline without one
 /// reads.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-struct Subject {
+struct CheckSubject {
     /// The function that is called.
     #[serde(skip_serializing_if = "Option::is_none")]
     function: Option<String>,
@@ -50,7 +50,7 @@ struct Subject {
 #[derive(Serialize)]
 struct Checked {
     #[serde(flatten)]
-    subject: Subject,
+    subject: CheckSubject,
     rows: usize,
     /// Where the rows came from.
     of: &'static str,
@@ -102,7 +102,7 @@ impl Check {
 
 /// Returns what is checked of a project: each function with each source that it is called on, and
 /// then the pipelines without a function.
-fn subjects(definitions: &Definitions) -> Vec<Subject> {
+fn subjects(definitions: &Definitions) -> Vec<CheckSubject> {
     let mut called: BTreeMap<(String, Option<String>), Vec<String>> = BTreeMap::new();
     let mut others = Vec::new();
     for (name, pipeline) in &definitions.pipelines {
@@ -112,7 +112,7 @@ fn subjects(definitions: &Definitions) -> Vec<Subject> {
                 let key = (function.clone(), source);
                 called.entry(key).or_default().extend(pipelines);
             }
-            None => others.push(Subject {
+            None => others.push(CheckSubject {
                 function: None,
                 source,
                 pipelines,
@@ -125,7 +125,7 @@ fn subjects(definitions: &Definitions) -> Vec<Subject> {
         }
     }
     let called = called.into_iter();
-    let called = called.map(|((function, source), pipelines)| Subject {
+    let called = called.map(|((function, source), pipelines)| CheckSubject {
         function: Some(function),
         source,
         pipelines,
@@ -170,7 +170,7 @@ async fn complete_specs(project: &Project) -> Result<Vec<ProjectFunction>> {
 
 /// Reads the first rows of a source, and calls the function on them, or on made-up rows if there
 /// are none.
-async fn check_one(platform: &Platform, subject: Subject) -> Result<Checked> {
+async fn check_one(platform: &Platform, subject: CheckSubject) -> Result<Checked> {
     let sources = platform.pipelines().sources();
     let mut first = match subject.pipelines.first() {
         Some(pipeline) => sources.first_rows(pipeline, CHECK_ROWS).await?,
@@ -239,7 +239,7 @@ fn text(checked: &[Checked]) -> String {
     format!("{}\n{}", table(&header, &rows), verdict(checked))
 }
 
-impl Subject {
+impl CheckSubject {
     /// Returns what is named in messages.
     fn name(&self) -> String {
         match &self.function {
@@ -303,7 +303,7 @@ mod tests {
     fn checked(of: &'static str, unreadable: u64, unread: Option<&str>) -> Checked {
         let source = of != MADE_UP || unreadable > 0 || unread.is_some();
         Checked {
-            subject: Subject {
+            subject: CheckSubject {
                 function: Some("f".to_owned()),
                 source: source.then(|| "s".to_owned()),
                 pipelines: Vec::new(),
@@ -367,7 +367,7 @@ mod tests {
             "e": pipeline("s", "columns", json!([])),
         }});
         let definitions: Definitions = serde_json::from_value(definitions).unwrap();
-        let subject = |function: Option<&str>, source: &str, pipelines: &[&str]| Subject {
+        let subject = |function: Option<&str>, source: &str, pipelines: &[&str]| CheckSubject {
             function: function.map(str::to_owned),
             source: Some(source.to_owned()),
             pipelines: pipelines.iter().map(|name| (*name).to_owned()).collect(),

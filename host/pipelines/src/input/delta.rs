@@ -19,8 +19,9 @@ use wafer_files::{ReadColumn, RowReader, Rows, file_format, missing_column, unre
 use wafer_store::{DataFile, Error, OfflineTables, Result, TableSnapshot};
 
 use super::{Selection, Source};
+use crate::copy_room::CopyRoom;
 use crate::delta_log::check_log;
-use crate::source::chunk::Chunk;
+use crate::source::chunk::{Chunk, Piece, rows_among};
 use crate::source::{converted, read_columns, rejects};
 
 /// A Delta table that others write, opened at one version of it.
@@ -29,21 +30,30 @@ pub(crate) struct DeltaTable {
     snapshot: TableSnapshot,
     /// The folder of the table.
     folder: PathBuf,
+    /// What the work that reads the table for a request holds, also when nobody waits for it any
+    /// more.
+    _held: Option<Arc<dyn CopyRoom>>,
 }
 
 impl DeltaTable {
-    /// Opens the table of a source, at a version or at the newest one.
-    pub(crate) async fn open(source: &SourceDef, version: Option<u64>) -> Result<Self> {
+    /// Opens the table of a source, at a version or at the newest one. All work that reads it has
+    /// `held`.
+    pub(crate) async fn open(
+        source: &SourceDef,
+        version: Option<u64>,
+        held: Option<Arc<dyn CopyRoom>>,
+    ) -> Result<Self> {
         let Some(Location::Here(folder)) = &source.files else {
             return Err(Error::invalid(
                 "a source of type `delta` reads a table in a folder on this machine: set its `path` \
                  to that folder",
             ));
         };
-        check_log(folder, version).await?;
+        check_log(folder, version, held.clone()).await?;
         Ok(Self {
             snapshot: OfflineTables::open_outside(folder, version).await?,
             folder: folder.clone(),
+            _held: held,
         })
     }
 
@@ -70,16 +80,16 @@ impl DeltaTable {
     }
 
     /// Reads some columns of all rows.
-    pub(crate) fn rows(&self, columns: &[ReadColumn]) -> BoxStream<'static, Result<Chunk>> {
-        self.rows_of(self.snapshot.files().to_vec(), columns)
+    pub(crate) fn pieces(&self, columns: &[ReadColumn]) -> BoxStream<'static, Result<Piece>> {
+        self.pieces_of(self.snapshot.files().to_vec(), columns)
     }
 
     /// Reads some columns of the rows of some files.
-    fn rows_of(
+    fn pieces_of(
         &self,
         files: Vec<DataFile>,
         columns: &[ReadColumn],
-    ) -> BoxStream<'static, Result<Chunk>> {
+    ) -> BoxStream<'static, Result<Piece>> {
         let (table, columns): (_, Arc<[ReadColumn]>) = (self.clone(), columns.into());
         let chunks = async move {
             let files = table.snapshot.in_order_of_creation(files).await?;
@@ -106,25 +116,30 @@ struct DeltaChunks {
 }
 
 impl DeltaChunks {
-    /// Returns the chunks as a stream, which are read on a thread that may block.
-    fn stream(self) -> BoxStream<'static, Result<Chunk>> {
+    /// Returns the rows as a stream, which are read on a thread that may block, with the files that
+    /// have none.
+    fn stream(self) -> BoxStream<'static, Result<Piece>> {
         let next = |mut chunks: Self| async move {
-            let (chunk, chunks) = blocking(move || (chunks.next(), chunks)).await?;
-            Ok::<_, Error>(chunk?.map(|chunk| (chunk, chunks)))
+            let (piece, chunks) = blocking(move || (chunks.next(), chunks)).await?;
+            Ok::<_, Error>(piece?.map(|piece| (piece, chunks)))
         };
         stream::try_unfold(self, next).boxed()
     }
 
-    /// Reads the next rows; returns `None` at the end.
-    fn next(&mut self) -> Result<Option<Chunk>> {
+    /// Reads the next rows, or finds that a file has none; returns `None` at the end.
+    fn next(&mut self) -> Result<Option<Piece>> {
         loop {
-            if let Some(file) = &mut self.current
-                && let Some(chunk) = file.next()?
-            {
-                return Ok(Some(chunk));
+            if let Some(file) = &mut self.current {
+                if let Some(chunk) = file.next()? {
+                    return Ok(Some(Piece::Rows(chunk)));
+                }
+                let has_rows = file.has_rows;
+                self.current = None;
+                if !has_rows {
+                    return Ok(Some(Piece::EmptyFile));
+                }
             }
             let Some((file, number)) = self.files.next() else {
-                self.current = None;
                 return Ok(None);
             };
             let opened = OpenFile::open(&self.table, &file, number, &self.columns)?;
@@ -147,6 +162,8 @@ struct OpenFile {
     constants: HashMap<String, ArrayRef>,
     /// The other columns.
     rows: Box<dyn RowReader>,
+    /// Whether there were rows.
+    has_rows: bool,
 }
 
 impl OpenFile {
@@ -180,6 +197,7 @@ impl OpenFile {
             number,
             columns: Arc::clone(columns),
             constants,
+            has_rows: false,
         })
     }
 
@@ -188,6 +206,7 @@ impl OpenFile {
         let Some(rows) = self.rows.next()? else {
             return Ok(None);
         };
+        self.has_rows = true;
         let rows = converted(&self.path, &self.columns, self.with_constants(rows))?;
         Ok(Some(Chunk {
             columns: rows.columns,
@@ -249,7 +268,7 @@ impl DeltaSource {
         version: Option<u64>,
         fields: &[Field],
     ) -> Result<Self> {
-        let delta = DeltaTable::open(source, version).await?;
+        let delta = DeltaTable::open(source, version, None).await?;
         Ok(Self {
             columns: delta.columns(source, fields)?,
             is_pinned: version.is_some(),
@@ -275,7 +294,8 @@ impl Source for DeltaSource {
     }
 
     fn chunks(&self, selection: &Selection) -> BoxStream<'static, Result<Chunk>> {
-        self.delta.rows_of(self.files_of(selection), &self.columns)
+        let files = self.files_of(selection);
+        rows_among(self.delta.pieces_of(files, &self.columns))
     }
 
     fn table(&self) -> Option<&TableSnapshot> {

@@ -33,7 +33,7 @@ impl UpstreamRead {
 
 /// The last run over an interval of a chained pipeline. It had the same function and settings as
 /// the next one.
-struct LastRead<'a> {
+struct LastUpstreamRead<'a> {
     /// The record of the run.
     run: &'a RunRecord,
     /// What the run read of the upstream table.
@@ -42,7 +42,7 @@ struct LastRead<'a> {
     base: Option<i64>,
 }
 
-impl LastRead<'_> {
+impl LastUpstreamRead<'_> {
     /// Returns what the next run reads. All finished runs have read the changes up to the version
     /// `caught_up_to`.
     fn next(
@@ -213,7 +213,7 @@ impl Planner {
         else {
             return Ok(UpstreamRead::up_to_date(changes.full_read()));
         };
-        let last = LastRead {
+        let last = LastUpstreamRead {
             run,
             read,
             base: self.committed_generation(run).await?,
@@ -527,7 +527,7 @@ mod tests {
                 everything,
             ),
         ] {
-            let last = LastRead {
+            let last = LastUpstreamRead {
                 run: &record(state, 3, b"same"),
                 read,
                 base,

@@ -79,12 +79,12 @@ pub(crate) struct Unplaced {
 
 /// Writes the rows of runs to files, and commits these.
 #[derive(Debug)]
-pub(crate) struct RowWriter {
+pub(crate) struct RunWriter {
     context: Arc<Context>,
     records: RunRecords,
 }
 
-impl RowWriter {
+impl RunWriter {
     pub(crate) fn new(context: Arc<Context>, records: RunRecords) -> Self {
         Self { context, records }
     }

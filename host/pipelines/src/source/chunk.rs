@@ -1,11 +1,12 @@
 //! A chunk: some rows of one file, as the columns that a function reads.
 
 use arrow_array::ArrayRef;
+use futures::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
 use wafer_catalog::Reject;
 use wafer_core::Timestamp;
 use wafer_core::rules::Interval;
 use wafer_runtime::failed_row;
-use wafer_store::Error;
+use wafer_store::{Error, Result};
 
 /// Some rows of one file.
 #[derive(Debug)]
@@ -41,6 +42,28 @@ pub(crate) struct StoredRowOrigins {
     /// Whether the rows are raw events, whose available times already account for the source's
     /// delay.
     pub(crate) as_events: bool,
+}
+
+/// What is read of files at once.
+#[derive(Debug)]
+pub(crate) enum Piece {
+    /// Some rows of a file.
+    Rows(Chunk),
+    /// All of a file that has no rows. Whoever has bounds counts it, as there may be many of them.
+    EmptyFile,
+}
+
+/// Returns the rows of pieces.
+pub(crate) fn rows_among(
+    pieces: BoxStream<'static, Result<Piece>>,
+) -> BoxStream<'static, Result<Chunk>> {
+    let rows = |piece| async move {
+        Ok::<_, Error>(match piece {
+            Piece::Rows(chunk) => Some(chunk),
+            Piece::EmptyFile => None,
+        })
+    };
+    pieces.try_filter_map(rows).boxed()
 }
 
 impl Chunk {

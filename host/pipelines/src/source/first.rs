@@ -9,7 +9,7 @@ use wafer_catalog::{Definitions, PipelineDef, Reject, SourceKind, blocking, get}
 use wafer_store::{Kind, Result};
 
 use crate::input::delta::DeltaTable;
-use crate::source::chunk::Chunk;
+use crate::source::chunk::{Chunk, rows_among};
 use crate::source::{SourceReader, Sources};
 
 /// The first rows of a source.
@@ -82,9 +82,9 @@ impl Sources {
         let source = definitions.sources[&pipeline.source].clone();
         match source.kind {
             SourceKind::Delta { version } => {
-                let table = DeltaTable::open(&source, version).await?;
-                let rows = table.rows(&table.columns(&source, &fields)?);
-                Ok(Opened::Chunks(rows))
+                let table = DeltaTable::open(&source, version, None).await?;
+                let pieces = table.pieces(&table.columns(&source, &fields)?);
+                Ok(Opened::Chunks(rows_among(pieces)))
             }
             SourceKind::Table { .. } => Ok(Opened::ByRunsAlone("it is the table of a group")),
             SourceKind::Files | SourceKind::Stream { .. } if source.files.is_none() => {

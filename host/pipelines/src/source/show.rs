@@ -2,14 +2,13 @@
 //! or not.
 
 use std::collections::BTreeMap;
-use std::fmt::Debug;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow_array::ArrayRef;
+use arrow_array::{ArrayRef, new_empty_array};
 use arrow_schema::{DataType as ArrowType, Schema as ArrowSchema};
 use async_trait::async_trait;
-use futures::stream::{BoxStream, StreamExt as _};
+use futures::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
 use url::Url;
 use wafer_catalog::{Location, Reject, SourceDef, SourceKind, blocking, get};
 use wafer_core::{DataType, Field, Reading};
@@ -17,7 +16,9 @@ use wafer_files::file_format;
 use wafer_runtime::CHUNK_ROWS;
 use wafer_store::{Error, RemoteFile, RemoteFiles, RemoteListing, Result};
 
+use crate::copy_room::CopyRoom;
 use crate::input::delta::DeltaTable;
+use crate::source::chunk::Piece;
 use crate::source::files::SourceFile;
 use crate::source::inspect::{is_readable, readable_as};
 use crate::source::{SourceReader, Sources, files_at, read_columns};
@@ -60,15 +61,6 @@ pub struct ShowBounds {
     /// The room for copies of remote files. All work that reads files holds it, also what goes on
     /// for a while after nobody waits for the rows any more.
     pub copies: Option<Arc<dyn CopyRoom>>,
-}
-
-/// The room on the disk for copies of remote files, which are there one at a time.
-pub trait CopyRoom: Debug + Send + Sync + 'static {
-    /// Makes room for a copy of so many bytes, before it is made. The copy before it is gone then.
-    ///
-    /// # Errors
-    /// Returns an error when there is no room.
-    fn copy(&self, bytes: u64) -> Result<()>;
 }
 
 impl ShowBounds {
@@ -147,14 +139,14 @@ impl Sources {
             .collect();
         match source.kind {
             SourceKind::Delta { version } => {
-                let table = DeltaTable::open(&source, version).await?;
+                let table = DeltaTable::open(&source, version, bounds.copies.clone()).await?;
                 return Ok(FileRows::of_delta(table, source, &types));
             }
             SourceKind::Files | SourceKind::Table { .. } | SourceKind::Stream { .. } => {}
         }
         let location = source.files.clone().ok_or_else(|| {
             Error::invalid(format!(
-                "source `{name}` has no files: look at a group that is made of it, or at the table of its \
+                "source `{name}` has no files: show a group that is made of it, or the table of its \
                  events, `{name}_events`"
             ))
         })?;
@@ -224,33 +216,41 @@ impl FileRows {
         self.fields.clone()
     }
 
-    /// Returns the columns that cannot be looked at, because Wafer does not know their types, and
+    /// Returns the columns that cannot be shown, because Wafer does not know their types, and
     /// these types.
     pub fn left_out(&self) -> &[(String, String)] {
         &self.left_out
     }
 
     /// Reads some of the columns of all rows, file by file. Rows that cannot be read are reported
-    /// beside the others.
+    /// beside the others, and a file without rows as no rows.
     pub fn read(&self, names: &[String]) -> BoxStream<'static, Result<ReadRows>> {
         let field = |name: &String| self.fields.iter().find(|f| f.name == *name).cloned();
         let fields: Vec<Field> = names.iter().filter_map(field).collect();
-        let chunks = match &self.location {
+        let pieces = match &self.location {
             RowLocation::Files(files, remote) => {
                 let (files, remote) = (files.clone(), Arc::clone(remote));
                 SourceReader::of_files(files, &self.source, &fields, remote)
                     .chunks()
-                    .stream()
+                    .pieces()
             }
-            RowLocation::Delta(table) => table.rows(&read_columns(&self.source, &fields)),
+            RowLocation::Delta(table) => table.pieces(&read_columns(&self.source, &fields)),
         };
-        let rows = chunks.map(|chunk| {
-            let chunk = chunk?;
-            Ok(ReadRows {
+        let empty = fields
+            .iter()
+            .map(|f| new_empty_array(&f.data_type.to_arrow()));
+        let empty: Vec<ArrayRef> = empty.collect();
+        let rows = pieces.map_ok(move |piece| match piece {
+            Piece::Rows(chunk) => ReadRows {
                 rows: chunk.rows(),
                 columns: chunk.columns,
                 rejects: chunk.rejects,
-            })
+            },
+            Piece::EmptyFile => ReadRows {
+                rows: 0,
+                columns: empty.clone(),
+                rejects: Vec::new(),
+            },
         });
         rows.boxed()
     }
@@ -289,9 +289,9 @@ fn type_of(name: &str, found: &ArrowType, reading: &Reading) -> Option<DataType>
 mod tests {
     use std::sync::Mutex;
 
-    use futures::TryStreamExt as _;
+    use arrow_schema::Field as ArrowField;
     use wafer_catalog::keep_temporary_files_in;
-    use wafer_store::Kind;
+    use wafer_store::{Kind, OfflineTables};
 
     use super::*;
 
@@ -353,12 +353,8 @@ mod tests {
         let size = CONTENT.len() as u64;
         for (most, wanted) in [(size, vec![size, size]), (size - 1, vec![size])] {
             let room = Arc::new(Room(most, Mutex::default()));
-            let bounds = ShowBounds {
-                copies: Some(Arc::clone(&room) as Arc<dyn CopyRoom>),
-                ..ShowBounds::default()
-            };
             let path = Path::new("s3://b/in.csv");
-            match FileRows::of_path(path, Arc::new(OneFile), &bounds).await {
+            match FileRows::of_path(path, Arc::new(OneFile), &bounded_by(&room)).await {
                 Ok(rows) => {
                     let pieces = rows.read(&["a".to_owned()]);
                     let pieces: Vec<ReadRows> = pieces.try_collect().await.unwrap();
@@ -368,6 +364,57 @@ mod tests {
             }
             assert_eq!(*room.1.lock().unwrap(), wanted);
         }
+    }
+
+    /// Returns bounds with this room.
+    fn bounded_by(room: &Arc<Room>) -> ShowBounds {
+        ShowBounds {
+            copies: Some(Arc::clone(room) as Arc<dyn CopyRoom>),
+            ..ShowBounds::default()
+        }
+    }
+
+    /// A request that reads a table holds its place until the work has ended, as one that reads
+    /// files does.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn work_that_reads_a_delta_table_holds_the_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let offline = OfflineTables::in_folder(folder.path()).unwrap();
+        let schema = ArrowSchema::new(vec![ArrowField::new("a", ArrowType::Int64, true)]);
+        offline.ensure("t", &schema).await.unwrap();
+        let source = SourceDef::of_files(Location::Here(folder.path().join("t")));
+        let room = Arc::new(Room(0, Mutex::default()));
+        let held = bounded_by(&room).copies;
+        let table = DeltaTable::open(&source, None, held).await.unwrap();
+        let rows = FileRows::of_delta(table, source, &Types::new());
+        let mut pieces = rows.read(&["a".to_owned()]);
+        drop(rows);
+        assert_eq!(Arc::strong_count(&room), 2);
+        assert!(pieces.try_next().await.unwrap().is_none());
+        drop(pieces);
+        assert_eq!(Arc::strong_count(&room), 1);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn files_without_rows_are_told_one_by_one() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, content) in [
+            ("1", "a\n1\n2\n"),
+            ("2", "a\n"),
+            ("3", "a\n"),
+            ("4", "a\n5\n"),
+        ] {
+            std::fs::write(folder.path().join(format!("{name}.csv")), content).unwrap();
+        }
+        let remote = Arc::new(OneFile);
+        let rows = FileRows::of_path(folder.path(), remote, &ShowBounds::default()).await;
+        let pieces = rows.unwrap().read(&["a".to_owned()]);
+        let pieces: Vec<ReadRows> = pieces.try_collect().await.unwrap();
+        let counts = pieces
+            .iter()
+            .map(|piece| (piece.rows, piece.columns[0].len()));
+        let wanted = [(2, 2), (0, 0), (0, 0), (1, 1)];
+        assert_eq!(counts.collect::<Vec<_>>(), wanted);
     }
 
     #[test]

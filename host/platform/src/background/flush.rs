@@ -38,21 +38,24 @@ impl BackgroundTask for FlushOutbox {
 }
 
 impl Background {
-    /// Flushes the outbox in a process without loops, and reports what is not in the tables
-    /// afterwards. While another process is flushing, the flush is tried again, for 20 seconds.
+    /// Flushes the outbox in a process without loops, and reports what left it, and what is not in
+    /// the tables afterwards. While others flush it, or wait for that, the flush is tried again,
+    /// for 20 seconds.
     ///
     /// # Errors
     /// Returns [`Kind::Unavailable`] when others flush for all of that time, and the errors of the
     /// stores.
     pub async fn flush(&self) -> Result<FlushReport> {
+        let mut rows = 0;
         for _ in 0..ATTEMPTS {
             let report = self.platform.tables().flush().await?;
+            rows += report.rows;
             if !report.busy {
-                return Ok(report);
+                return Ok(FlushReport { rows, ..report });
             }
             tokio::time::sleep(PAUSE).await;
         }
-        let message = "the outbox is being flushed by another process";
+        let message = "others are flushing the outbox, or wait for it";
         Err(Error::new(Kind::Unavailable, message))
     }
 }

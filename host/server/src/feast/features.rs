@@ -16,7 +16,7 @@ use futures::stream;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 use wafer_core::{DataType, Field, JsonCell, Timestamp, cell_to_json, value_bytes};
-use wafer_platform::{FoundMemory, Platform, Recipe, Status, Vectors};
+use wafer_platform::{Platform, Recipe, RequestMemory, Status, Vectors};
 
 use super::frame::{count_rows, read, rows_of};
 use crate::MAX_ROWS;
@@ -184,7 +184,7 @@ async fn look_up(
     platform: &Platform,
     wanted: &[RequestedFeature],
     entities: &Map<String, Json>,
-    (count, mut memory): (usize, FoundMemory),
+    (count, mut memory): (usize, RequestMemory),
 ) -> Result<BTreeMap<SetName, Set>, Failure> {
     let mut sets: BTreeMap<SetName, Set> = BTreeMap::new();
     for RequestedFeature { set, .. } in wanted {
@@ -278,7 +278,7 @@ impl Set {
         platform: &Platform,
         set: &SetName,
         entities: &Map<String, Json>,
-        (count, memory): (usize, FoundMemory),
+        (count, memory): (usize, RequestMemory),
     ) -> Result<Self, Failure> {
         let definitions = platform.context().definitions();
         let names = |fields: &[Field]| fields.iter().map(|f| f.name.clone()).collect();

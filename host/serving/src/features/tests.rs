@@ -154,7 +154,7 @@ async fn vectors_are_in_the_order_of_the_request_with_a_status_for_each_value() 
     ];
     let vectors = project.serving.features("v", &asked).await.unwrap();
     assert_eq!(answers(&vectors, "last_x"), wanted);
-    let memory = FoundMemory::default();
+    let memory = RequestMemory::default();
     let serving = &project.serving;
     let vectors = serving.group_features("g", &asked, memory).await.unwrap();
     assert_eq!(answers(&vectors, "g_x"), wanted);
@@ -177,10 +177,10 @@ async fn views_are_resolved_again_when_other_definitions_are_live() {
 }
 
 /// Returns memory of which a request may take so many bytes, and what is charged to it.
-fn memory_of(most: u64) -> (FoundMemory, Arc<Mutex<Vec<u64>>>) {
+fn memory_of(most: u64) -> (RequestMemory, Arc<Mutex<Vec<u64>>>) {
     let charged = Arc::new(Mutex::new(Vec::new()));
     let charges = Arc::clone(&charged);
-    let memory = FoundMemory::charged_by(move |bytes| {
+    let memory = RequestMemory::charged_by(move |bytes| {
         charges.lock().unwrap().push(bytes);
         match bytes <= most {
             true => Ok(()),
@@ -215,7 +215,7 @@ async fn unknown_views_and_groups_are_not_found() {
     let project = Project::new().await;
     let serving = &project.serving;
     let view = serving.features("w", &[]).await;
-    let memory = FoundMemory::default();
+    let memory = RequestMemory::default();
     let group = serving.group_features("w", &[], memory).await;
     for (asked, wanted) in [(view, "view `w`"), (group, "feature group `w`")] {
         let error = asked.unwrap_err();

@@ -199,7 +199,7 @@ fn added(
         made_bytes: 0,
     };
     let stored_bytes = (stored.values.len() * lookups.len()) as u64;
-    let mut size = FoundSize::new(FoundMemory::default(), stored_bytes, lookups[0].len());
+    let mut size = RequestSize::new(RequestMemory::default(), stored_bytes, lookups[0].len());
     for indices in lookups {
         let entities = FoundEntities {
             indices: indices.clone(),

@@ -12,7 +12,7 @@ use crate::{Expect, MetadataStore, Outbox, OutboxContents, OutboxEntry, Result, 
 /// The calls of a [`MemoryStore`] that a test can override. Each does what the store does, unless
 /// it is overridden. [`Overridden`] makes a store of it.
 #[async_trait]
-pub trait Overrides: fmt::Debug + Send + Sync + 'static {
+pub trait OverriddenCalls: fmt::Debug + Send + Sync + 'static {
     /// Returns the store that answers all other calls.
     fn store(&self) -> &MemoryStore;
 
@@ -73,7 +73,7 @@ impl<T> fmt::Display for Overridden<T> {
 }
 
 #[async_trait]
-impl<T: Overrides> MetadataStore for Overridden<T> {
+impl<T: OverriddenCalls> MetadataStore for Overridden<T> {
     async fn get(&self, name: &str) -> Result<Option<Versioned>> {
         self.0.get(name).await
     }
@@ -92,7 +92,7 @@ impl<T: Overrides> MetadataStore for Overridden<T> {
 }
 
 #[async_trait]
-impl<T: Overrides> Outbox for Overridden<T> {
+impl<T: OverriddenCalls> Outbox for Overridden<T> {
     async fn has_rows(&self) -> Result<bool> {
         self.0.has_rows().await
     }

@@ -9,7 +9,7 @@ use serde_json::json;
 use wafer_core::encode_row;
 use wafer_store::{
     AsOf, EventCommit, EventOutcome, Expect, MemoryStore, OnlineStore as _, Outbox as _,
-    OutboxContents, Overridden, Overrides,
+    OutboxContents, Overridden, OverriddenCalls,
 };
 
 use super::*;
@@ -80,7 +80,7 @@ async fn waiting_events(store: &MemoryStore, table: &str) -> Vec<String> {
 struct Killed(Arc<MemoryStore>);
 
 #[async_trait]
-impl Overrides for Killed {
+impl OverriddenCalls for Killed {
     fn store(&self) -> &MemoryStore {
         &self.0
     }
@@ -99,7 +99,7 @@ struct Overtaken {
 }
 
 #[async_trait]
-impl Overrides for Overtaken {
+impl OverriddenCalls for Overtaken {
     fn store(&self) -> &MemoryStore {
         &self.store
     }
@@ -129,7 +129,7 @@ struct Finishing {
 }
 
 #[async_trait]
-impl Overrides for Finishing {
+impl OverriddenCalls for Finishing {
     fn store(&self) -> &MemoryStore {
         &self.store
     }
@@ -160,7 +160,7 @@ struct Trickling {
 }
 
 #[async_trait]
-impl Overrides for Trickling {
+impl OverriddenCalls for Trickling {
     fn store(&self) -> &MemoryStore {
         &self.store
     }
@@ -185,7 +185,7 @@ struct Full {
 }
 
 #[async_trait]
-impl Overrides for Full {
+impl OverriddenCalls for Full {
     fn store(&self) -> &MemoryStore {
         &self.store
     }
@@ -212,7 +212,7 @@ struct Awaited {
 }
 
 #[async_trait]
-impl Overrides for Awaited {
+impl OverriddenCalls for Awaited {
     fn store(&self) -> &MemoryStore {
         &self.store
     }

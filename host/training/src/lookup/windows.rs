@@ -133,13 +133,13 @@ impl LookupJoin {
         plan: &Arc<WindowPlan>,
         interval: Interval,
         (part, parts): (u32, u32),
-    ) -> Result<Events> {
+    ) -> Result<EventColumns> {
         let (band, plan) = (Arc::clone(band), Arc::clone(plan));
         let shared = Arc::clone(&plan);
         let pieces = self.for_each_piece(move |join: Arc<Self>, queue: Arc<PieceQueue>| {
             let (band, plan) = (Arc::clone(&band), Arc::clone(&shared));
             async move {
-                let mut events = Events::default();
+                let mut events = EventColumns::default();
                 while let Some((_, piece)) = queue.take() {
                     let is_in_part = |entity: u32| entity % parts == part;
                     join.add_events(piece, &band.index, &plan, interval, is_in_part, &mut events)
@@ -149,7 +149,7 @@ impl LookupJoin {
             }
         });
         let pieces = pieces.await?;
-        blocking(move || Events::concat(pieces, &plan)).await
+        blocking(move || EventColumns::concat(pieces, &plan)).await
     }
 
     /// Adds the events of a piece whose entities are in the part.
@@ -160,7 +160,7 @@ impl LookupJoin {
         plan: &WindowPlan,
         interval: Interval,
         is_in_part: impl Fn(u32) -> bool,
-        events: &mut Events,
+        events: &mut EventColumns,
     ) -> Result<()> {
         let mut columns = self.key_and_time_columns();
         if plan.needs_arrivals() {
@@ -220,7 +220,7 @@ struct WindowPlan {
 
 /// Events of some entities, column by column.
 #[derive(Default)]
-struct Events {
+struct EventColumns {
     /// The number of each event's entity.
     entities: Vec<u32>,
     /// Event times.
@@ -233,7 +233,7 @@ struct Events {
     columns: Vec<Vec<ArrayRef>>,
 }
 
-impl Events {
+impl EventColumns {
     /// Concatenates the events of all workers, so that there is one batch of columns.
     fn concat(pieces: Vec<Self>, plan: &WindowPlan) -> Self {
         let mut all = Self::default();
@@ -370,7 +370,7 @@ impl WindowPlan {
     /// Computes the answers for all labels of one part of the entities, and adds them to `found`.
     fn slide_all(
         &self,
-        events: Events,
+        events: EventColumns,
         band: &Band,
         (part, parts): (u32, u32),
         mut found: FoundFeatures,

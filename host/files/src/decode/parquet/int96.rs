@@ -342,6 +342,7 @@ mod tests {
         assert_eq!((found, numbers), (texts(&wanted), vec![0, 1, 2, 3]));
         assert!(rejects.is_empty());
     }
+
     #[test]
     fn old_times_in_lists_and_structs_are_refused_by_name() {
         let folder = tempfile::tempdir().unwrap();
