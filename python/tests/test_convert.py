@@ -132,6 +132,23 @@ def test_models_of_other_libraries_are_written_by_themselves(tmp_path: Path) -> 
     assert path.read_text().startswith("tree\n")
 
 
+def test_models_of_xgboost_and_wrappers_of_lightgbm_save_themselves(tmp_path: Path) -> None:
+    class Saves:
+        def save_model(self, path: str) -> None:
+            Path(path).write_text(type(self).__module__)
+
+    class OfXgboost(Saves):
+        pass
+
+    class OfLightgbm:
+        booster_ = Saves()
+
+    OfXgboost.__module__, OfLightgbm.__module__ = "xgboost.sklearn", "lightgbm.sklearn"
+    path = convert.artifact(OfXgboost(), tmp_path, None)
+    assert path.suffix == ".ubj" and path.read_text() == "xgboost.sklearn"
+    assert convert.artifact(OfLightgbm(), tmp_path, None).suffix == ".txt"
+
+
 def test_file_is_taken_as_it_is_and_anything_else_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "model.txt"
     file.write_text("tree\n")

@@ -47,7 +47,7 @@ lookups = [{ group = "last_ride" }]
 
 MODELS = """
 [functions.line]
-stock = "{function}"
+{function}
 
 [models.late]
 view = "driver"
@@ -374,15 +374,17 @@ def test_function_in_python_is_written_applied_and_edited(binary: str, tmp_path:
     if "unknown key `python`" in checked.stderr:
         pytest.skip("this program has no functions in Python")
 
+    from wafer.client import magic
+
     class Shell:
         user_ns: dict[str, Any] = {}
 
+    magic.write(folder / "speed.py", FUNCTION.replace("FACTOR", "1"), overwrites=False)
     with wafer.open(folder, binary=binary) as project:
-        from wafer.client import magic
-
         for factor in ["2", "3"]:
             magic.run_cell(Shell(), "speed.py --now", FUNCTION.replace("FACTOR", factor))
-            project.push("rides", {"driver_id": 1, "ended_at": START + timedelta(days=int(factor)), "km": 4.0})
+            ended_at = START + timedelta(days=int(factor))
+            project.push("rides", {"driver_id": 1, "ended_at": ended_at, "km": 4.0})
             found = project.features("speed", {"driver_id": 1})
             assert found[0]["speed_twice"] == 4.0 * int(factor)
 
@@ -397,7 +399,7 @@ def of_model(stock: str, folder: Path, function: str) -> wafer.Project:
 
 def test_model_is_pushed_released_and_asked(stock: str, tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
-    with of_model(stock, tmp_path / "p", "linear") as project:
+    with of_model(stock, tmp_path / "p", 'stock = "linear"') as project:
         made = project.training_set("driver", labels(), split={"train": 0.5, "test": 0.5})
         model = tmp_path / "line.json"
         line = {"intercept": -1, "coefficients": {"last_ride_km": 0.001}, "missing": {"last_ride_km": 0}}
@@ -430,21 +432,20 @@ def test_pipeline_of_scikit_learn_predicts_the_same_when_it_is_served(
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    with of_model(stock, tmp_path / "p", "onnx") as project:
+    with of_model(stock, tmp_path / "p", 'stock = "onnx"\nparameters = { class = 1 }') as project:
         made = project.training_set("driver", labels())
         from wafer.client import convert
 
         frame = convert._frame(made.to_arrow().select(["last_ride_km"]))
         pipeline = make_pipeline(SimpleImputer(), StandardScaler(), LogisticRegression())
-        pipeline.fit(frame, made.to_arrow()["late"].to_numpy(zero_copy_only=False))
+        pipeline.fit(frame, made.to_arrow()["late"].to_numpy().astype(int))
         pushed = project.models.push("late", pipeline, training_set=made)
         assert pushed["version"] == 1
         project.endpoint("late", project.release("late@1").name)
         found = project.predict("late", [{"driver_id": BIG + number} for number in range(50)])
         features = project.features("driver", [{"driver_id": BIG + number} for number in range(50)])
         own = pipeline.predict_proba(convert._frame(features.to_arrow().select(["last_ride_km"])))
-        for wanted, served in zip(own.tolist(), found["probabilities"], strict=True):
-            assert served == pytest.approx(wanted, abs=1e-6)
+        assert found["prediction"] == pytest.approx(own[:, 1].tolist(), abs=1e-6)
 
 
 def test_installed_wheel_brings_the_program(binary: str, tmp_path: Path) -> None:

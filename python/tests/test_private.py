@@ -45,7 +45,7 @@ def is_running(pid: int) -> bool:
 
 
 def pid_of(folder: Path) -> int:
-    return int((folder / "pid").read_text())
+    return int((folder / "pid").read_text() or 0)
 
 
 def ends(pid: int) -> bool:

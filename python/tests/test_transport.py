@@ -1,6 +1,7 @@
 """Errors, retries, time-outs and connections, against a server that answers what a test says."""
 
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 import wafer
 from fake_server import FakeServer, Said, error, said
-from wafer.client.transport import Transport, path_of
+from wafer.client.transport import Transport, _was_closed, path_of
 
 
 class Waits:
@@ -74,17 +75,18 @@ def test_text_of_an_error_cannot_control_a_terminal(server: FakeServer) -> None:
 
 
 def test_busy_server_is_asked_again_after_the_time_that_it_names(server: FakeServer) -> None:
-    in_two_minutes = format_datetime(datetime.now(UTC) + timedelta(seconds=20), usegmt=True)
+    later = format_datetime(datetime.now(UTC) + timedelta(hours=2), usegmt=True)
     server.answers = [
         error("unavailable", "busy", 503, retry_after="2"),
         error("too_many_requests", "full", 429),
-        error("unavailable", "busy", 503, retry_after=in_two_minutes),
+        error("unavailable", "busy", 503, retry_after=later),
         said({"views": []}),
     ]
     waits = Waits()
-    assert transport(server, sleep=waits).get("/v1/views") == {"views": []}
+    patient = wafer.Retries(longest_wait=10_000)
+    assert transport(server, sleep=waits, retries=patient).get("/v1/views") == {"views": []}
     assert waits.seconds[:2] == [2.0, 1.0]
-    assert 5 < waits.seconds[2] <= 20
+    assert 3_600 < waits.seconds[2] <= 7_200
     assert len(server.asked) == 4
 
 
@@ -146,10 +148,30 @@ def test_connection_is_kept_and_replaced_once_the_server_has_closed_it(
     assert server.connections == 1
     server.answers = [Said(leaves=True)]
     one.get("/c")
-    # The end of the connection may take a moment to come in; it is found before the next request.
-    for _ in range(3):
-        one.get("/d")
+    # The end of the connection takes a moment to come in.
+    (connection, _), = one._idle
+    while not _was_closed(connection.sock):
+        time.sleep(0.01)
+    one.get("/d")
+    one.get("/e")
     assert server.connections == 2
+
+
+def test_connection_that_was_idle_for_long_is_not_used_again(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = transport(server)
+    one.get("/a")
+    monkeypatch.setattr("wafer.client.transport.MAX_IDLE", 0.0)
+    one.get("/b")
+    assert server.connections == 2
+
+
+def test_redirection_is_not_followed(server: FakeServer, tmp_path: Path) -> None:
+    server.answers = [Said(302, b"", {"location": "http://elsewhere.example"})]
+    with pytest.raises(wafer.Invalid, match="status 302"):
+        transport(server, token="secret").send("GET", "/v1/x", into=tmp_path / "out")
+    assert len(server.asked) == 1 and not (tmp_path / "out").exists()
 
 
 def test_server_that_is_not_there_is_unreachable() -> None:

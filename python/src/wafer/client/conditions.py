@@ -70,7 +70,7 @@ def filtered(table: Any, conditions: list[Condition]) -> Any:
 
 def _holds(condition: Condition, column: Any) -> Any:
     """Returns for each value of a column whether it fulfils a condition; a null is no value."""
-    pa, pc = frames.arrow(), frames.needed("pyarrow.compute", "this", "'wafer[data]'")
+    pa, pc = frames.arrow(), frames.needed("pyarrow.compute", "this", "pyarrow")
     if condition.operator == "is null":
         return pc.is_null(column)
     if condition.operator == "is not null":

@@ -65,6 +65,12 @@ def artifact(model: Any, folder: Path, training: Training | None) -> Path:
     )
 
 
+def _needed(module: str) -> Any:
+    return frames.needed(
+        module, "a pipeline of scikit-learn", "pandas scikit-learn skl2onnx onnxruntime"
+    )
+
+
 def _written(folder: Path, onnx_model: Any) -> Path:
     path = folder / "model.onnx"
     path.write_bytes(onnx_model.SerializeToString())
@@ -112,8 +118,8 @@ def _of_sklearn(model: Any, rows: Any) -> Any:
 
 def _converted(model: Any, rows: Any, is_double: bool) -> Any:
     """Returns the ONNX model of a pipeline, with an input for each column."""
-    skl2onnx = frames.needed("skl2onnx", "a pipeline of scikit-learn", "'wafer[sklearn]'")
-    types = frames.needed("skl2onnx.common.data_types", "this", "'wafer[sklearn]'")
+    skl2onnx = _needed("skl2onnx")
+    types = _needed("skl2onnx.common.data_types")
     number = types.DoubleTensorType if is_double else types.FloatTensorType
     inputs = [
         (field.name, (types.StringTensorType if _is_text(field.type) else number)([None, 1]))
@@ -135,8 +141,8 @@ def _converted(model: Any, rows: Any, is_double: bool) -> Any:
 
 def _by_columns(model: Any, rows: Any) -> Any:
     """Returns a pipeline that takes columns by their names, which only a ColumnTransformer does."""
-    compose = frames.needed("sklearn.compose", "a pipeline of scikit-learn", "'wafer[sklearn]'")
-    pipeline = frames.needed("sklearn.pipeline", "a pipeline of scikit-learn", "'wafer[sklearn]'")
+    compose = _needed("sklearn.compose")
+    pipeline = _needed("sklearn.pipeline")
     first = model
     while hasattr(first, "steps"):
         first = first.steps[0][1]
@@ -149,7 +155,7 @@ def _by_columns(model: Any, rows: Any) -> Any:
 
 def _check(model: Any, converted: Any, rows: Any, is_double: bool) -> None:
     """Checks that a pipeline and its conversion predict the same for all rows."""
-    ort = frames.needed("onnxruntime", "the check of a pipeline", "'wafer[sklearn]'")
+    ort = _needed("onnxruntime")
     try:
         session = ort.InferenceSession(
             converted.SerializeToString(), providers=["CPUExecutionProvider"]
@@ -186,7 +192,7 @@ def _parts(model: Any, rows: Any) -> Iterator[tuple[int, list[int], Any]]:
 
     Rows with nulls are left out if the pipeline takes none, and those with a null text always.
     """
-    pc = frames.needed("pyarrow.compute", "this", "'wafer[data]'")
+    pc = _needed("pyarrow.compute")
     takes_nulls = _takes_nulls(model, rows)
     for first in range(0, rows.num_rows, CHECKED_ROWS):
         part = rows.slice(first, CHECKED_ROWS)
@@ -201,7 +207,7 @@ def _parts(model: Any, rows: Any) -> Iterator[tuple[int, list[int], Any]]:
 
 
 def _takes_nulls(model: Any, rows: Any) -> bool:
-    pc = frames.needed("pyarrow.compute", "this", "'wafer[data]'")
+    pc = _needed("pyarrow.compute")
     numbers = [name for name in rows.column_names if not _is_text(rows.schema.field(name).type)]
     for name in numbers:
         at = pc.index(rows.column(name).is_null(), True).as_py()
@@ -221,7 +227,7 @@ def _is_text(kind: Any) -> bool:
 
 def _frame(rows: Any) -> Any:
     """Returns rows as pipelines are fitted on them: numbers by numpy, NaN where nothing is."""
-    pd = frames.needed("pandas", "a pipeline of scikit-learn", "'wafer[sklearn]'")
+    pd = _needed("pandas")
     return pd.DataFrame(
         {
             field.name: _texts(column) if _is_text(field.type) else _doubles(column)
@@ -241,12 +247,12 @@ def _doubles(column: Any) -> Any:
 
 
 def _texts(column: Any) -> Any:
-    np = frames.needed("numpy", "this", "numpy")
+    np = _needed("numpy")
     return np.array(column.to_pylist(), dtype=object)
 
 
 def _inputs(rows: Any, is_double: bool) -> dict[str, Any]:
-    np = frames.needed("numpy", "this", "numpy")
+    np = _needed("numpy")
     number = np.float64 if is_double else np.float32
     return {
         field.name: (
@@ -270,7 +276,7 @@ def _differences(
     own: tuple[Any, bool], other: list[Any], first: int, numbers: list[int]
 ) -> list[tuple[int, Any, Any]]:
     """Returns the rows that differ, each with both predictions."""
-    np = frames.needed("numpy", "this", "numpy")
+    np = _needed("numpy")
     predicted, is_probability = own
     predicted = np.asarray(predicted).reshape(len(numbers), -1)
     converted = np.asarray(other[1] if is_probability else other[0]).reshape(len(numbers), -1)

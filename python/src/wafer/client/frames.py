@@ -33,7 +33,7 @@ def needed(module: str, purpose: str, install: str) -> Any:
 
 def arrow() -> Any:
     """Returns pyarrow."""
-    return needed("pyarrow", "this", "'wafer[data]'")
+    return needed("pyarrow", "this", "pyarrow")
 
 
 def is_frame(data: Any) -> bool:
@@ -145,7 +145,7 @@ def to_pandas(table: Any) -> Any:
     Integers stay integers where some are missing, and NaN is not null: columns are of pandas' own
     nullable types, other types of those of Arrow.
     """
-    pd = needed("pandas", "a data frame of pandas", "'wafer[pandas]'")
+    pd = needed("pandas", "a data frame of pandas", "pandas")
     pa = arrow()
     nullable = {
         pa.bool_(): pd.BooleanDtype(),
@@ -187,7 +187,7 @@ def _floats(pd: Any, column: Any) -> Any:
 
 def to_polars(table: Any) -> Any:
     """Returns a data frame of Polars."""
-    return needed("polars", "a data frame of Polars", "'wafer[polars]'").from_arrow(table)
+    return needed("polars", "a data frame of Polars", "polars").from_arrow(table)
 
 
 def to_torch(table: Any, columns: Sequence[str] | None, fill: Any) -> dict[str, Any]:
@@ -244,7 +244,7 @@ def _filled(column: Any, name: str, fill: Any, width: int | None) -> Any:
 def write_stream(table: Any, path: Path) -> None:
     """Writes a table as an Arrow stream."""
     pa = arrow()
-    needed("pyarrow.ipc", "this", "'wafer[data]'")
+    needed("pyarrow.ipc", "this", "pyarrow")
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
         writer.write_table(table)
 
@@ -252,7 +252,7 @@ def write_stream(table: Any, path: Path) -> None:
 def read_stream(path: Path) -> Any:
     """Reads an Arrow stream, without a copy of what is in the file."""
     pa = arrow()
-    needed("pyarrow.ipc", "this", "'wafer[data]'")
+    needed("pyarrow.ipc", "this", "pyarrow")
     with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as reader:
         return reader.read_all()
 
@@ -260,6 +260,6 @@ def read_stream(path: Path) -> Any:
 def read_bytes(body: bytes) -> Any:
     """Reads an Arrow stream that is in memory."""
     pa = arrow()
-    needed("pyarrow.ipc", "this", "'wafer[data]'")
+    needed("pyarrow.ipc", "this", "pyarrow")
     with pa.ipc.open_stream(pa.py_buffer(body)) as reader:
         return reader.read_all()

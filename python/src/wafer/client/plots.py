@@ -43,7 +43,7 @@ def _numbers(table: Any) -> list[str]:
 
 
 def _histogram(table: Any, name: str) -> Histogram:
-    pa, pc = frames.arrow(), frames.needed("pyarrow.compute", "plots", "'wafer[data]'")
+    pa, pc = frames.arrow(), frames.needed("pyarrow.compute", "plots", "pyarrow")
     if name not in table.column_names:
         raise Invalid(f"there is no column `{name}`; there are {', '.join(table.column_names)}")
     if name not in _numbers(table):

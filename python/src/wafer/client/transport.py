@@ -33,6 +33,9 @@ MAX_JSON_BYTES = 256 << 20
 MAX_ERROR_BYTES = 64 << 10
 PIECE = 1 << 20
 
+MAX_IDLE = 10.0
+"""For how many seconds a connection is kept that nobody uses. Servers close them after 30 s."""
+
 RETRIED = (429, 503)
 
 Body = bytes | Path
@@ -97,7 +100,8 @@ class Transport:
         self._sleep = sleep
         self._tls = ssl.create_default_context() if self._scheme == "https" else None
         self._lock = threading.Lock()
-        self._idle: list[http.client.HTTPConnection] = []
+        # Each with the time since which it is idle.
+        self._idle: list[tuple[http.client.HTTPConnection, float]] = []
         self._owner = os.getpid()
         weakref.finalize(self, _close_all, self._idle)
 
@@ -202,10 +206,12 @@ class Transport:
                     # goes on with them.
                     _close_all(self._idle)
                     self._owner = os.getpid()
-                connection = self._idle.pop() if self._idle else None
-            if connection is None:
+                kept = self._idle.pop() if self._idle else None
+            if kept is None:
                 return self._connect()
-            if connection.sock is not None and not _was_closed(connection.sock):
+            connection, since = kept
+            is_fresh = time.monotonic() - since < MAX_IDLE
+            if is_fresh and connection.sock is not None and not _was_closed(connection.sock):
                 return connection
             connection.close()
 
@@ -237,7 +243,7 @@ class Transport:
             return
         with self._lock:
             if os.getpid() == self._owner and len(self._idle) < 16:
-                self._idle.append(connection)
+                self._idle.append((connection, time.monotonic()))
                 return
         connection.close()
 
@@ -258,9 +264,10 @@ class Transport:
             ) from None
 
 
-def _close_all(connections: list[http.client.HTTPConnection]) -> None:
-    while connections:
-        connections.pop().close()
+def _close_all(idle: list[tuple[http.client.HTTPConnection, float]]) -> None:
+    while idle:
+        connection, _ = idle.pop()
+        connection.close()
 
 
 def parse_json(body: bytes) -> Any:
