@@ -8,6 +8,16 @@ use serde_json::{Value as Json, json};
 use crate::harness::python_functions::{copy_folder, package_index, python_project, wheel};
 use crate::harness::{Project, Server, are_embedded, repository, run_in, text};
 
+/// Returns whether functions in Python are tested. Each that is registered is compiled with its
+/// interpreter, which takes a minute or two.
+fn are_tested() -> bool {
+    let are_wanted = std::env::var_os("WAFER_TEST_PYTHON").is_some();
+    if !are_wanted {
+        println!("skipped: it takes minutes; `cargo xtask python` does it");
+    }
+    are_wanted && are_embedded()
+}
+
 /// Makes a project with the files that `wafer new --lang python` makes.
 fn new_project() -> Project {
     let folder = tempfile::tempdir().unwrap();
@@ -22,7 +32,7 @@ fn new_project() -> Project {
 
 #[test]
 fn a_new_python_project_serves_a_feature_and_takes_an_edit() {
-    if !are_embedded() {
+    if !are_tested() {
         return;
     }
     let project = new_project();
@@ -67,7 +77,7 @@ fn a_new_python_project_serves_a_feature_and_takes_an_edit() {
 
 #[test]
 fn a_new_python_project_has_a_test_that_needs_no_sandbox() {
-    if !are_embedded() {
+    if !are_tested() {
         return;
     }
     let project = new_project();
@@ -169,7 +179,7 @@ fn ask(server: &Server, view: &str, x: f64) -> (u16, Json) {
 
 #[test]
 fn python_that_is_no_function_is_refused_when_it_is_registered() {
-    if !are_embedded() {
+    if !are_tested() {
         return;
     }
     let project = project(&[("f", "python = \"f.py\"\ninit_time = \"5s\"")]);
@@ -291,7 +301,7 @@ def spin(thing: Thing) -> Out:
 
 #[test]
 fn rows_on_which_a_python_function_goes_wrong_fail_alone_with_the_reason() {
-    if !are_embedded() {
+    if !are_tested() {
         return;
     }
     let project = project(&[
@@ -386,7 +396,7 @@ def count(thing: Thing) -> Out:
 
 #[test]
 fn state_in_a_global_of_a_python_module_does_not_survive_a_call() {
-    if !are_embedded() {
+    if !are_tested() {
         return;
     }
     let project = project(&[("count", "python = \"f.py\"")]);
@@ -467,7 +477,7 @@ fn with_index(project: &Project, index: &str, arguments: &[&str]) -> (bool, Stri
 
 #[test]
 fn two_python_functions_have_packages_of_their_own() {
-    if !are_embedded() {
+    if !are_tested() {
         return;
     }
     let (project, index) = shapes();
@@ -494,7 +504,7 @@ fn two_python_functions_have_packages_of_their_own() {
 
 #[test]
 fn python_packages_that_cannot_be_used_are_refused_with_a_way_out() {
-    if !are_embedded() {
+    if !are_tested() {
         return;
     }
     let (project, index) = shapes();
@@ -568,7 +578,7 @@ fn of_the_guide(start: &str) -> String {
 
 #[test]
 fn the_guide_to_python_leads_to_an_endpoint() {
-    if !are_embedded() {
+    if !are_tested() {
         return;
     }
     let project = new_project();

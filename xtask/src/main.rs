@@ -244,8 +244,8 @@ fn python_package() -> Result {
     test_python_package(wafer)
 }
 
-/// Runs the tests of the library that authors of Python functions import, and of the Python
-/// package, which run the program, and checks the types of both.
+/// Runs the tests of the library that authors of Python functions import, of the Python package,
+/// which run the program, and of functions in Python, and checks the types of both packages.
 fn test_python_package(wafer: &Path) -> Result {
     let python = python("python-package", "python/requirements-test.txt")?;
     let pytest = |folder: &str| {
@@ -271,7 +271,10 @@ fn test_python_package(wafer: &Path) -> Result {
     run(&python, &["-B", build, "--tree", &tree])?;
     let mypy = ["-m", "mypy", "--config-file", "python/pyproject.toml"];
     let files = ["--cache-dir", &cache, &package, build];
-    run(&python, &[&mypy[..], &files].concat())
+    run(&python, &[&mypy[..], &files].concat())?;
+    let mut functions = cargo_test(&PROGRAM)?;
+    functions.args(["--test", "behaviour", "--", "sandbox::python::"]);
+    spawn(functions.env("WAFER_TEST_PYTHON", "1"))
 }
 
 /// Runs the slow tests: those of the Python package; all behaviours on the stores on AWS; the
