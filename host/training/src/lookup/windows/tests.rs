@@ -15,9 +15,9 @@ fn at(second: i64) -> Timestamp {
 /// An event: the number of its entity, its time, the time when it was available, and its value.
 type Row = (u32, i64, i64, i64);
 
-fn events(rows: &[Row]) -> Events {
+fn events(rows: &[Row]) -> EventColumns {
     let values: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.3)));
-    Events {
+    EventColumns {
         entities: rows.iter().map(|row| row.0).collect(),
         events: rows.iter().map(|row| at(row.1)).collect(),
         active: rows.iter().map(|row| at(row.1.max(row.2))).collect(),
@@ -26,7 +26,7 @@ fn events(rows: &[Row]) -> Events {
     }
 }
 
-fn values(events: &Events) -> Vec<i64> {
+fn values(events: &EventColumns) -> Vec<i64> {
     let column = events.columns[0][0].as_primitive::<Int64Type>();
     column.values().to_vec()
 }
@@ -171,7 +171,7 @@ fn a_label_coincides_with_an_event_that_counts_at_its_time() {
 fn events_of_workers_become_one_batch_that_can_be_put_into_another_order() {
     let plan = plan(0);
     let pieces = vec![events(&ROWS[..3]), events(&[]), events(&ROWS[3..])];
-    let all = Events::concat(pieces, &plan);
+    let all = EventColumns::concat(pieces, &plan);
     assert_eq!((all.entities.len(), all.columns.len()), (4, 1));
     assert_eq!(values(&all), [5, 1, 7, 2]);
     let reordered = all.reordered(&[2, 0, 3]);
@@ -180,7 +180,7 @@ fn events_of_workers_become_one_batch_that_can_be_put_into_another_order() {
     assert_eq!(reordered.active, [at(12), at(1), at(3)]);
     assert!(reordered.entities.is_empty());
 
-    let none = Events::concat(Vec::new(), &plan);
+    let none = EventColumns::concat(Vec::new(), &plan);
     assert!(none.events.is_empty() && values(&none).is_empty());
 }
 
