@@ -29,11 +29,11 @@ const HELP: &str = "\
 cargo xtask quickstart   set everything up, and run the flights project on its real data
 cargo xtask test         build everything and run all tests
 cargo xtask python       build the program, and run the tests of the Python package and of the author's library
-cargo xtask check        rooms, dependencies and their licences, comments, names in texts, the number of tests,
-                         spelling, format, clippy and docs, with warnings as errors
+cargo xtask check        rooms, dependencies, comments, names in texts, the number of tests, spelling, format,
+                         clippy and docs, with warnings as errors
 cargo xtask infra        check infra/: Terraform and checkov, without AWS
-cargo xtask slow         slow tests: the Python package, all behaviours on AWS, Ceph's S3, known faults of
-                         dependencies, fuzz targets, the package for Lambda
+cargo xtask slow         slow tests: the Python package, all behaviours on AWS, Ceph's S3, licences and known
+                         faults of dependencies, fuzz targets, the package for Lambda
 cargo xtask kernel       the program for Lambda, or one that is named, on kernels such as Lambda's, in emulated machines
 cargo xtask fuzz         run each fuzz target, or those that are named, for a minute
 cargo xtask demo         replay three days of January 2013 against a server
@@ -311,6 +311,7 @@ fn slow() -> Result {
     ];
     spawn(tests(&several)?.envs(ceph.environment()))?;
     drop(ceph);
+    licences()?;
     advisories()?;
     fuzz::fuzz(&[])?;
     let source = root().display().to_string();
@@ -445,7 +446,6 @@ fn check() -> Result {
     lines::check(&root())?;
     names::check(&root())?;
     test_count::check(&root())?;
-    licences()?;
     spelling()?;
     cargo(&["fmt", "--all", "--check"])?;
     stock(&["fmt", "--all", "--check"])?;
