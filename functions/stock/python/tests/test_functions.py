@@ -238,6 +238,30 @@ def f(r: In, scale: float) -> Out: return Out(r.a * scale)
     assert unknown == "there is no parameter `other`; there are `factor`, `name`"
 
 
+@pytest.mark.parametrize(
+    ("parameters", "wanted"),
+    [
+        ({"python_function": "g"}, "g"),
+        ({"python_function": "g", "python_default": "f"}, "g"),
+        ({"python_default": "g"}, "g"),
+        ({"python_default": "f"}, "f"),
+    ],
+)
+def test_one_of_several_functions_is_named_or_the_default(
+    parameters: dict[str, str], wanted: str
+) -> None:
+    code = HEAD + "".join(
+        f"@wafer.function\ndef {name}(r: In) -> Out:\n    '''{name}'''\n    return Out(r.a)\n"
+        for name in "fg"
+    )
+    assert Guest(code, **parameters).described()[3] == wanted
+
+
+def test_only_function_needs_no_name() -> None:
+    code = HEAD + "@wafer.function\ndef f(r: In) -> Out: return Out(r.a)"
+    assert Guest(code, python_default="rides").call([1.0], [1])[0] == [(1.0, None)]
+
+
 def test_signature_is_of_hints_and_docstrings() -> None:
     code = '''
 from dataclasses import dataclass, field

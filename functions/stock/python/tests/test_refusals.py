@@ -35,7 +35,7 @@ FUNCTION = "@wafer.function\ndef f(r: In) -> Out: return Out(r.a)\n"
         ("@dataclass\nclass Bad:\n    z: int | str\n@wafer.function\ndef f(r: Bad) -> Out: ...", "field `z` of `Bad` has the type `int | str`"),
         ("@wafer.function\ndef f(r: 'Nowhere') -> Out: ...", "a type hint of function `f` cannot be read: name 'Nowhere' is not defined"),
         ("", "has no function: write `@wafer.function` above one"),
-        (FUNCTION + "@wafer.function\ndef g(r: In) -> Out: ...", "has the functions `f`, `g`: say which by `python_function`"),
+        (FUNCTION + "@wafer.function\ndef g(r: In) -> Out: ...", 'has the functions `f`, `g`: say which, as in `python = "FILE.py:f"`'),
     ],
 )
 def test_function_without_a_signature(code: str, message: str) -> None:
@@ -134,6 +134,16 @@ def test_parameters_without_init() -> None:
 def test_wrong_name_of_a_file() -> None:
     error = Guest(HEAD + FUNCTION, file="my-ride.py").error
     assert error == "`my-ride.py` is no name of a module: letters, digits and `_`"
+
+
+def test_file_with_the_name_of_a_module_of_python() -> None:
+    error = Guest(HEAD + FUNCTION, file="random.py").error
+    assert error == "`random` is a module of Python itself: give the file another name"
+
+
+def test_function_that_is_not_there() -> None:
+    error = Guest(HEAD + FUNCTION, python_function="g").error
+    assert error == "`code_of_test` has no function `g` (it has `f`)"
 
 
 def test_archive_that_is_cut() -> None:

@@ -2,8 +2,9 @@
 
 Assets: `python` is the author's module, or a zip archive of modules, in which dependencies are
 below `site-packages/`. All others are the function's own. Parameters: `python_file` is the name of
-the file, for tracebacks, or the module of the archive; `python_function` the function, if the
-module has several. All others are the function's own.
+the file, for tracebacks, or the module of the archive; `python_function` the function that is
+wanted; `python_default` the one that is wanted if none is named and the module has several. All
+others are the function's own.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from ._kinds import Buffers
 from ._prepare import keep
 from ._rows import Answer, Call
 
-CODE, FILE, FUNCTION = "python", "python_file", "python_function"
+CODE, FILE, FUNCTION, DEFAULT = "python", "python_file", "python_function", "python_default"
 WARN = 3
 FAILED = 1
 MAX_TRACES = 3
@@ -56,7 +57,7 @@ def init(parameters: list[tuple[str, str]]) -> str | None:
 def _init(parameters: dict[str, str]) -> None:
     global _modules, _function, _call
     file = parameters.pop(FILE, "function.py")
-    wanted = parameters.pop(FUNCTION, None)
+    wanted, default = parameters.pop(FUNCTION, None), parameters.pop(DEFAULT, None)
     if CODE not in _assets:
         raise Refused(f"the asset `{CODE}` is missing, the function's code")
     assets = {name: bytes(content) for name, content in _assets.items()}
@@ -65,7 +66,10 @@ def _init(parameters: dict[str, str]) -> None:
     module, files = unpacked(file, code)
     _modules = Modules(files)
     install(_modules)
-    _function = chosen(importlib.import_module(module), wanted)
+    imported = importlib.import_module(module)
+    if not isinstance(getattr(imported.__spec__, "loader", None), Modules):
+        raise Refused(f"`{module}` is a module of Python itself: give the file another name")
+    _function = chosen(imported, wanted, default)
     _call = _function.initialised(assets, parameters, report)
     keep()
     # The memory of a call is given back as a whole.
@@ -93,8 +97,9 @@ def unpacked(file: str, code: bytes) -> tuple[str, dict[str, bytes]]:
         raise Refused(f"the archive of the code cannot be read: {error}") from None
 
 
-def chosen(module: Any, wanted: str | None) -> Function:
-    """Returns the function of a module."""
+def chosen(module: Any, wanted: str | None, default: str | None = None) -> Function:
+    """Returns the function of a module: the one that is wanted, or else the only one, or else the
+    default."""
     found = {
         name: value for name, value in vars(module).items() if isinstance(value, Function)
     }
@@ -105,8 +110,14 @@ def chosen(module: Any, wanted: str | None) -> Function:
         raise Refused(f"`{module.__name__}` has no function `{wanted}` (it has {names or 'none'})")
     if not found:
         raise Refused(f"`{module.__name__}` has no function: write `@wafer.function` above one")
+    if default in found:
+        return found[default]
     if len(set(map(id, found.values()))) > 1:
-        raise Refused(f"`{module.__name__}` has the functions {names}: say which by `{FUNCTION}`")
+        first = next(iter(found))
+        raise Refused(
+            f"`{module.__name__}` has the functions {names}: say which, as in "
+            f'`python = "FILE.py:{first}"`'
+        )
     return next(iter(found.values()))
 
 
