@@ -107,6 +107,12 @@ def test_end_of_python_is_an_error_of_the_row() -> None:
     assert "SystemExit: 3; a function cannot end Python" in errors[0]
 
 
+def test_memory_that_is_not_there_is_an_error_of_the_row() -> None:
+    code = HEAD + "@wafer.function\ndef f(r: In) -> Out: raise MemoryError"
+    _, _, errors = Guest(code).call([1.0])
+    assert errors[0].endswith("MemoryError; the setting `memory` of the function says how much there is")
+
+
 def test_recursion_is_an_error_of_the_row() -> None:
     code = HEAD + "@wafer.function\ndef f(r: In) -> Out: return f.function(r)"
     _, _, errors = Guest(code).call([1.0])

@@ -50,6 +50,8 @@ def explained(error: BaseException) -> str:
     text = f"{name}: {message}" if message else name
     if isinstance(error, OSError) and error.errno in (errno.EPERM, errno.ENOTSUP, errno.EBADF):
         return f"{text}; {NOT_THERE}"
+    if isinstance(error, MemoryError):
+        return f"{text}; the setting `memory` of the function says how much there is"
     if isinstance(error, SystemExit):
         return f"{text}; a function cannot end Python"
     return text
