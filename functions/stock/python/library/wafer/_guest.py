@@ -47,11 +47,16 @@ def init(parameters: list[tuple[str, str]]) -> str | None:
     """Imports the author's module; returns why it cannot be a function."""
     try:
         _init(dict(parameters))
-    except Refused as error:
-        return _errors.located(error) if _errors.own_frames(error.__traceback__) else str(error)
     except BaseException as error:
-        return _errors.trace(error, _modules.line)
+        return _why(error)
     return None
+
+
+def _why(error: BaseException) -> str:
+    """Returns what went wrong, with its place in the author's files."""
+    if not isinstance(error, Refused):
+        return _errors.trace(error, line)
+    return _errors.located(error) if _errors.own_frames(error.__traceback__) else str(error)
 
 
 def _init(parameters: dict[str, str]) -> None:
@@ -80,7 +85,7 @@ def unpacked(file: str, code: bytes) -> tuple[str, dict[str, bytes]]:
     """Returns the name of the module to import, and all files by path."""
     module = file.removesuffix("/").removesuffix(".py").replace("/", ".")
     if not all(part.isidentifier() for part in module.split(".")):
-        raise Refused(f"`{file}` is no name of a module: letters, digits and `_`")
+        raise Refused(f"`{file}` is not a name of a module, which has letters, digits and `_`")
     if not code.startswith(b"PK\x03\x04"):
         return module, {file: code}
     try:
@@ -133,18 +138,22 @@ def call(rows: int, batch: list[Buffers]) -> Answer | tuple[int, str]:
     assert _call is not None
     try:
         return _call(rows, batch)
-    except Refused as error:
-        return FAILED, str(error)
     except BaseException as error:
-        return FAILED, _errors.trace(error, _modules.line)
+        return FAILED, _why(error)
 
 
 def report(error: BaseException) -> None:
-    """Logs the traceback of a row that failed, of the first ones of a batch."""
+    """Logs the traceback of a row that failed, of the first ones of a batch, line by line."""
     global _traces
     if _traces < MAX_TRACES:
         _traces += 1
-        _wafer.log(WARN, _errors.trace(error, _modules.line))
+        for message in _errors.trace(error, line).split("\n"):
+            _wafer.log(WARN, message)
+
+
+def line(file: str, number: int) -> str:
+    """Returns a line of an author's file, for a traceback."""
+    return _modules.line(file, number)
 
 
 def begin(_parameters: list[Any], _columns: list[Any], _label: str) -> str:
