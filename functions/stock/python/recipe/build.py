@@ -22,6 +22,7 @@ STACK = 1 << 20
 """Bytes of the stack inside of the memory. Python itself raises `RecursionError` before its end."""
 FEATURES = "mvp+bulk_memory+sign_ext+nontrapping_fptoint+mutable_globals+multivalue+extended_const"
 WHEEL = "componentize_py-0.25.1"
+ZONES = "tzdata-2026.6"
 ZSTD = b"\x28\xb5\x2f\xfd"
 # Each library is told by names that it exports.
 LIBRARIES = {
@@ -206,12 +207,25 @@ def modules(standard: dict[str, bytes]) -> dict[str, tuple[str, bytes, bool]]:
     library = HERE / "library"
     for path in sorted(library.rglob("*.py")):
         files[path.relative_to(library).as_posix()] = path.read_bytes()
+    files["wafer/_iana.py"] = zones(wheel(ZONES))
     found = {}
     for path in sorted(files):
         name = path.removesuffix(".py").replace("/", ".")
         is_package = name.endswith(".__init__")
         found[name.removesuffix(".__init__")] = (f"/library/{path}", files[path], is_package)
     return found
+
+
+def zones(package: zipfile.ZipFile) -> bytes:
+    """Returns the source of a module that has the files of all time zones."""
+    folder = "tzdata/zoneinfo/"
+    files = {
+        name.removeprefix(folder): package.read(name)
+        for name in sorted(package.namelist())
+        if name.startswith(folder)
+    }
+    found = {key: content for key, content in files.items() if content.startswith(b"TZif")}
+    return f"ZONES = {found!r}\n".encode()
 
 
 def is_kept(path: str) -> bool:

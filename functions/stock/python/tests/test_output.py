@@ -1,11 +1,15 @@
-"""What an author prints and logs."""
+"""What an author prints and logs, and time zones."""
 
 import logging
+import struct
+import zoneinfo
+from datetime import datetime, timedelta
+from zoneinfo import _common
 
 import pytest
 from conftest import MESSAGES
 from guest import Guest
-from wafer import _log
+from wafer import _log, _zones
 
 HEAD = """
 import logging
@@ -67,3 +71,26 @@ def f(row: Row) -> Row:
         (4, '    json.loads("{")'),
         (4, "JSONDecodeError: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
     ]
+
+
+def zone(seconds: int, name: bytes) -> bytes:
+    """Makes the file of a zone with one offset."""
+    counts = struct.pack(">6L", 0, 0, 0, 0, 1, len(name) + 1)
+    return b"TZif\0" + bytes(15) + counts + struct.pack(">lBB", seconds, 0, 0) + name + b"\0"
+
+
+def test_time_zones_are_those_of_the_component(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Setting what is there makes pytest restore it.
+    monkeypatch.setattr(_common, "load_tzdata", _common.load_tzdata)
+    monkeypatch.setattr(zoneinfo, "available_timezones", zoneinfo.available_timezones)
+    paths = zoneinfo.TZPATH
+    try:
+        _zones.install({"Utopia/Amaurot": zone(5400, b"AMT")})
+        found = zoneinfo.ZoneInfo.no_cache("Utopia/Amaurot")
+        at = datetime(2026, 7, 1, 12, tzinfo=found)
+        assert (at.utcoffset(), at.tzname()) == (timedelta(minutes=90), "AMT")
+        assert zoneinfo.available_timezones() == {"Utopia/Amaurot"}
+        with pytest.raises(zoneinfo.ZoneInfoNotFoundError, match="No time zone found with key Europe/Zurich"):
+            zoneinfo.ZoneInfo.no_cache("Europe/Zurich")
+    finally:
+        zoneinfo.reset_tzpath(paths)

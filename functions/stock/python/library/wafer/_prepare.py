@@ -20,6 +20,7 @@ OFTEN_USED = """
     dataclasses datetime decimal enum fractions functools graphlib hashlib heapq html importlib.util
     inspect io ipaddress itertools json logging math numbers operator random re statistics string
     struct textwrap traceback types typing unicodedata urllib.parse uuid zipfile zlib
+    zoneinfo
 """
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from . import _log
+from . import _log, _zones
 from ._guest import begin, call, describe, init, load
+from ._iana import ZONES
 from ._prepare import prepare
 
 __all__ = ["begin", "call", "describe", "init", "load"]
 
 _log.install()
+_zones.install(ZONES)
 prepare()
