@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from . import _log, _zones
-from ._guest import begin, call, describe, init, load
+from ._guest import begin, call, describe, feed, finish, init, load, next_pass, read
 from ._iana import ZONES
 from ._prepare import prepare
 
-__all__ = ["begin", "call", "describe", "init", "load"]
+__all__ = ["begin", "call", "describe", "feed", "finish", "init", "load", "next_pass", "read"]
 
 _log.install()
 _zones.install(ZONES)
