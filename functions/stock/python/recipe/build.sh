@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds the component in a folder: `build.sh FOLDER [--update]`. Needs Python 3.11 on Linux x86-64,
-# and cargo. With `--update`, the digest of changed sources is written to `digest`.
+# and cargo. With `--update`, what changed sources make is written to where it is committed.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 folder=$1

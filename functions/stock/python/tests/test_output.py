@@ -2,6 +2,7 @@
 
 import logging
 import struct
+import sys
 import zoneinfo
 from datetime import datetime, timedelta
 from zoneinfo import _common
@@ -94,3 +95,15 @@ def test_time_zones_are_those_of_the_component(monkeypatch: pytest.MonkeyPatch) 
             zoneinfo.ZoneInfo.no_cache("Europe/Zurich")
     finally:
         zoneinfo.reset_tzpath(paths)
+
+
+def test_rehearsal_leaves_nothing() -> None:
+    from wafer import _guest, _rehearsal
+
+    meta_path = list(sys.meta_path)
+    try:
+        _rehearsal.rehearse()
+        assert _guest._function is None and _guest._call is None and not _guest._assets
+        assert "rehearsal" not in sys.modules
+    finally:
+        sys.meta_path[:] = meta_path

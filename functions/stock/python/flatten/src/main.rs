@@ -26,7 +26,7 @@ fn main() -> Result<()> {
                 .iter()
                 .map(|path| Ok((name(path), read(path)?)))
                 .collect::<Result<Vec<_>>>()?;
-            let stack = stack.parse().context("STACK_BYTES is no number")?;
+            let stack = stack.parse().context("STACK_BYTES is not a number")?;
             let dropped = String::from_utf8(read(dropped)?)?;
             let dropped: Vec<&str> = dropped.lines().filter(|line| !line.is_empty()).collect();
             write(out, &link::link(&libraries, stack, &dropped)?)
@@ -35,7 +35,7 @@ fn main() -> Result<()> {
             let globals = String::from_utf8(read(globals)?)?;
             let globals = globals
                 .split_whitespace()
-                .map(|global| global.parse().context("GLOBALS are no numbers"))
+                .map(|global| global.parse().context("GLOBALS are not numbers"))
                 .collect::<Result<Vec<i64>>>()?;
             let frozen = freeze::freeze(&read(module)?, &read(memory)?, &globals, exports)?;
             write(out, &frozen)

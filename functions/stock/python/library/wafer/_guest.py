@@ -12,6 +12,7 @@ from __future__ import annotations
 import gc
 import importlib
 import io
+import sys
 import zipfile
 from collections.abc import Callable
 from types import ModuleType
@@ -26,6 +27,7 @@ from ._imports import Modules, install
 from ._kinds import Buffers
 from ._prepare import keep
 from ._rows import Answer, Call
+from ._signature import forget_docs
 from ._trainer import Trainer, Training, trainer_of
 
 CODE, FILE, FUNCTION, DEFAULT = "python", "python_file", "python_function", "python_default"
@@ -53,21 +55,34 @@ def load(asset: str, chunk: bytes, last: int) -> None:
 def init(parameters: list[tuple[str, str]]) -> str | None:
     """Imports the author's module; returns why it cannot be a function."""
     try:
-        _init(dict(parameters))
+        make(dict(parameters))
+        keep()
     except BaseException as error:
         return _why(error)
+    # The memory of a call is given back as a whole.
+    gc.disable()
     return None
 
 
-def _init(parameters: dict[str, str]) -> None:
+def make(parameters: dict[str, str]) -> None:
+    """Makes the function."""
     global _function, _call
     names = _names(parameters)
     module = _imported(parameters)
     _function = chosen(module, function_of, "function", "`@wafer.function` above one", *names)
     _call = _function.initialised(_own_assets(), parameters, report)
-    keep()
-    # The memory of a call is given back as a whole.
-    gc.disable()
+
+
+def forget() -> None:
+    """Forgets the function, and what was imported for it."""
+    global _modules, _function, _call
+    for name, module in list(sys.modules.items()):
+        if getattr(getattr(module, "__spec__", None), "loader", None) is _modules:
+            del sys.modules[name]
+    forget_docs()
+    _modules = Modules({})
+    install(_modules)
+    _function = _call = None
 
 
 def _why(error: BaseException) -> str:
