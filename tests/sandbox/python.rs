@@ -8,8 +8,8 @@ use serde_json::{Value as Json, json};
 use crate::harness::python_functions::{copy_folder, package_index, python_project, wheel};
 use crate::harness::{Project, Server, are_embedded, repository, run_in, text};
 
-/// Returns whether functions in Python are tested. Each that is registered is compiled with its
-/// interpreter, which takes a minute or two.
+/// Returns whether functions in Python are tested. The interpreter, which they share, is compiled
+/// for them, which takes minutes.
 fn are_tested() -> bool {
     let are_wanted = std::env::var_os("WAFER_TEST_PYTHON").is_some();
     if !are_wanted {

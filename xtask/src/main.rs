@@ -33,7 +33,8 @@ cargo xtask check        rooms, dependencies, comments, names in texts, the numb
                          clippy and docs, with warnings as errors
 cargo xtask infra        check infra/: Terraform and checkov, without AWS
 cargo xtask slow         slow tests: the Python package, all behaviours on AWS, Ceph's S3, licences and known
-                         faults of dependencies, fuzz targets, the package for Lambda
+                         faults of dependencies, fuzz targets, the package for Lambda, the component of
+                         Python functions built again
 cargo xtask kernel       the program for Lambda, or one that is named, on kernels such as Lambda's, in emulated machines
 cargo xtask fuzz         run each fuzz target, or those that are named, for a minute
 cargo xtask demo         replay three days of January 2013 against a server
@@ -189,6 +190,7 @@ fn test() -> Result {
     run(wafer, &["doctor", "--fix"])?;
     spawn(&mut cargo_test(&WITHOUT_AWS)?)?;
     stock(&["test", "--release"])?;
+    python_functions(None)?;
     binary(&AWS)?;
     let servers = Servers::start()?;
     for targets in [
@@ -280,7 +282,8 @@ fn test_python_package(wafer: &Path) -> Result {
 /// Runs the slow tests: those of the Python package; all behaviours on the stores on AWS; the
 /// stores, also on a slow line, and several processes at once, on a real S3 store; known faults of
 /// dependencies; the fuzz targets; then the package for Lambda, whose program takes the place of
-/// the one that was built, is frozen for minutes, and runs on Lambda's kernels.
+/// the one that was built, is frozen for minutes, and runs on Lambda's kernels; and the component
+/// of Python functions, built again.
 fn slow() -> Result {
     let wafer = &binary(&AWS)?;
     run(wafer, &["doctor", "--fix"])?;
@@ -328,7 +331,33 @@ fn slow() -> Result {
             .env("WAFER_TEST_BOOTSTRAP", &bootstrap)
             .env("WAFER_TEST_FROZEN", FROZEN),
     )?;
-    kernel::kernel(Path::new(&bootstrap), &servers)
+    kernel::kernel(Path::new(&bootstrap), &servers)?;
+    python_functions(Some(&python_component()?))
+}
+
+/// Builds the component of Python functions. The recipe fails if it is not the one that is
+/// committed. Returns its path.
+fn python_component() -> Result<PathBuf> {
+    let folder = target().join("python");
+    let mut recipe = Command::new("sh");
+    recipe
+        .arg("functions/stock/python/recipe/build.sh")
+        .arg(&folder)
+        .env("CARGO_TARGET_DIR", folder.join("flatten"));
+    spawn(&mut recipe)?;
+    Ok(folder.join("python.wasm"))
+}
+
+/// Tests what authors of Python functions import, natively and, if it is given, in a component.
+fn python_functions(component: Option<&Path>) -> Result {
+    let tests = "functions/stock/python/tests";
+    let python = python("python-functions", &format!("{tests}/requirements.txt"))?;
+    let mut pytest = Command::new(python);
+    pytest.args(["-m", "pytest", "--quiet", "-p", "no:cacheprovider", tests]);
+    if let Some(component) = component {
+        pytest.env("WAFER_PYTHON_COMPONENT", component);
+    }
+    spawn(&mut pytest)
 }
 
 /// Runs a program for Lambda, or the one that is built here, on kernels such as Lambda's.

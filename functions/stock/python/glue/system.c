@@ -67,7 +67,7 @@ int clock_gettime(int clock, void *time) {
 
 /* Python asks how large its stack is, and ends a recursion of C functions before its end. Such
    functions need more of the call stack, which is outside of the memory, than of this one. */
-enum { STACK = 96 << 10 };
+enum { STACK = 192 << 10 };
 int pthread_getattr_np(void *thread, void *attributes) { (void)thread, (void)attributes; return 0; }
 int pthread_attr_getguardsize(const void *attributes, size_t *size) {
     (void)attributes;

@@ -27,6 +27,8 @@ typedef struct {
     void *internal;
 } Py_buffer;
 typedef PyObject *(*PyCFunction)(PyObject *, PyObject *);
+typedef int (*visit_t)(PyObject *, void *);
+typedef int (*traverse_t)(PyObject *, visit_t, void *);
 typedef struct {
     const char *ml_name;
     PyCFunction ml_meth;
@@ -93,6 +95,9 @@ extern void PyErr_Print(void);
 extern PyObject *PyErr_GetRaisedException(void);
 extern PyObject *PyObject_Str(PyObject *);
 extern PyObject *Py_GetConstant(unsigned int);
+extern PyObject *Py_TYPE(PyObject *);
+extern void *PyType_GetSlot(PyObject *, int);
+extern int PyObject_IS_GC(PyObject *);
 extern void Py_IncRef(PyObject *);
 extern void Py_DecRef(PyObject *);
 extern PyObject *Py_CompileString(const char *, const char *, int);
@@ -117,25 +122,33 @@ extern void log_write(int level, const char *message, size_t length);
 
 /* In `system.c`. */
 extern int wafer_is_preparing;
+/* In `memory.c`. */
+extern void *wafer_allocate(void *, size_t, size_t);
+extern void wafer_heap_begins(void);
+extern void wafer_prepared(void);
+extern void wafer_initialised(void);
 
-/* Returns the traceback of an error, or the error. */
-static PyObject *formatted(PyObject *error) {
+static void log_text(PyObject *object) {
+    Py_ssize_t length = 0;
+    PyObject *text = object ? PyObject_Str(object) : NULL;
+    const char *at = text ? PyUnicode_AsUTF8AndSize(text, &length) : NULL;
+    while (length && at[length - 1] == '\n') length--;
+    if (at) log_write(ERROR, at, length);
+}
+
+/* Logs the traceback of an error, which ends with the error, or the error alone. */
+static void log_error(PyObject *error) {
     PyObject *traceback = PyImport_ImportModule("traceback");
     PyObject *format = traceback ? PyObject_GetAttrString(traceback, "format_exception") : NULL;
-    PyObject *lines = format ? PyObject_CallFunctionObjArgs(format, error, NULL) : NULL;
+    PyObject *parts = format ? PyObject_CallFunctionObjArgs(format, error, NULL) : NULL;
     PyErr_Clear();
-    return lines ? lines : error;
+    for (Py_ssize_t i = 0; parts && i < PyList_Size(parts); i++) log_text(PyList_GetItem(parts, i));
+    if (!parts) log_text(error);
 }
 
 static _Noreturn void die(const char *message) {
     log_write(ERROR, message, strlen(message));
-    if (PyErr_Occurred()) {
-        PyObject *error = PyErr_GetRaisedException();
-        PyObject *text = PyObject_Str(formatted(error));
-        Py_ssize_t length = 0;
-        const char *bytes = text ? PyUnicode_AsUTF8AndSize(text, &length) : NULL;
-        if (bytes) log_write(ERROR, bytes, length);
-    }
+    if (PyErr_Occurred()) log_error(PyErr_GetRaisedException());
     __builtin_trap();
 }
 
@@ -196,11 +209,11 @@ static const struct { uint8_t lists, sizes[3]; } SHAPES[] = {
     {2, {4, 8}}, {2, {4, 8}}, {3, {4, 4, 1}}, {0, {0}},
 };
 
+/* Without frames on the stack, for the sake of `memory.c`. */
 EXPORT("cabi_realloc")
 void *cabi_realloc(void *old, size_t old_size, size_t align, size_t new_size) {
     (void)old_size;
-    if (new_size == 0) return (void *)align;
-    return must(realloc(old, new_size), "out of memory");
+    return must(wafer_allocate(old, align, new_size), "out of memory");
 }
 
 static void release(list_t list) {
@@ -224,7 +237,7 @@ static void *block(size_t size) {
     return made;
 }
 
-static void done(void) {
+void wafer_done(void) {
     while (held_count) PyBuffer_Release(&held[--held_count]);
     while (block_count) free(blocks[--block_count]);
 }
@@ -290,7 +303,7 @@ static list_t buffer_out(PyObject *object, size_t size) {
         held = must(realloc(held, held_room * sizeof *held), "out of memory");
     }
     Py_buffer *buffer = &held[held_count];
-    if (PyObject_GetBuffer(object, buffer, 0)) die("an output column is no buffer");
+    if (PyObject_GetBuffer(object, buffer, 0)) die("an output column is not a buffer");
     held_count++;
     list.at = buffer->buf;
     list.length = buffer->len / size;
@@ -306,7 +319,7 @@ static list_t buffer_out(PyObject *object, size_t size) {
 /* Copies a text, so that the object that holds it may go. */
 static list_t text_out(PyObject *object) {
     Py_ssize_t length = 0;
-    const char *at = must((void *)PyUnicode_AsUTF8AndSize(object, &length), "an answer is no text");
+    const char *at = must((void *)PyUnicode_AsUTF8AndSize(object, &length), "an answer is not a text");
     char *copy = block(length);
     memcpy(copy, at, length);
     list_t list = {copy, length};
@@ -395,17 +408,18 @@ static listed_t listed;
 
 TRANSFORM("init")
 listed_t *transform_init(parameter_t *parameters, size_t count) {
-    done();
+    wafer_done();
     PyObject *made = answer("init", parameters_in(parameters, count), NULL, NULL);
     listed.is_error = !is_none(made);
     if (listed.is_error) listed.value = text_out(made);
+    wafer_initialised();
     return &listed;
 }
 
 TRANSFORM("describe")
 signature_t *transform_describe(void) {
     static signature_t signature;
-    done();
+    wafer_done();
     PyObject *made = answer("describe", NULL, NULL, NULL);
     signature.inputs = fields_out(item(made, 0));
     signature.outputs = fields_out(item(made, 1));
@@ -443,7 +457,7 @@ static void output_out(PyObject *made, output_t *output) {
 TRANSFORM("call")
 called_t *transform_call(uint32_t rows, column_t *columns, size_t count) {
     static called_t called;
-    done();
+    wafer_done();
     PyObject *batch = columns_in(columns, count);
     PyObject *made = answer("call", PyLong_FromUnsignedLong(rows), batch, NULL);
     called.is_error = PyTuple_Size(made) == 2;
@@ -481,7 +495,7 @@ static PyObject *fields_in(field_t *fields, size_t count) {
 TRAINING("begin")
 listed_t *training_begin(parameter_t *parameters, size_t count, field_t *fields, size_t columns,
                          char *label, size_t label_length) {
-    done();
+    wafer_done();
     list_t name = {label, label_length};
     PyObject *made = answer("begin", parameters_in(parameters, count), fields_in(fields, columns),
                             text(name));
@@ -494,7 +508,7 @@ listed_t *training_begin(parameter_t *parameters, size_t count, field_t *fields,
 
 TRAINING("feed")
 listed_t *training_feed(uint32_t role, uint32_t rows, column_t *columns, size_t count) {
-    done();
+    wafer_done();
     PyObject *batch = columns_in(columns, count);
     PyObject *made = answer("feed", PyLong_FromUnsignedLong(role), PyLong_FromUnsignedLong(rows),
                             batch);
@@ -507,7 +521,7 @@ listed_t *training_feed(uint32_t role, uint32_t rows, column_t *columns, size_t 
 TRAINING("next-pass")
 passed_t *training_next_pass(void) {
     static passed_t passed;
-    done();
+    wafer_done();
     PyObject *made = answer("next_pass", NULL, NULL, NULL);
     passed.is_error = !is_none(item(made, 1));
     if (passed.is_error) passed.message = text_out(item(made, 1));
@@ -543,7 +557,7 @@ static list_t metrics_out(PyObject *list) {
 TRAINING("finish")
 finished_t *training_finish(void) {
     static finished_t finished;
-    done();
+    wafer_done();
     PyObject *made = answer("finish", NULL, NULL, NULL);
     finished.is_error = PyTuple_Size(made) < 0;
     PyErr_Clear();
@@ -560,7 +574,7 @@ finished_t *training_finish(void) {
 TRAINING("read")
 list_t *training_read(char *artifact, size_t length, uint64_t offset) {
     static list_t read;
-    done();
+    wafer_done();
     extern PyObject *PyLong_FromUnsignedLongLong(unsigned long long);
     list_t name = {artifact, length};
     PyObject *named = text(name);
@@ -585,20 +599,47 @@ static PyObject *write_log(PyObject *self, PyObject *arguments) {
 /* The first word of an object counts who refers to it. Python does not count from this on, so that
    a call does not write to the memory of what it only reads: each page that it writes to costs more
    than the rest of a short call. */
-enum { IMMORTAL = 5 << 28 };
+enum { IMMORTAL = 5 << 28, TRAVERSE = 71 };
 
+/* Objects that stay, and whose parts are still to be looked at. */
+typedef struct { PyObject **objects; size_t count, room; } kept_t;
+
+static int keep_one(PyObject *object, void *kept) {
+    kept_t *list = kept;
+    int32_t *references = (int32_t *)object;
+    if (*references >= IMMORTAL) return 0;
+    *references = IMMORTAL;
+    if (list->count == list->room) {
+        list->room = list->room ? list->room * 2 : 1024;
+        list->objects = must(realloc(list->objects, list->room * sizeof object), "out of memory");
+    }
+    list->objects[list->count++] = object;
+    return 0;
+}
+
+static void keep_parts(PyObject *object, kept_t *kept) {
+    if (!PyObject_IS_GC(object)) return;
+    traverse_t traverse = PyType_GetSlot(Py_TYPE(object), TRAVERSE);
+    if (traverse) traverse(object, keep_one, kept);
+}
+
+/* What was kept before refers to nothing that was not, unless it was changed since: then its parts
+   are counted as usual. */
 static PyObject *keep(PyObject *self, PyObject *arguments) {
     (void)self;
     PyObject *list = item(arguments, 0);
+    kept_t kept = {0};
     for (Py_ssize_t i = PyList_Size(list); i-- > 0;) {
-        int32_t *references = (int32_t *)PyList_GetItem(list, i);
-        if (*references < IMMORTAL) *references = IMMORTAL;
+        keep_one(PyList_GetItem(list, i), &kept);
+        keep_parts(PyList_GetItem(list, i), &kept);
     }
+    while (kept.count) keep_parts(kept.objects[--kept.count], &kept);
+    free(kept.objects);
     return none();
 }
 
 static PyMethodDef METHODS[] = {
-    {"keep", keep, 1, "Makes the objects of a list stay for ever."},
+    {"keep", keep, 1, "Makes the objects of a list, and what they refer to, stay for ever."},
     {"log", write_log, 1, "Writes a message of a level to the log."},
     {0},
 };
@@ -614,7 +655,10 @@ static struct _frozen *frozen;
 static size_t frozen_count;
 
 EXPORT("wafer_prepare:allocate")
-void *prepare_allocate(size_t size) { return malloc(size); }
+void *prepare_allocate(size_t size) {
+    wafer_heap_begins();
+    return malloc(size);
+}
 
 /* Makes room for so many modules, and one that ends them. */
 EXPORT("wafer_prepare:room")
@@ -646,28 +690,6 @@ int prepare_module(const char *name, const char *source, const char *file, int i
 
 EXPORT("wafer_prepare:at")
 struct _frozen *prepare_at(size_t index) { return &frozen[index]; }
-
-/* Zeroes memory that was freed, so that the component does not carry it. */
-static void scrub(void) {
-    void **taken = NULL;
-    for (size_t size = 1 << 18; size >= 64; size /= 2) {
-        for (;;) {
-            size_t pages = __builtin_wasm_memory_size(0);
-            void **free_block = malloc(size);
-            if (!free_block) break;
-            memset(free_block, 0, size);
-            *free_block = taken;
-            taken = free_block;
-            if (__builtin_wasm_memory_size(0) != pages) break;
-        }
-    }
-    while (taken) {
-        void **next = *taken;
-        *taken = NULL;
-        free(taken);
-        taken = next;
-    }
-}
 
 /* Initialises the interpreter. Without a name of a guest only its own modules are there. */
 EXPORT("wafer_prepare:start")
@@ -702,6 +724,6 @@ void prepare_start(const char *guest_name) {
         die(message ? message : "the interpreter cannot be initialised");
     }
     if (is_whole) guest = must(PyImport_ImportModule(guest_name), "the guest");
-    scrub();
     wafer_is_preparing = 0;
+    wafer_prepared();
 }

@@ -22,6 +22,9 @@ STACK = 1 << 20
 """Bytes of the stack inside of the memory. Python itself raises `RecursionError` before its end."""
 FEATURES = "mvp+bulk_memory+sign_ext+nontrapping_fptoint+mutable_globals+multivalue+extended_const"
 WHEEL = "componentize_py-0.25.1"
+ZONES = "tzdata-2026.6"
+LEVEL, WINDOW = 19, 25
+"""Of Zstandard; the window is larger than the component."""
 ZSTD = b"\x28\xb5\x2f\xfd"
 # Each library is told by names that it exports.
 LIBRARIES = {
@@ -57,7 +60,7 @@ LEFT_OUT_PATHS = ("http/server", "http/cookiejar", "urllib/request", "urllib/rob
 # Encodings of the list above that Python or its packages use.
 KEPT_PATHS = ("encodings/iso8859_1.", "encodings/cp437.", "encodings/cp1252.", "xml/dom/minicompat",
               "xml/sax/__init__", "xml/sax/handler", "xml/sax/_exceptions")
-EXPORTS = ("wafer:function/", "cabi_realloc")
+EXPORTS = ("wafer:function/", "wafer:interpreter/", "cabi_realloc")
 
 
 def main() -> None:
@@ -78,22 +81,37 @@ def main() -> None:
     flatten("freeze", linked, folder / "memory", folder / "globals", frozen, *EXPORTS)
     component = folder / "python.wasm"
     embed(frozen, component)
-    (folder / "LICENSE-PSF.txt").write_bytes(standard["LICENSE.txt"])
-    tell(hashlib.sha256(component.read_bytes()).hexdigest())
+    made = {
+        HERE / "recipe" / "digest": f"{hashlib.sha256(component.read_bytes()).hexdigest()}\n".encode(),
+        HERE / "python.wasm.zst": compressed(component.read_bytes()),
+        HERE / "LICENSE-PSF.txt": standard["LICENSE.txt"],
+    }
+    for kept, content in made.items():
+        tell(kept, content)
 
 
-def tell(digest: str) -> None:
-    """Compares the digest of the component with the one that is committed."""
-    kept = HERE / "recipe" / "digest"
-    if kept.read_text().strip() == digest:
-        print(f"{digest} python.wasm, as in recipe/digest")
+def compressed(component: bytes) -> bytes:
+    """Compresses the component."""
+    import zstandard
+
+    parameters = zstandard.ZstdCompressionParameters.from_level(
+        LEVEL, source_size=len(component), window_log=WINDOW
+    )
+    return zstandard.ZstdCompressor(compression_params=parameters).compress(component)
+
+
+def tell(kept: pathlib.Path, content: bytes) -> None:
+    """Compares what was built with what is committed."""
+    name = kept.relative_to(HERE)
+    if kept.exists() and kept.read_bytes() == content:
+        print(f"{name} is as it was")
     elif "--update" in sys.argv:
-        kept.write_text(f"{digest}\n")
-        print(f"{digest} python.wasm, now in recipe/digest")
+        kept.write_bytes(content)
+        print(f"{name} is new")
     else:
         sys.exit(
-            f"python.wasm has the digest {digest}, and recipe/digest another one: if the sources "
-            "were changed, build with `--update` and commit it; if not, the build is not the same"
+            f"{name} is another one than what was built: if the sources were changed, build with "
+            "`--update` and commit it; if not, the build is not the same"
         )
 
 
@@ -206,12 +224,25 @@ def modules(standard: dict[str, bytes]) -> dict[str, tuple[str, bytes, bool]]:
     library = HERE / "library"
     for path in sorted(library.rglob("*.py")):
         files[path.relative_to(library).as_posix()] = path.read_bytes()
+    files["wafer/_iana.py"] = zones(wheel(ZONES))
     found = {}
     for path in sorted(files):
         name = path.removesuffix(".py").replace("/", ".")
         is_package = name.endswith(".__init__")
         found[name.removesuffix(".__init__")] = (f"/library/{path}", files[path], is_package)
     return found
+
+
+def zones(package: zipfile.ZipFile) -> bytes:
+    """Returns the source of a module that has the files of all time zones."""
+    folder = "tzdata/zoneinfo/"
+    files = {
+        name.removeprefix(folder): package.read(name)
+        for name in sorted(package.namelist())
+        if name.startswith(folder)
+    }
+    found = {key: content for key, content in files.items() if content.startswith(b"TZif")}
+    return f"ZONES = {found!r}\n".encode()
 
 
 def is_kept(path: str) -> bool:
@@ -245,6 +276,8 @@ class Preparing:
         for name, (code, is_package) in compiled.items():
             self.call("code", self.put(name.encode()), self.put(code), len(code), is_package)
         self.call("start", self.put(b"wafer._start"))
+        # This zeroes what was freed.
+        self.exports["wafer:interpreter/memory@0.1.0#read"](self.store)
         memory = bytes(self.memory.read(self.store, 0, self.memory.data_len(self.store)))
         return memory, [self.exports["__stack_pointer"].value(self.store)]
 
@@ -298,7 +331,11 @@ def embed(module: pathlib.Path, component: pathlib.Path) -> None:
     """Makes a component of a module."""
     world = module.parent / "wit"
     shutil.rmtree(world, ignore_errors=True)
-    shutil.copytree(HERE.parents[2] / "wit", world / "deps" / "function")
+    wit = HERE.parents[2] / "wit"
+    for package, folder in {"function": wit, "interpreter": wit / "interpreter"}.items():
+        (world / "deps" / package).mkdir(parents=True)
+        for file in folder.glob("*.wit"):
+            shutil.copy(file, world / "deps" / package)
     shutil.copy(HERE / "recipe" / "python.wit", world)
     embedded = module.with_suffix(".embedded.wasm")
     tools = pathlib.Path(sys.executable).parent / "wasm-tools"

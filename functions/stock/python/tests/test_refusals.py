@@ -1,4 +1,4 @@
-"""What is no function is refused when it is registered, with a sentence and a way out."""
+"""What is not a function is refused when it is registered, with a sentence and a way out."""
 
 import io
 import zipfile
@@ -124,12 +124,18 @@ def test_traceback_of_a_row_is_logged_with_own_lines() -> None:
     code = HEAD + "import json\n@wafer.function\ndef f(r: In) -> Out: return Out(json.loads('{'))"
     _, _, errors = Guest(code).call([1.0] * 9)
     line = HEAD.count("\n") + 3
-    assert len(errors) == 9 and len(MESSAGES) == 3
-    level, message = MESSAGES[0]
-    assert level == 3
-    # The files of Python are below the folder of the library only inside of the component.
-    assert f'  File "code_of_test.py", line {line}, in f\n' in message
-    assert "JSONDecodeError: Expecting property name" in message
+    assert len(errors) == 9
+    source = "def f(r: In) -> Out: return Out(json.loads('{'))"
+    message = "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"
+    lines = [
+        "Traceback (most recent call last):",
+        f'  File "code_of_test.py", line {line}, in f',
+        f"    {source}",
+        f"JSONDecodeError: {message}",
+    ]
+    # Each line is a message, and only the first rows of a batch have a traceback.
+    assert MESSAGES == [(3, text) for text in lines] * 3
+    assert errors[8] == f"code_of_test.py, line {line}, in f: JSONDecodeError: {message}"
 
 
 def test_parameters_without_init() -> None:
@@ -139,7 +145,7 @@ def test_parameters_without_init() -> None:
 
 def test_wrong_name_of_a_file() -> None:
     error = Guest(HEAD + FUNCTION, file="my-ride.py").error
-    assert error == "`my-ride.py` is no name of a module: letters, digits and `_`"
+    assert error == "`my-ride.py` is not a name of a module, which has letters, digits and `_`"
 
 
 def test_file_with_the_name_of_a_module_of_python() -> None:
@@ -158,3 +164,31 @@ def test_archive_that_is_cut() -> None:
         archive.writestr("ride.py", HEAD + FUNCTION)
     error = Guest(content.getvalue()[:-30], file="ride.py").error
     assert error is not None and "the archive of the code cannot be read" in error
+
+
+def test_error_in_a_dependency_names_the_line_of_the_author() -> None:
+    content = io.BytesIO()
+    code = HEAD + "import helper\n@wafer.function\ndef f(r: In) -> Out:\n    return helper.fail()\n"
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("ride.py", code)
+        archive.writestr("site-packages/helper.py", "def fail():\n    raise ValueError('no')\n")
+    MESSAGES.clear()
+    _, _, errors = Guest(content.getvalue(), file="ride.py").call([1.0])
+    line = code.count("\n")
+    assert errors == {0: f"ride.py, line {line}, in f: ValueError: no"}
+    assert [message for _, message in MESSAGES] == [
+        "Traceback (most recent call last):",
+        f'  File "ride.py", line {line}, in f',
+        "    return helper.fail()",
+        "ValueError: no",
+    ]
+
+
+def test_error_of_whole_columns_names_the_line() -> None:
+    code = HEAD + (
+        "@wafer.function(columns=True)\n"
+        "def f(c: wafer.Columns[In]) -> wafer.Columns[Out]:\n"
+        "    raise wafer.Refused('no such model')\n"
+    )
+    message = Guest(code).call([1.0])
+    assert message == f"code_of_test.py, line {code.count(chr(10))}, in f: no such model"

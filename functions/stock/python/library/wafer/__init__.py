@@ -26,5 +26,16 @@ nothing but the row, its assets and its parameters.
 from ._errors import Refused
 from ._function import Function, function
 from ._signature import Columns, float32, vector
+from ._trainer import Role, Trained, trainer
 
-__all__ = ["Columns", "Function", "Refused", "float32", "function", "vector"]
+__all__ = [
+    "Columns",
+    "Function",
+    "Refused",
+    "Role",
+    "Trained",
+    "float32",
+    "function",
+    "trainer",
+    "vector",
+]

@@ -11,6 +11,8 @@ from typing import Any
 # In the component all that is not the author's is below one folder. Outside of it, in an author's
 # tests, Python's files are elsewhere.
 _LIBRARY = "/library/"
+# What the author's files import is below this one.
+_DEPENDENCIES = "site-packages/"
 _NATIVE = tuple(
     os.path.dirname(file) + os.sep for file in (globals().get("__file__"), os.__file__) if file
 )
@@ -34,8 +36,9 @@ def own_frames(trace: TracebackType | None) -> list[traceback.FrameSummary]:
 
 
 def is_library(file: str) -> bool:
-    """Returns whether a file is Python's or this library's."""
-    return file.startswith((_LIBRARY, "<frozen", *_NATIVE)) or file == "<rows>"
+    """Returns whether a file is Python's, this library's or a dependency's."""
+    others = (_LIBRARY, _DEPENDENCIES, "<frozen", *_NATIVE)
+    return file.startswith(others) or file in ("<rows>", "<string>")
 
 
 def explained(error: BaseException) -> str:

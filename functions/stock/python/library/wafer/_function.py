@@ -48,7 +48,7 @@ class Function:
         """Calls `init`, and returns what calls the function on a batch."""
         bound: Callable[..., Any] = self.function
         if self.init is not None:
-            bound = _bound(self.function, _state(self.init, assets, parameters))
+            bound = _bound(self.function, state_of(self.init, assets, parameters))
         elif parameters:
             names = ", ".join(f"`{name}`" for name in sorted(parameters))
             raise Refused(
@@ -97,11 +97,13 @@ def _bound(function: Callable[..., Any], state: Any) -> Callable[..., Any]:
     return bound
 
 
-def _state(init: Init, assets: Mapping[str, bytes], parameters: Mapping[str, str]) -> Any:
+def state_of(init: Init, assets: Mapping[str, bytes], parameters: Mapping[str, str]) -> Any:
+    """Calls a function or a class with the assets and the parameters, or with fewer of them."""
     taken = list(inspect.signature(init).parameters.values())
     if len(taken) > 2:
         raise Refused(f"`{init.__name__}` has {len(taken)} parameters, and is given assets and parameters")
-    hints = hints_of(init, f"`{init.__name__}`")
+    hinted = init.__init__ if isinstance(init, type) else init  # type: ignore[misc]
+    hints = hints_of(hinted, f"`{init.__name__}`")
     if len(taken) < 2:
         if parameters:
             names = ", ".join(f"`{name}`" for name in sorted(parameters))

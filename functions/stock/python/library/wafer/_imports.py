@@ -7,12 +7,13 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import sys
+import zlib
 from collections.abc import Mapping, Sequence
 from types import CodeType, ModuleType
 from typing import Any
 
 from ._errors import Refused
-from ._signature import remember_source
+from ._signature import remember_docs
 
 DEPENDENCIES = "site-packages/"
 """The folder of an archive that has what the author's modules need."""
@@ -64,10 +65,9 @@ class Modules(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
     """Imports modules from sources in memory."""
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
-        self.files = files
-        """Contents by path; dependencies are below `site-packages/`."""
-        self.lines: dict[str, list[str]] = {}
-        """The lines of the files that were imported, for tracebacks."""
+        self.files = {path: zlib.compress(content) for path, content in files.items()}
+        """Contents by path, compressed, since most are never read again; dependencies are below
+        `site-packages/`."""
 
     def path(self, name: str) -> tuple[str, bool] | None:
         """Finds the file of a module, and whether it is a package."""
@@ -110,7 +110,14 @@ class Modules(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
         found = self.path(name)
         if found is None:
             raise ImportError(f"no module named `{name}`", name=name)
-        return decoded(found[0], self.files[found[0]])
+        return self.text(found[0])
+
+    def text(self, file: str) -> str:
+        """Returns the text of a source file, by its encoding as Python reads it."""
+        try:
+            return importlib.util.decode_source(zlib.decompress(self.files[file]))
+        except (UnicodeDecodeError, SyntaxError, LookupError) as error:
+            raise Refused(f"{file} is not text in UTF-8: {error}") from None
 
     def is_package(self, name: str) -> bool:
         found = self.path(name)
@@ -121,11 +128,11 @@ class Modules(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
         if found is None:
             raise ImportError(f"no module named `{name}`", name=name)
         file = found[0]
-        source = self.get_source(name)
-        self.lines[file] = source.splitlines()
+        source = self.text(file)
         if not file.startswith(DEPENDENCIES):
-            check_imports(file, source, self)
-            remember_source(name, source)
+            tree = ast.parse(source, file)
+            check_imports(file, tree, self)
+            remember_docs(name, tree)
         return compile(source, file, "exec", dont_inherit=True)
 
     def exec_module(self, module: ModuleType) -> None:
@@ -135,21 +142,13 @@ class Modules(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
 
     def line(self, file: str, number: int) -> str:
         """Returns a line of a file, for a traceback."""
-        lines = self.lines.get(file, [])
+        lines = self.text(file).splitlines() if file in self.files else []
         return lines[number - 1] if 0 < number <= len(lines) else ""
 
 
-def decoded(file: str, content: bytes) -> str:
-    """Returns the text of a source file, by its encoding as Python reads it."""
-    try:
-        return importlib.util.decode_source(content)
-    except (UnicodeDecodeError, SyntaxError, LookupError) as error:
-        raise Refused(f"{file} is not text in UTF-8: {error}") from None
-
-
-def check_imports(file: str, source: str, modules: Modules) -> None:
+def check_imports(file: str, tree: ast.Module, modules: Modules) -> None:
     """Refuses a file of the author's that imports what a function cannot have."""
-    for node in ast.walk(ast.parse(source, file)):
+    for node in ast.walk(tree):
         names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]

@@ -20,6 +20,7 @@ OFTEN_USED = """
     dataclasses datetime decimal enum fractions functools graphlib hashlib heapq html importlib.util
     inspect io ipaddress itertools json logging math numbers operator random re statistics string
     struct textwrap traceback types typing unicodedata urllib.parse uuid zipfile zlib
+    zoneinfo
 """
 
 
@@ -34,31 +35,13 @@ def prepare() -> None:
     logging.time = _NoTime()  # type: ignore[attr-defined]
     sys.path.clear()
     sys.path_importer_cache.clear()
-    keep()
 
 
 def keep() -> None:
     """Makes everything that is there now stay for ever: it is neither traced nor counted."""
-    is_kept = getattr(sys, "_is_immortal", _is_never_kept)
     gc.collect()
-    found = gc.get_objects()
-    known = set(map(id, found))
-    at = 0
-    while at < len(found):
-        for inner in gc.get_referents(*found[at : at + 1000]):
-            # What was kept before refers to nothing that was not, unless it was changed since; then
-            # its parts are counted as usual.
-            if not is_kept(inner) and id(inner) not in known:
-                known.add(id(inner))
-                found.append(inner)
-        at += 1000
-    known.clear()
-    _wafer.keep(found)
+    _wafer.keep(gc.get_objects())
     gc.freeze()
-
-
-def _is_never_kept(_thing: object) -> bool:
-    return False
 
 
 class _NoTime:

@@ -14,7 +14,7 @@ from typing import Any
 from . import _kinds
 from ._errors import Refused, located
 from ._kinds import Buffers, Unreadable, describe, read_column, unpack_bits, write_column
-from ._signature import ONE_TO_MANY, Columns, Field, Signature
+from ._signature import ONE_TO_MANY, Columns, Field, Rows, Signature
 
 Answer = tuple[int, list[Buffers], "array[int] | None", list[tuple[int, str]]]
 """Number of rows, columns, source rows if rows do not map one to one, and rows that failed."""
@@ -74,12 +74,7 @@ def _loop(
     signature: Signature, function: Callable[..., Any], failed: Callable[[BaseException], None]
 ) -> Callable[[list[list[Any]], dict[int, str]], list[Any]]:
     """Compiles the loop over rows."""
-    count = len(signature.inputs.fields)
-    values = [f"v{number}" for number in range(count)]
-    given = ", ".join(
-        f"{field.name}={value}"
-        for field, value in zip(signature.inputs.fields, values, strict=True)
-    )
+    values, given = _arguments(signature.inputs)
     returned = f"function(Input({given}))"
     if signature.mapping == ONE_TO_MANY and not signature.is_optional:
         returned = f"list({returned})"
@@ -88,13 +83,13 @@ def loop(columns, errors):
     results = []
     append = results.append
     if not errors:
-        for {", ".join(values)}, in zip(*columns):
+        for {values}, in zip(*columns):
             try:
                 append({returned})
             except BaseException as error:
                 append(failure(error))
         return results
-    for row, ({", ".join(values)},) in enumerate(zip(*columns)):
+    for row, ({values},) in enumerate(zip(*columns)):
         if row in errors:
             append(Failed(errors[row]))
             continue
@@ -118,6 +113,33 @@ def loop(columns, errors):
     exec(compile(source, "<rows>", "exec"), scope)
     loop: Callable[[list[list[Any]], dict[int, str]], list[Any]] = scope["loop"]  # type: ignore[assignment]
     return loop
+
+
+def _arguments(inputs: Rows) -> tuple[str, str]:
+    """Returns variables for the values of a row, and the arguments that make a row of them."""
+    values = [f"v{number}" for number in range(len(inputs.fields))]
+    named = zip(inputs.fields, values, strict=True)
+    return ", ".join(values), ", ".join(f"{field.name}={value}" for field, value in named)
+
+
+def rows_reader(inputs: Rows) -> Callable[[int, list[Buffers]], list[Any]]:
+    """Returns what makes rows of a batch, all of which have to be readable."""
+    values, given = _arguments(inputs)
+    source = f"lambda columns: [Input({given}) for {values}, in zip(*columns)]"
+    make = eval(compile(source, "<rows>", "eval"), {"Input": inputs.cls})
+
+    def read(rows: int, batch: list[Buffers]) -> list[Any]:
+        errors: dict[int, str] = {}
+        columns = []
+        for field, column in zip(inputs.fields, batch, strict=True):
+            columns.append(read_column(field.kind, rows, column))
+            _check_input(field, column, columns[-1], errors)
+        if errors:
+            raise Refused(f"row {min(errors)} of a chunk: {errors[min(errors)]}")
+        made: list[Any] = make(columns)
+        return made
+
+    return read
 
 
 def _check_input(field: Field, column: Buffers, values: list[Any], errors: dict[int, str]) -> None:
@@ -224,28 +246,34 @@ def _without(
     return [answer for answer, _ in kept], array("I", [row for _, row in kept])
 
 
+def columns_of(inputs: Rows, rows: int, batch: list[Buffers]) -> Columns[Any]:
+    """Returns the columns of a batch."""
+    given, validity = {}, {}
+    for field, column in zip(inputs.fields, batch, strict=True):
+        if column[1] is not None:
+            validity[field.name] = unpack_bits(column[1], rows)
+        if isinstance(field.kind, _kinds.Number | _kinds.Vectors):
+            given[field.name] = field.kind.view(rows, *column[2:])
+        else:
+            given[field.name] = read_column(field.kind, rows, column)
+    columns: Columns[Any] = Columns(**given)
+    columns.__dict__["_rows"] = rows
+    columns.__dict__["_validity"] = validity
+    return columns
+
+
 def columns_call(signature: Signature, function: Callable[..., Any]) -> Call:
     """Returns what calls a function of whole columns on a batch."""
-    inputs, outputs = signature.inputs.fields, signature.outputs.fields
+    outputs = signature.outputs.fields
+    never_null = [field.name for field in signature.inputs.fields if not field.nullable]
 
     def call(rows: int, batch: list[Buffers]) -> Answer:
         errors: dict[int, str] = {}
-        given, validity = {}, {}
-        for field, column in zip(inputs, batch, strict=True):
-            if column[1] is not None:
-                valid = unpack_bits(column[1], rows)
-                validity[field.name] = valid
-                if not field.nullable:
-                    for row, is_valid in enumerate(valid):
-                        if not is_valid:
-                            errors.setdefault(row, f"column `{field.name}` is null, and may not be")
-            if isinstance(field.kind, _kinds.Number | _kinds.Vectors):
-                given[field.name] = field.kind.view(rows, *column[2:])
-            else:
-                given[field.name] = read_column(field.kind, rows, column)
-        columns: Columns[Any] = Columns(**given)
-        columns.__dict__["_rows"] = rows
-        columns.__dict__["_validity"] = validity
+        columns = columns_of(signature.inputs, rows, batch)
+        for name in never_null:
+            for row, is_valid in enumerate(columns.valid(name) or ()):
+                if not is_valid:
+                    errors.setdefault(row, f"column `{name}` is null, and may not be")
         answer = function(columns)
         if not isinstance(answer, Columns):
             raise Refused(f"the function returned {describe(answer)}, wanted wafer.Columns")

@@ -16,8 +16,8 @@ from ._kinds import FLOAT32_KIND, LISTS, SCALARS, Kind, Vectors
 
 Row = TypeVar("Row")
 ONE_TO_ONE, ONE_TO_MANY = 0, 1
-_SOURCES: dict[str, str] = {}
-"""The sources of modules that have no file, by name."""
+_DOCS: dict[str, dict[str, dict[str, str]]] = {}
+"""The strings that follow fields: by module that has no file, by class, by field."""
 
 float32 = Annotated[float, FLOAT32_KIND]
 """The hint of a column of 32-bit numbers."""
@@ -160,7 +160,7 @@ def rows_of(cls: Any, where: str) -> Rows:
     fields = []
     for field in dataclasses.fields(cls):
         if not field.init:
-            raise Refused(f"field `{field.name}` of `{cls.__name__}` is no column: it is not given")
+            raise Refused(f"field `{field.name}` of `{cls.__name__}` is not a column, because it is not given")
         doc = field.metadata.get("doc") or docs.get(field.name, "")
         fields.append(_field(cls, field.name, hints[field.name], doc))
     if not fields:
@@ -203,37 +203,44 @@ def named(hint: Any) -> str:
     return f"`{text.removeprefix('typing.')}`"
 
 
-def remember_source(module: str, source: str) -> None:
-    """Keeps the source of a module that has no file, for the documentation of fields."""
-    _SOURCES[module] = source
+def remember_docs(module: str, tree: ast.Module) -> None:
+    """Keeps the documentation of the fields of a module that has no file."""
+    classes = (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+    _DOCS[module] = {node.name: found for node in classes if (found := _docs(node.body))}
+
+
+def forget_docs() -> None:
+    _DOCS.clear()
 
 
 def docs_of(cls: type) -> dict[str, str]:
     """Returns the strings that follow the fields of a class, by field."""
     docs: dict[str, str] = {}
     for base in reversed(cls.__mro__[:-1]):
-        body = _body(base)
-        for statement, after in zip(body, body[1:], strict=False):
-            if (
-                isinstance(statement, ast.AnnAssign)
-                and isinstance(statement.target, ast.Name)
-                and isinstance(after, ast.Expr)
-                and isinstance(after.value, ast.Constant)
-                and isinstance(after.value.value, str)
-            ):
-                docs[statement.target.id] = after.value.value
+        docs |= _own_docs(base)
     return docs
 
 
-def _body(cls: type) -> list[ast.stmt]:
-    source = _SOURCES.get(cls.__module__)
-    if source is None:
-        try:
-            source = textwrap.dedent(inspect.getsource(cls))
-        except (OSError, TypeError):
-            return []
-    wanted = cls.__qualname__.rpartition(".")[2]
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ClassDef) and node.name == wanted:
-            return node.body
-    return []
+def _own_docs(cls: type) -> dict[str, str]:
+    if cls.__module__ in _DOCS:
+        return _DOCS[cls.__module__].get(cls.__name__, {})
+    try:
+        source = textwrap.dedent(inspect.getsource(cls))
+    except (OSError, TypeError):
+        return {}
+    classes = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ClassDef))
+    return _docs(next((node.body for node in classes if node.name == cls.__name__), []))
+
+
+def _docs(body: list[ast.stmt]) -> dict[str, str]:
+    docs = {}
+    for statement, after in zip(body, body[1:], strict=False):
+        if (
+            isinstance(statement, ast.AnnAssign)
+            and isinstance(statement.target, ast.Name)
+            and isinstance(after, ast.Expr)
+            and isinstance(after.value, ast.Constant)
+            and isinstance(after.value.value, str)
+        ):
+            docs[statement.target.id] = after.value.value
+    return docs
