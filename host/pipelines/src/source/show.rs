@@ -313,8 +313,10 @@ mod tests {
                 bytes: CONTENT.len() as u64,
                 version: String::new(),
             };
+            // Folders that mark a table are asked for as well.
+            let is_listed = url.path() == "/in.csv";
             Ok(RemoteListing {
-                files: vec![file],
+                files: is_listed.then_some(file).into_iter().collect(),
                 odd: Vec::new(),
             })
         }
