@@ -90,6 +90,7 @@ const PYTHON: &[(&str, &str)] = files![
     "functions/stock/python/library/wafer/_kinds.py",
     "functions/stock/python/library/wafer/_rows.py",
     "functions/stock/python/library/wafer/_signature.py",
+    "functions/stock/python/library/wafer/_trainer.py",
 ];
 
 /// The folder of [`PYTHON`] in the repository.
@@ -226,7 +227,15 @@ mod tests {
     }
 
     /// Modules of the library that only run inside of the interpreter.
-    const INSIDE: [&str; 4] = ["_guest.py", "_imports.py", "_prepare.py", "_start.py"];
+    const INSIDE: [&str; 7] = [
+        "_guest.py",
+        "_imports.py",
+        "_log.py",
+        "_prepare.py",
+        "_rehearsal.py",
+        "_start.py",
+        "_zones.py",
+    ];
 
     #[test]
     fn python_library_is_embedded_without_what_runs_inside_of_the_interpreter() {
