@@ -50,7 +50,7 @@ LEFT_OUT = set(
     tarfile""".split()
 )
 LEFT_OUT_PATHS = ("http/server", "http/cookiejar", "urllib/request", "urllib/robotparser",
-                  "logging/handlers", "logging/config", "email/mime/", "importlib/resources/",
+                  "logging/handlers", "logging/config", "email/mime/",
                   "encodings/cp", "encodings/mac_", "encodings/iso8859_", "encodings/big5",
                   "encodings/euc_", "encodings/gb", "encodings/hz", "encodings/iso2022",
                   "encodings/johab", "encodings/koi8", "encodings/kz", "encodings/shift",

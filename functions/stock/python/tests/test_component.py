@@ -206,3 +206,10 @@ class Counts:
     assert new.finish() == ({"model": 3 << 19}, {"rows": 2.0, "seen": 1.0})
     assert new.read_artifact("model", 0) == bytes(1 << 20)
     assert new.read_artifact("model", 1 << 20) == bytes(1 << 19)
+
+
+@pytest.mark.parametrize(
+    "module", ["importlib.metadata", "importlib.resources", "pkgutil", "platform", "threading"]
+)
+def test_dependencies_can_import_what_they_seldom_need(new: Interpreter, module: str) -> None:
+    assert called(new, f"__import__('{module}'); return Out(1)") == (1, None)
