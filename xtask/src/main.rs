@@ -250,17 +250,15 @@ fn python_package() -> Result {
 /// which run the program, and of functions in Python, and checks the types of both packages.
 fn test_python_package(wafer: &Path) -> Result {
     let python = python("python-package", "python/requirements-test.txt")?;
-    let pytest = |folder: &str| {
-        let mut tests = Command::new(&python);
-        tests
-            .args(["-B", "-m", "pytest", "-q", "-p", "no:cacheprovider", folder])
-            // Stock functions are built where the tests of behaviour have them, too.
-            .env("WAFER_CACHE", target().join("tmp/wafer-cache"))
-            .env("WAFER_BINARY", wafer);
-        tests
-    };
-    spawn(&mut pytest("functions/stock/python/tests"))?;
-    spawn(&mut pytest("python/tests"))?;
+    python_functions(None)?;
+    let mut tests = Command::new(&python);
+    tests
+        .args(["-B", "-m", "pytest", "-q", "-p", "no:cacheprovider"])
+        .arg("python/tests")
+        // Stock functions are built where the tests of behaviour have them, too.
+        .env("WAFER_CACHE", target().join("tmp/wafer-cache"))
+        .env("WAFER_BINARY", wafer);
+    spawn(&mut tests)?;
     // Types are checked in the package as the wheel has it.
     let tree = target().join("python-package/tree");
     if tree.is_dir() {
