@@ -291,3 +291,29 @@ fn an_event_that_traps_the_function_fails_alone() {
     let error = answer["events"][7]["error"].as_str().unwrap();
     assert!(error.contains("function `bad` trapped"), "{error}");
 }
+
+#[test]
+fn a_push_whose_functions_return_too_much_is_refused_and_leaves_nothing() {
+    let project = project("texts-as-asked", "").applied();
+    let server = project.serve(&[]);
+    // A call has at most 8,192 rows, and returns less than its limit for them.
+    let push = |events: usize| {
+        let lines: Vec<String> = (0..events)
+            .map(|id| format!(r#"{{"id":{id},"at":"2013-01-01T00:00:00Z","x":3000}}"#))
+            .collect();
+        server.events("things", &lines.join("\n"))
+    };
+    let (status, answer) = push(99_000);
+    assert_eq!(status, 500, "{answer}");
+    let message = answer["error"]["message"].as_str().unwrap();
+    let wanted = "return more than 512 MiB for the events of one push";
+    assert!(message.contains(wanted), "{message}");
+    let status_of_first = || {
+        let row = server.features("last", &json!([{ "id": 0 }])).remove(0);
+        row["status"]["last_y"].clone()
+    };
+    assert_eq!(status_of_first(), "not_found");
+    let (status, answer) = push(100);
+    assert_eq!((status, &answer["accepted"]), (200, &json!(100)));
+    assert_eq!(status_of_first(), "ok");
+}

@@ -73,7 +73,7 @@ fn check_all(folder: &Path) -> usize {
     let models: Vec<Model> = serde_json::from_slice(&models).unwrap();
     let runtime = Runtime::new(RuntimeConfig {
         instances: 8,
-        compiler: Compiler::InProcess,
+        ..RuntimeConfig::default()
     });
     let runtime = runtime.unwrap();
     let artifacts = ArtifactFolder::open(folder.join("artifacts")).unwrap();

@@ -92,6 +92,8 @@ const WITHOUT_AWS: [&str; 7] = [
 ];
 /// Arguments of cargo for the program alone.
 const PROGRAM: [&str; 2] = ["--package", "wafer-cli"];
+/// Arguments of cargo for the program alone, with its stores on AWS.
+const PROGRAM_WITH_AWS: [&str; 4] = ["--package", "wafer-cli", "--features", "wafer-cli/aws"];
 /// Arguments of cargo for the packages for AWS, and the program with its stores on AWS.
 ///
 /// Whichever packages are named, dependencies have the same features: `wafer-cli` names those that
@@ -182,16 +184,22 @@ fn quickstart() -> Result {
     )
 }
 
-/// Runs all tests: first what needs no AWS, so that it has begun before the packages for AWS are
-/// compiled; then those packages, and the behaviours that reach stores a second time, on the stores
-/// on AWS.
+/// Runs all tests: first those of the packages that need no AWS, which begin before what only AWS
+/// needs is compiled; then the behaviours of the program with its stores on AWS, on the embedded
+/// stores; last the packages for AWS, and the behaviours that reach stores once more, on the stores
+/// on AWS. So the program and its behaviours are compiled once. [`slow`] tests what is left out of
+/// a program without AWS.
 fn test() -> Result {
-    let wafer = &binary(&WITHOUT_AWS)?;
+    spawn(&mut cargo_test(
+        &[&WITHOUT_AWS[..], &["--exclude", "wafer-cli"]].concat(),
+    )?)?;
+    let wafer = &binary(&AWS)?;
     run(wafer, &["doctor", "--fix"])?;
-    spawn(&mut cargo_test(&WITHOUT_AWS)?)?;
+    spawn(&mut cargo_test(
+        &[&PROGRAM_WITH_AWS[..], &["--test", "behaviour"]].concat(),
+    )?)?;
     stock(&["test", "--release"])?;
     python_functions(None)?;
-    binary(&AWS)?;
     let servers = Servers::start()?;
     for targets in [
         &["--lib", "--bins", "--test", "aws"][..],
@@ -277,8 +285,8 @@ fn test_python_package(wafer: &Path) -> Result {
     spawn(functions.env("WAFER_TEST_PYTHON", "1"))
 }
 
-/// Runs the slow tests: those of the Python package; all behaviours on the stores on AWS; the
-/// stores, also on a slow line, and several processes at once, on a real S3 store; known faults of
+/// Runs the slow tests: those of the Python package; all behaviours on the stores on AWS; what a
+/// program without AWS says of it; the stores, also on a slow line, and several processes at once, on a real S3 store; known faults of
 /// dependencies; the fuzz targets; then the package for Lambda, whose program takes the place of
 /// the one that was built, is frozen for minutes, and runs on Lambda's kernels; and the component
 /// of Python functions, built again.
@@ -289,6 +297,9 @@ fn slow() -> Result {
     let servers = Servers::start()?;
     let tests = |arguments: &[&str]| tests_on_aws(arguments, &servers);
     spawn(&mut tests(&["--test", "behaviour"])?)?;
+    let without_aws = [&PROGRAM[..], &["--test", "behaviour", "--", "aws::"]].concat();
+    spawn(&mut cargo_test(&without_aws)?)?;
+    binary(&AWS)?;
     let ceph = Ceph::start()?;
     let mut stores = tests(&["--test", "aws"])?;
     spawn(

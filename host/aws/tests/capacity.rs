@@ -184,6 +184,7 @@ async fn environments_start_and_look_for_changes_within_the_capacity_of_a_new_ta
     let config = RuntimeConfig {
         instances: 1,
         compiler: Compiler::Absent,
+        code_cache: None,
     };
     let project = Project {
         account: account().await.with_endpoint(&meter.url),

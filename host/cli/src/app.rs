@@ -16,10 +16,12 @@ use wafer_config::schedule_def;
 use wafer_config::{CloudStores, Project};
 use wafer_core::{Clock, SettableClock, SystemClock, Timestamp};
 use wafer_platform::{Components, DecodeBatch, Platform};
-use wafer_runtime::{Compiler, Guests, Runtime, RuntimeConfig};
+use wafer_runtime::{CodeCache, Compiler, Guests, Runtime, RuntimeConfig};
 #[cfg(not(feature = "aws"))]
 use wafer_store::MissingBackend;
-use wafer_store::{Backends, Embedded, RemoteFiles, StoreLocation};
+use wafer_store::{Backends, Embedded, Error, Kind, RemoteFiles, StoreLocation};
+
+use crate::stock::kept_folder;
 
 /// The queue length of each executor of guest code: how many requests, and how many pushes of
 /// events, may wait for a thread before further ones are refused.
@@ -118,7 +120,7 @@ async fn components(project: &Project, clock: Option<ClockOption>) -> Result<Com
     Ok(Components {
         stores: backends.open(&location(project)?).await?,
         remote: remote_files(),
-        runtime: runtime()?,
+        runtime: runtime(code_cache(&kept_folder(&project.folder, "code")))?,
         guests: Guests::new(cores(), QUEUE),
         event_guests: Guests::new(cores().div_ceil(2), QUEUE),
         clock,
@@ -353,9 +355,21 @@ pub(crate) fn infrastructure(
     anyhow::bail!(WITHOUT_AWS)
 }
 
+/// Opens the folder in which native code is kept for all projects. Without one everything works,
+/// and more is compiled.
+fn code_cache(folder: &Path) -> Option<CodeCache> {
+    let opened = CodeCache::open(folder);
+    let tell = |error: &Error| match error.kind() {
+        Kind::Invalid => tracing::warn!("{error}"),
+        // A service often has no folder of its own that it could write to.
+        _ => tracing::info!("compiled code is not kept for other projects: {error}"),
+    };
+    opened.inspect_err(tell).ok()
+}
+
 /// Starts a sandbox. It compiles in a child process, which is this program with the command
 /// `compile-component`.
-pub(crate) fn runtime() -> Result<Runtime> {
+pub(crate) fn runtime(code_cache: Option<CodeCache>) -> Result<Runtime> {
     let program = std::env::current_exe()
         .context("cannot find the path of this program, to run the compiler")?;
     let compiler = Compiler::Child {
@@ -367,6 +381,7 @@ pub(crate) fn runtime() -> Result<Runtime> {
     let config = RuntimeConfig {
         instances,
         compiler,
+        code_cache,
     };
     Runtime::new(config).map_err(|e| anyhow::anyhow!("the sandbox cannot be started: {e:#}"))
 }

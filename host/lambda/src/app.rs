@@ -57,6 +57,7 @@ pub(crate) async fn open() -> Result<Handler> {
     let runtime = Runtime::new(RuntimeConfig {
         instances: INSTANCES,
         compiler: Compiler::Absent,
+        code_cache: None,
     })
     .map_err(|e| anyhow::anyhow!("the sandbox cannot be started: {e:#}"))?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);

@@ -459,10 +459,7 @@ fn draft_events(
 ) -> Result<Push> {
     let drafts = events.iter();
     let drafts = drafts.map(|event| Draft::new(event, source, id_field, until));
-    let mut push = Push {
-        drafts: drafts.collect(),
-        made: Vec::new(),
-    };
+    let mut push = Push::new(drafts.collect());
     for (number, route) in routes.iter().enumerate() {
         route.apply(number, events, &mut push, terms)?;
     }

@@ -85,13 +85,18 @@ impl Transform {
         }
     }
 
-    /// Turns columns into rows.
+    /// Turns columns into rows. `count` is told how many bytes of memory a function's output takes,
+    /// each time that it grows.
     ///
     /// # Errors
-    /// Returns an error when the function fails on the whole chunk.
-    pub(crate) fn invoke(&self, columns: &[ArrayRef]) -> Result<Output, InvokeError> {
+    /// Returns an error when the function fails on the whole chunk, and the errors of `count`.
+    pub(crate) fn invoke_counted<E: From<InvokeError>>(
+        &self,
+        columns: &[ArrayRef],
+        count: impl FnMut(u64) -> Result<(), E>,
+    ) -> Result<Output, E> {
         match self {
-            Self::Function(function, _) => function.invoke(columns, Deadline::Batch),
+            Self::Function(function, _) => function.invoke_counted(columns, Deadline::Batch, count),
             Self::Columns(fields) => Ok(passed(columns, fields.fields())),
         }
     }

@@ -19,7 +19,7 @@ const TIME: Duration = Duration::from_secs(300);
 const MEMORY_BYTES: u64 = 8 << 30;
 /// Maximum size of the native code of one component. It is collected in memory, in a buffer that
 /// doubles as it grows.
-const CODE_BYTES: u64 = 512 << 20;
+pub(crate) const CODE_BYTES: u64 = 512 << 20;
 /// Maximum size of the message of a compiler that fails; the rest is not read.
 const MESSAGE_BYTES: u64 = 64 << 10;
 

@@ -9,10 +9,10 @@ use wafer_core::Duration;
 use wasmtime::component::Linker;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-use crate::Compiler;
 use crate::bindings;
 use crate::interpreter::Interpreters;
 use crate::state::{MAX_INSTANCES, MAX_MEMORIES, MAX_TABLE_ELEMENTS, MAX_TABLES, State};
+use crate::{CodeCache, Compiler};
 
 /// Major version of wasmtime. Native code can be loaded by every release of the major version that
 /// compiled it.
@@ -47,6 +47,8 @@ pub struct RuntimeConfig {
     pub instances: u32,
     /// How components are compiled. Default [`Compiler::InProcess`].
     pub compiler: Compiler,
+    /// Where native code is kept for other commands and projects. Default nowhere.
+    pub code_cache: Option<CodeCache>,
 }
 
 impl Default for RuntimeConfig {
@@ -54,6 +56,7 @@ impl Default for RuntimeConfig {
         Self {
             instances: 64,
             compiler: Compiler::InProcess,
+            code_cache: None,
         }
     }
 }

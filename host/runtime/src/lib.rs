@@ -18,6 +18,7 @@
 
 mod asset;
 mod bindings;
+mod code_cache;
 mod compile;
 mod deadline;
 mod delta;
@@ -48,6 +49,7 @@ mod train;
 mod wasi;
 
 pub use asset::{Asset, AssetContent};
+pub use code_cache::CodeCache;
 pub use compile::{CompileError, Compiler, compile_worker};
 pub use engine::{Runtime, RuntimeConfig, THREAD_STACK_BYTES, Target};
 pub use error::{Blame, InvokeError, LimitKind};

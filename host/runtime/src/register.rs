@@ -276,7 +276,7 @@ impl Runtime {
         };
         let code = self.compile(&spec.name, &snapshot, spec.strict_nan, Target::Here)?;
         let name = Code::of(&registered).name(Target::Here);
-        block_on(artifacts.put(&name, code.into()))?;
+        block_on(artifacts.put(&name, code))?;
         Ok(registered)
     }
 
@@ -415,7 +415,7 @@ impl Runtime {
         }
         let compiled = self.compile(name, &source()?, code.strict_nan, Target::Here)?;
         let component = load::from_bytes(&set.engine, &compiled).map_err(|e| host(name, &e))?;
-        block_on(artifacts.put(&code.name(Target::Here), compiled.into()))?;
+        block_on(artifacts.put(&code.name(Target::Here), compiled))?;
         Ok(component)
     }
 
@@ -437,23 +437,26 @@ impl Runtime {
         }
         let component = block_on(artifacts.get_blob(registered.compiled()))?;
         let code = self.compile(name, &component, registered.strict_nan, target)?;
-        block_on(artifacts.put(&code_name, code.into()))?;
+        block_on(artifacts.put(&code_name, code))?;
         Ok(true)
     }
 
+    /// Compiles a component, unless its native code is kept on this machine.
     pub(crate) fn compile(
         &self,
         name: &str,
         component: &[u8],
         strict_nan: bool,
         target: Target,
-    ) -> Result<Vec<u8>, RegisterError> {
-        let compiled = self
-            .shared
-            .config
-            .compiler
-            .compile(target, strict_nan, component);
-        compiled.map_err(|source| match source {
+    ) -> Result<Bytes, RegisterError> {
+        let config = &self.shared.config;
+        let cache = config.code_cache.as_ref();
+        let kept_name = kept_name(Digest::of(component), strict_nan, target);
+        if let Some(code) = cache.and_then(|cache| cache.get(&kept_name)) {
+            return Ok(code);
+        }
+        let compiled = config.compiler.compile(target, strict_nan, component);
+        let code = compiled.map_err(|source| match source {
             CompileError::Invalid(message) => RegisterError::Component {
                 function: name.to_owned(),
                 message,
@@ -462,7 +465,11 @@ impl Runtime {
                 function: name.to_owned(),
                 source,
             },
-        })
+        })?;
+        if let Some(cache) = cache {
+            cache.put(&kept_name, &code);
+        }
+        Ok(code.into())
     }
 }
 
@@ -500,6 +507,12 @@ impl Code {
         let machine = target.compatibility(self.strict_nan);
         format!("{COMPILED}{machine}/{}.cwasm", self.digest.hex())
     }
+}
+
+/// Returns the name under which the native code of a component is kept on this machine.
+fn kept_name(component: Digest, strict_nan: bool, target: Target) -> String {
+    let machine = target.compatibility(strict_nan);
+    format!("{machine}/{}.cwasm", component.hex())
 }
 
 /// Reads the memory delta with this digest.

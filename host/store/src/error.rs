@@ -93,7 +93,7 @@ impl Error {
 
     /// Converts an I/O error on `path`. A full disk becomes [`Kind::Unavailable`], because a
     /// retry may succeed; a missing file becomes [`Kind::NotFound`].
-    pub(crate) fn io(action: &str, path: &std::path::Path, error: std::io::Error) -> Self {
+    pub fn io(action: &str, path: &std::path::Path, error: std::io::Error) -> Self {
         use std::io::ErrorKind;
         let kind = match error.kind() {
             ErrorKind::NotFound => Kind::NotFound,

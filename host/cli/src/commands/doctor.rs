@@ -137,7 +137,7 @@ fn cargo(is_needed: bool) -> Finding {
 }
 
 fn sandbox() -> Finding {
-    match app::runtime() {
+    match app::runtime(None) {
         Ok(runtime) => {
             let allocation = if runtime.is_pooled() {
                 "instances from a pool"

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use arrow_array::ArrayRef;
+use arrow_array::{Array as _, ArrayRef};
 use wafer_core::rules::{Interval, Lateness, judge_lateness};
 use wafer_core::{ColumnBuilder, Field, IncomingEvent};
-use wafer_store::{Error, Result};
+use wafer_runtime::{InvokeError, Output};
+use wafer_store::{Error, Kind, Result};
 use wafer_tables::Deletions;
 
 use crate::events::draft::{Draft, IngestTerms, Pending, WhenApplied};
@@ -36,6 +37,10 @@ pub(crate) struct Route {
     pub(crate) targets: Vec<Target>,
 }
 
+/// The largest size in bytes of what the functions of one push return. A function may return many
+/// times what it gets, and everything that a push makes is in memory until it is committed.
+const RETURNED_BYTES: u64 = 512 << 20;
+
 /// The rows that were made for one of the groups of a push, with the numbers of the route and of
 /// the target among those of the route.
 #[derive(Debug)]
@@ -50,6 +55,49 @@ pub(crate) struct Push {
     /// A draft for each event.
     pub(crate) drafts: Vec<Draft>,
     pub(crate) made: Vec<Made>,
+    /// The bytes that functions returned, at most `RETURNED_BYTES`.
+    returned: u64,
+}
+
+/// Why rows were not made of events.
+#[derive(Debug)]
+enum CallError {
+    /// A call failed.
+    Call(InvokeError),
+    /// The functions of the push returned too much.
+    TooMuch,
+}
+
+impl From<InvokeError> for CallError {
+    fn from(error: InvokeError) -> Self {
+        Self::Call(error)
+    }
+}
+
+impl Push {
+    /// Begins a push with a draft for each event.
+    pub(crate) fn new(drafts: Vec<Draft>) -> Self {
+        Self {
+            drafts,
+            made: Vec::new(),
+            returned: 0,
+        }
+    }
+
+    /// Turns columns into rows, and counts what a function returns.
+    fn invoke(&mut self, transform: &Transform, columns: &[ArrayRef]) -> Result<Output, CallError> {
+        let before = self.returned;
+        let output = transform.invoke_counted(columns, |bytes| {
+            match before.saturating_add(bytes) > RETURNED_BYTES {
+                true => Err(CallError::TooMuch),
+                false => Ok(()),
+            }
+        })?;
+        let columns = output.columns.iter();
+        let bytes: usize = columns.map(|column| column.get_array_memory_size()).sum();
+        self.returned = before.saturating_add(bytes as u64);
+        Ok(output)
+    }
 }
 
 impl Route {
@@ -118,16 +166,17 @@ impl Route {
             now: terms.now,
             skew: terms.skew,
         };
-        let output = match self.transform.invoke(columns) {
+        let output = match push.invoke(&self.transform, columns) {
             Ok(output) => output,
-            Err(error) if error.is_caused_by_row() && rows.len() == 1 => {
+            Err(CallError::TooMuch) => return Err(too_much()),
+            Err(CallError::Call(error)) if error.is_caused_by_row() && rows.len() == 1 => {
                 let index = rows[0];
                 let reason = Error::from(error).to_string();
                 let draft = &mut push.drafts[index];
                 draft.refuse(reason, &self.targets[0], &events[index], terms.now);
                 return Ok(());
             }
-            Err(error) if error.is_caused_by_row() => {
+            Err(CallError::Call(error)) if error.is_caused_by_row() => {
                 let half = rows.len() / 2;
                 let part = |from, length| -> Vec<ArrayRef> {
                     columns
@@ -140,7 +189,7 @@ impl Route {
                 self.apply_rows(number, &part(0, half), first, push, terms)?;
                 return self.apply_rows(number, &part(half, rest), second, push, terms);
             }
-            Err(error) => return Err(error.into()),
+            Err(CallError::Call(error)) => return Err(error.into()),
         };
         let first = terms.arrivals.take(output.rows);
         for (place, target) in self.targets.iter().enumerate() {
@@ -163,6 +212,15 @@ impl Route {
         }
         Ok(())
     }
+}
+
+/// The error of a push whose functions returned too much.
+fn too_much() -> Error {
+    let limit = RETURNED_BYTES >> 20;
+    let message = format!(
+        "its functions return more than {limit} MiB for the events of one push; push fewer events at once"
+    );
+    Error::new(Kind::Function, message)
 }
 
 /// Adds the rows of a group to the drafts of the events that they came from.
