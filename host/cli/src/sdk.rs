@@ -1,9 +1,10 @@
 //! The sources that are embedded in this program: the guest SDK, the contract in `wit/`, the stock
-//! functions, and the library that functions in Python import.
+//! functions, the library that functions in Python import, and the types of the one that functions
+//! in JavaScript import.
 //!
 //! `wafer new` unpacks the SDK into a project, so that the project builds without a registry, or
-//! the library, so that its functions can be tested. Stock functions are unpacked and compiled when
-//! a project uses them.
+//! the library, so that its functions can be tested, or its types, for editors. Stock functions are
+//! unpacked and compiled when a project uses them.
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -95,6 +96,10 @@ const PYTHON: &[(&str, &str)] = files![
 
 /// The folder of [`PYTHON`] in the repository.
 const PYTHON_FOLDER: &str = "functions/stock/python/library/";
+
+/// The types of what functions in JavaScript import.
+pub(crate) const JAVASCRIPT_TYPES: &str =
+    include_str!("../../../functions/stock/javascript/library/wafer.d.ts");
 
 /// Writes the library of functions in Python below a folder, as the package `wafer`.
 pub(crate) fn unpack_python(folder: &Path) -> Result<()> {
@@ -218,8 +223,9 @@ mod tests {
             .flat_map(|folder| sources(&root, folder))
             // Tests are not unpacked, and a build may have put something beside the sources.
             .filter(|name| !name.contains("/tests/") && !name.contains("/target/"))
-            // Its component is built by a recipe of its own, and the SDK makes no interpreters.
+            // Components of interpreters are built by recipes of their own, and the SDK makes none.
             .filter(|name| !name.starts_with("functions/stock/python/"))
+            .filter(|name| !name.starts_with("functions/stock/javascript/"))
             .filter(|name| !name.starts_with("wit/interpreter/"))
             .filter(|name| !is_embedded(name))
             .collect();
