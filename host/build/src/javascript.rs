@@ -12,7 +12,7 @@ use crate::toolchain::{BuildError, BuildOptions, Code};
 /// JavaScript, whose interpreter `functions/stock/javascript/recipe` builds.
 pub(crate) static JAVASCRIPT: Language = Language {
     name: "JavaScript",
-    interpreter: "QuickJS",
+    interpreter: "QuickJS-ng 0.16",
     compressed: include_bytes!("../../../functions/stock/javascript/javascript.wasm.zst"),
     digest: include_str!("../../../functions/stock/javascript/recipe/digest"),
     // A function brings along what it imports.
@@ -60,7 +60,7 @@ fn read(path: &Path) -> Result<Modules, String> {
     }
     let name = folder::name_of(path)?;
     if let Some(stem) = typescript(name) {
-        return Err(format!("it is {}", to_be_stripped(stem, name)));
+        return Err(is_typescript("it", stem, name));
     }
     if !kind.is_file() || taken(name) != Taken::Content {
         return Err(format!(
@@ -100,7 +100,7 @@ fn no_entry(path: &Path) -> String {
     let names = TYPESCRIPT.map(|end| format!("index{end}"));
     let found = names.iter().find(|name| path.join(name).is_file());
     match found {
-        Some(name) => format!("its `{name}` is {}", to_be_stripped("index", name)),
+        Some(name) => is_typescript(&format!("its `{name}`"), "index", name),
         None => format!(
             "it has no `{ENTRY}`, the module that has the function; name a file, or a folder with \
              this one"
@@ -121,11 +121,12 @@ fn typescript(name: &str) -> Option<&str> {
     TYPESCRIPT.iter().find_map(|end| name.strip_suffix(*end))
 }
 
-/// Returns what a file of TypeScript is, and how JavaScript is made of it.
-fn to_be_stripped(stem: &str, name: &str) -> String {
+/// Returns the message about a file of TypeScript, and how JavaScript is made of it.
+fn is_typescript(what: &str, stem: &str, name: &str) -> String {
     format!(
-        "TypeScript, whose types have to be stripped: `npx esbuild {name} --bundle --format=esm \
-         --external:wafer --outfile={stem}.js` does it, or `tsc`; name the file of JavaScript"
+        "{what} is TypeScript, whose types have to be stripped: `npx esbuild {name} --bundle \
+         --format=esm --external:wafer --outfile={stem}.js` does it, or `tsc`; name the file of \
+         JavaScript"
     )
 }
 
@@ -193,7 +194,7 @@ mod tests {
 
     #[test]
     fn interpreter_is_the_one_that_the_recipe_builds() {
-        check_interpreter(&JAVASCRIPT, "QuickJS");
+        check_interpreter(&JAVASCRIPT, "QuickJS-ng 0.16");
     }
 
     #[test]

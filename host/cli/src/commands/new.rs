@@ -68,7 +68,11 @@ const PYTHON_SETTINGS: &str = include_str!("../../templates/python/pyproject.tom
 const PYTHON_README: &str = include_str!("../../templates/python/README.md.in");
 const PYTHON_IGNORE: &str = "__pycache__/\n.pytest_cache/\n.venv/\n.wafer/\n";
 const JAVASCRIPT_FUNCTION: &str = include_str!("../../templates/javascript/ride_features.js.in");
+const JAVASCRIPT_TEST: &str =
+    include_str!("../../templates/javascript/tests/ride_features.test.js.in");
 const JAVASCRIPT_SETTINGS: &str = include_str!("../../templates/javascript/jsconfig.json.in");
+const JAVASCRIPT_PACKAGE: &str = include_str!("../../templates/javascript/package.json.in");
+const JAVASCRIPT_SDK: &str = include_str!("../../templates/javascript/sdk/package.json.in");
 const JAVASCRIPT_README: &str = include_str!("../../templates/javascript/README.md.in");
 const JAVASCRIPT_IGNORE: &str = "node_modules/\n.wafer/\n";
 
@@ -175,11 +179,14 @@ fn make_python(folder: &Path, name: &str) -> Result<()> {
 
 /// Makes a project whose function is a JavaScript file.
 fn make_javascript(folder: &Path, name: &str) -> Result<()> {
+    sdk::unpack_javascript(&folder.join("sdk"))?;
     let files = [
         ("wafer.toml", PROJECT),
         ("ride_features.js", JAVASCRIPT_FUNCTION),
-        ("wafer.d.ts", sdk::JAVASCRIPT_TYPES),
+        ("tests/ride_features.test.js", JAVASCRIPT_TEST),
         ("jsconfig.json", JAVASCRIPT_SETTINGS),
+        ("package.json", JAVASCRIPT_PACKAGE),
+        ("sdk/package.json", JAVASCRIPT_SDK),
         ("README.md", JAVASCRIPT_README),
         ("data/rides.csv", ROWS),
         (".gitignore", JAVASCRIPT_IGNORE),
