@@ -28,7 +28,7 @@ pub(crate) mod wasi;
 
 pub(crate) use cloud::{are_embedded, are_on_aws, endpoint, terraform};
 pub(crate) use guests::{flights_components, guest};
-pub(crate) use project::{BINARY, Project, repository, run_in, text, wafer};
+pub(crate) use project::{BINARY, CACHE, Project, repository, run_in, text, wafer};
 pub(crate) use python::{client_program, witness_python};
 pub(crate) use random::Random;
 pub(crate) use rows::{objects, rows_of, write_arrow, write_batch, write_parquet};

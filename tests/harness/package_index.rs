@@ -9,8 +9,7 @@ use flate2::Crc;
 use serde_json::json;
 use wafer_core::Digest;
 
-use super::Project;
-use super::project::CACHE;
+use super::{CACHE, Project};
 
 /// Returns a folder for what `wafer` keeps for all projects, in which the packages are those of one
 /// project alone. Native code is that of all tests, because the interpreter takes a minute to

@@ -122,6 +122,8 @@ pub(crate) enum Command {
         mode: String,
         /// The kind of processor that the component is for
         target: String,
+        /// A file with the code of single functions, which need not exist
+        function_code: Option<PathBuf>,
     },
     /// Decode Arrow and Parquet files, as a child process
     #[command(hide = true)]
