@@ -1,5 +1,5 @@
-//! Functions in JavaScript: a project of them from nothing to an endpoint, what an author may write,
-//! and what an author does wrong.
+//! Functions in JavaScript: a project of them from nothing to an endpoint, what an author may
+//! write, and what an author does wrong.
 
 use std::os::unix::fs::symlink;
 use std::process::Command;
@@ -24,7 +24,7 @@ fn a_new_javascript_project_has_a_test_that_needs_no_sandbox() {
     std::fs::create_dir(project.path().join("node_modules")).unwrap();
     symlink("../sdk", project.path().join("node_modules/wafer")).unwrap();
     let output = Command::new("node")
-        .args(["--test", "--test-reporter=tap", "tests/"])
+        .args(["--test", "--test-reporter=tap"])
         .current_dir(project.path())
         .output();
     match output {
