@@ -5,17 +5,18 @@ mod cloud;
 mod components;
 mod flights;
 mod guests;
+pub(crate) mod interpreted;
 pub(crate) mod interpreter;
 pub(crate) mod lambda;
 pub(crate) mod ledger;
 pub(crate) mod misbehaving;
+pub(crate) mod package_index;
 pub(crate) mod pass;
 mod project;
 #[allow(dead_code, reason = "written for tests of the stores")]
 #[path = "../../host/aws/tests/proxy.rs"]
 pub(crate) mod proxy;
 mod python;
-pub(crate) mod python_functions;
 mod random;
 #[path = "../../host/aws/tests/relay.rs"]
 pub(crate) mod relay;

@@ -235,6 +235,9 @@ fn project_files(project: &Project, labels: LabelFiles) -> Vec<(PathBuf, String)
                 let what = format!("the requirements of function `{name}`");
                 files.extend(requirements.map(|file| (file, what)));
             }
+            FunctionSource::JavaScript { path, .. } => {
+                files.push((path, format!("the code of function `{name}`")));
+            }
             FunctionSource::Crate(_) | FunctionSource::Stock(_) => {}
         }
         for (asset, source) in &function.assets {
