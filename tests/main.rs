@@ -89,6 +89,7 @@ mod sandbox {
     mod failing_rows;
     mod interpreters;
     mod python;
+    mod python_flights;
     mod registration;
     mod same_bytes;
     mod trainers;

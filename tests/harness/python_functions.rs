@@ -9,7 +9,7 @@ use flate2::Crc;
 use serde_json::json;
 use wafer_core::Digest;
 
-use super::{Project, text, wafer};
+use super::{Project, are_embedded, text, wafer};
 
 /// A project whose stores have the interpreter as native code. To compile it takes a minute, so all
 /// projects start with a copy of these stores, and they stay from one run of the tests to the next.
@@ -41,6 +41,16 @@ class Out:
 def same(row: In) -> Out:
     return Out(row.x)
 ";
+
+/// Returns whether functions in Python are tested. The interpreter, which they share, is compiled
+/// for them, which takes minutes.
+pub(crate) fn are_tested() -> bool {
+    let are_wanted = std::env::var_os("WAFER_TEST_PYTHON").is_some();
+    if !are_wanted {
+        println!("skipped: it takes minutes; `cargo xtask python` does it");
+    }
+    are_wanted && are_embedded()
+}
 
 /// Makes a project with this project file, in which the project is named `python`, and with the
 /// interpreter in its stores. The tests run on the embedded stores.

@@ -5,18 +5,10 @@ use std::process::Command;
 
 use serde_json::{Value as Json, json};
 
-use crate::harness::python_functions::{copy_folder, package_index, python_project, wheel};
-use crate::harness::{Project, Server, are_embedded, repository, run_in, text};
-
-/// Returns whether functions in Python are tested. The interpreter, which they share, is compiled
-/// for them, which takes minutes.
-fn are_tested() -> bool {
-    let are_wanted = std::env::var_os("WAFER_TEST_PYTHON").is_some();
-    if !are_wanted {
-        println!("skipped: it takes minutes; `cargo xtask python` does it");
-    }
-    are_wanted && are_embedded()
-}
+use crate::harness::python_functions::{
+    are_tested, copy_folder, package_index, python_project, wheel,
+};
+use crate::harness::{Project, Server, repository, run_in, text};
 
 /// Makes a project with the files that `wafer new --lang python` makes.
 fn new_project() -> Project {

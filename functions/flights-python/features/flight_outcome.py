@@ -28,8 +28,7 @@ class FlightRecord:
     dep_delay: int | None
     """Departure delay, minutes; missing for cancelled flights."""
     arr_time: int | None
-    """Local time of arrival as hhmm, at the destination; missing for cancelled
-    flights."""
+    """Local time of arrival as hhmm, at the destination; missing for cancelled flights."""
     arr_delay: int | None
     """Arrival delay, minutes; missing for cancelled and diverted flights."""
     air_time: int | None
