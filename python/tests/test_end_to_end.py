@@ -273,8 +273,11 @@ def test_training_sets_of_frames_and_files_are_the_same(project: wafer.Project, 
 def test_labels_at_the_time_of_an_event_are_a_warning(project: wafer.Project) -> None:
     pytest.importorskip("pyarrow")
     label = {"driver_id": BIG, "event_timestamp": START}
-    with pytest.warns(wafer.CoincidentLabels, match="1 of `last_ride`"):
-        assert project.training_set("driver", [label]).coincident == {"last_ride": 1}
+    with pytest.warns(wafer.CoincidentLabels, match="1 of `last_ride`") as warned:
+        made = project.training_set("driver", [label])
+        assert made.coincident == {"last_ride": 1}
+        assert project.recreate(made.id).coincident == {"last_ride": 1}
+    assert [each.filename for each in warned] == [__file__] * 2
 
 
 def test_many_labels_go_to_the_program(
