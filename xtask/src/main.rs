@@ -256,7 +256,8 @@ fn python_package() -> Result {
 }
 
 /// Runs the tests of the library that authors of Python functions import, of the Python package,
-/// which run the program, and of functions in Python, and checks the types of both packages.
+/// which run the program, and of functions in Python, and checks the types of both packages and of
+/// the flights project in Python.
 fn test_python_package(wafer: &Path) -> Result {
     let python = python("python-package", "python/requirements-test.txt")?;
     python_functions(None)?;
@@ -281,8 +282,14 @@ fn test_python_package(wafer: &Path) -> Result {
     let mypy = ["-m", "mypy", "--config-file", "python/pyproject.toml"];
     let files = ["--cache-dir", &cache, &package, build];
     run(&python, &[&mypy[..], &files].concat())?;
+    let mut types = Command::new(&python);
+    types
+        .args(mypy)
+        .args(["--cache-dir", &cache, "functions/flights-python/features"])
+        .env("MYPYPATH", "functions/stock/python/library");
+    spawn(&mut types)?;
     let mut functions = cargo_test(&PROGRAM)?;
-    functions.args(["--test", "behaviour", "--", "sandbox::python::"]);
+    functions.args(["--test", "behaviour", "--", "sandbox::python"]);
     spawn(functions.env("WAFER_TEST_PYTHON", "1"))
 }
 
@@ -358,16 +365,21 @@ fn python_component() -> Result<PathBuf> {
     Ok(folder.join("python.wasm"))
 }
 
-/// Tests what authors of Python functions import, natively and, if it is given, in a component.
+/// Tests what authors of Python functions import, natively and, if it is given, in a component, and
+/// the Python functions of the flights project natively.
 fn python_functions(component: Option<&Path>) -> Result {
-    let tests = "functions/stock/python/tests";
-    let python = python("python-functions", &format!("{tests}/requirements.txt"))?;
-    let mut pytest = Command::new(python);
-    pytest.args(["-m", "pytest", "--quiet", "-p", "no:cacheprovider", tests]);
-    if let Some(component) = component {
-        pytest.env("WAFER_PYTHON_COMPONENT", component);
+    let library = "functions/stock/python/tests";
+    let python = python("python-functions", &format!("{library}/requirements.txt"))?;
+    // Each has a `conftest.py` of its own, so they are two runs.
+    for tests in [library, "functions/flights-python/tests"] {
+        let mut pytest = Command::new(&python);
+        pytest.args(["-B", "-m", "pytest", "-q", "-p", "no:cacheprovider", tests]);
+        if let Some(component) = component {
+            pytest.env("WAFER_PYTHON_COMPONENT", component);
+        }
+        spawn(&mut pytest)?;
     }
-    spawn(&mut pytest)
+    Ok(())
 }
 
 /// Runs a program for Lambda, or the one that is built here, on kernels such as Lambda's.
