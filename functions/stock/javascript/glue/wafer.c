@@ -758,9 +758,10 @@ void *prepare_allocate(size_t size) {
     return malloc(size);
 }
 
-/* How much of the stack in the memory JavaScript may use. It is far less than there is, since a
-   recursion needs more of the host's call stack, of 1 MiB, than of this one. */
-enum { STACK = 96 << 10 };
+/* How much of the stack in the memory JavaScript may use, of four times as much. Functions that call
+   each other need less of the host's call stack, of 1 MiB, than is there then. What is nested
+   thousands deep may need more: that ends the call by a trap. */
+enum { STACK = 256 << 10 };
 
 static void *engine_calloc(void *opaque, size_t count, size_t size) { (void)opaque; return calloc(count, size); }
 static void *engine_malloc(void *opaque, size_t size) { (void)opaque; return malloc(size); }

@@ -50,8 +50,12 @@ function isOwn(file) {
   return file !== "wafer" && !file.startsWith("wafer:") && !file.startsWith("<");
 }
 
+const MEMORY = "the setting `memory` of the function says how much there is";
+
 /** Returns the type and the message of what was thrown, and what to do where they do not say it. */
 export function explained(error) {
+  // QuickJS throws null if not even an error fits into the memory.
+  if (error === null) return `null was thrown, as it is when there is no memory left; ${MEMORY}`;
   if (!(error instanceof Error)) return `${described(error)} was thrown, which has no line: throw an Error`;
   let name = "Error", message = "";
   try {
@@ -64,7 +68,7 @@ export function explained(error) {
   const text = message === "" ? name : `${name}: ${message}`;
   const absent = error instanceof ReferenceError ? /^'?(\w+)'? is not defined/.exec(message)?.[1] : undefined;
   if (NOT_THERE.has(absent)) return `${text}; ${NOT_THERE.get(absent)}`;
-  if (message === "out of memory") return `${text}; the setting \`memory\` of the function says how much there is`;
+  if (message === "out of memory") return `${text}; ${MEMORY}`;
   return text;
 }
 

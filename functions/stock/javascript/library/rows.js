@@ -246,6 +246,7 @@ function validOf(field, valid, rows) {
   if (!field.type.isNullable) throw new Refused(`${where}: the column is not nullable; declare t.nullable(…)`);
   if (!(valid instanceof Uint8Array)) throw new Refused(`${where} is ${described(valid)}, wanted a Uint8Array of 0 and 1`);
   checkLength(where, valid.length, rows);
+  if (valid.some((there) => there > 1)) throw new Refused(`${where} has another number than 0 and 1`);
   return valid;
 }
 
