@@ -28,6 +28,9 @@ pub(crate) const CODE: Limits = Limits {
     what: "the modules",
 };
 
+/// Downloads what a source depends on, and says what it downloads.
+type Fetch = fn(&BuildOptions, &mut dyn FnMut(&str)) -> Result<(), BuildError>;
+
 /// A language whose interpreter is a part of this program.
 pub(crate) struct Language {
     /// Its name, by which `wafer doctor` lists it.
@@ -39,7 +42,7 @@ pub(crate) struct Language {
     /// The SHA-256 digest of the component in hexadecimal, as its recipe writes it.
     pub(crate) digest: &'static str,
     /// Downloads what a source depends on, as [`Toolchain::fetch`] does.
-    pub(crate) fetch: fn(&BuildOptions, &mut dyn FnMut(&str)) -> Result<(), BuildError>,
+    pub(crate) fetch: Fetch,
     /// Reads the modules of a source, as [`Toolchain::code`] does.
     pub(crate) code: fn(&BuildOptions) -> Result<Code, BuildError>,
 }
