@@ -90,6 +90,7 @@ mod sandbox {
     mod interpreters;
     mod javascript;
     mod python;
+    mod python_flights;
     mod registration;
     mod same_bytes;
     mod trainers;

@@ -172,6 +172,23 @@ def test_connected_project_does_the_same_or_says_what_it_cannot(project: wafer.P
             table.to_arrow(**options)
 
 
+def test_source_shows_its_first_rows(project: wafer.Project) -> None:
+    source = project.source("rides")
+    assert source.type == "stream" and source.groups == ["last_ride"]
+    shown = source._repr_html_()
+    assert "Rides that have &lt;ended&gt;." in shown and "rows, the first rows" in shown
+    with pytest.raises(wafer.NotFound, match="no source `ride`"):
+        project.source("ride")
+    pytest.importorskip("pyarrow")
+    first = source.to_arrow()
+    assert first.num_rows == 20 and first["driver_id"].to_pylist()[:2] == [BIG, BIG + 1]
+    some = wafer.connect(project.url).source("rides")
+    found = some.to_arrow(where=["km > 8", "km < 9.5", "city = Paris"], columns=["km", "city"], limit=3)
+    assert found.to_pylist() == [{"km": number / 8, "city": "Paris"} for number in (65, 69, 73)]
+    with pytest.raises(wafer.Invalid, match="10,?000"):
+        source.to_arrow(limit=10_001)
+
+
 def test_events_are_pushed_once_and_rejected_by_row(project: wafer.Project) -> None:
     at = START + timedelta(days=300)
     rows = [{"driver_id": 7, "ended_at": at + timedelta(seconds=n), "km": float(n)} for n in range(1_500)]
@@ -256,8 +273,11 @@ def test_training_sets_of_frames_and_files_are_the_same(project: wafer.Project, 
 def test_labels_at_the_time_of_an_event_are_a_warning(project: wafer.Project) -> None:
     pytest.importorskip("pyarrow")
     label = {"driver_id": BIG, "event_timestamp": START}
-    with pytest.warns(wafer.CoincidentLabels, match="1 of `last_ride`"):
-        assert project.training_set("driver", [label]).coincident == {"last_ride": 1}
+    with pytest.warns(wafer.CoincidentLabels, match="1 of `last_ride`") as warned:
+        made = project.training_set("driver", [label])
+        assert made.coincident == {"last_ride": 1}
+        assert project.recreate(made.id).coincident == {"last_ride": 1}
+    assert [each.filename for each in warned] == [__file__] * 2
 
 
 def test_many_labels_go_to_the_program(

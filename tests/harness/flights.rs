@@ -2,6 +2,18 @@
 
 use super::{Project, flights_components, repository};
 
+/// All pipelines of the flights project.
+pub(crate) const FLIGHTS_PIPELINES: [&str; 8] = [
+    "airport",
+    "airport_weather",
+    "plane_outcome",
+    "route_delays",
+    "carrier_delays",
+    "origin_delays",
+    "plane_delays",
+    "scheduled_flight",
+];
+
 impl Project {
     /// Makes a copy of the flights project, with its data and components.
     pub(crate) fn flights() -> Self {
@@ -29,16 +41,7 @@ impl Project {
 
     /// Runs all pipelines of the flights project over all of their files.
     pub(crate) fn run_flights(&self) {
-        for pipeline in [
-            "airport",
-            "airport_weather",
-            "plane_outcome",
-            "route_delays",
-            "carrier_delays",
-            "origin_delays",
-            "plane_delays",
-            "scheduled_flight",
-        ] {
+        for pipeline in FLIGHTS_PIPELINES {
             self.ok(&["run", pipeline]);
         }
     }

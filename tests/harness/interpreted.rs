@@ -1,6 +1,7 @@
 //! Projects whose functions are modules of a language that has an interpreter in the program.
 
 use std::path::Path;
+use std::sync::Once;
 
 use serde_json::{Value as Json, json};
 
@@ -18,8 +19,20 @@ pub(crate) fn new_project(language: &str) -> Project {
     project
 }
 
+/// Returns whether functions in Python are tested. The interpreter, which they share, is compiled
+/// for them, which takes minutes: the first test does it, and the others find its native code.
+pub(crate) fn are_python_functions_tested() -> bool {
+    static COMPILED: Once = Once::new();
+    let are_wanted = std::env::var_os("WAFER_TEST_PYTHON").is_some();
+    match are_wanted {
+        true => COMPILED.call_once(|| drop(new_project("python").applied())),
+        false => println!("skipped: it takes minutes; `cargo xtask python` does it"),
+    }
+    are_wanted
+}
+
 /// Copies a folder with everything in it.
-fn copy_folder(from: &Path, to: &Path) {
+pub(crate) fn copy_folder(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

@@ -27,6 +27,7 @@ pub(crate) mod values;
 pub(crate) mod wasi;
 
 pub(crate) use cloud::{are_embedded, are_on_aws, endpoint, terraform};
+pub(crate) use flights::FLIGHTS_PIPELINES;
 pub(crate) use guests::{flights_components, guest};
 pub(crate) use project::{BINARY, CACHE, Project, repository, run_in, text, wafer};
 pub(crate) use python::{client_program, witness_python};

@@ -2,28 +2,15 @@
 //! wrong.
 
 use std::process::Command;
-use std::sync::Once;
 
 use serde_json::json;
 
 use crate::harness::interpreted::{
-    ask, check_endless_loop, check_failed_row, check_first_steps, check_state, new_project,
+    are_python_functions_tested as are_tested, ask, check_endless_loop, check_failed_row, check_first_steps, check_state, new_project,
     of_guide, project,
 };
 use crate::harness::package_index::{cache_without_packages, package_index, wheel};
 use crate::harness::{Project, text};
-
-/// Returns whether functions in Python are tested. The interpreter, which they share, is compiled
-/// for them, which takes minutes: the first test does it, and the others find its native code.
-fn are_tested() -> bool {
-    static COMPILED: Once = Once::new();
-    let are_wanted = std::env::var_os("WAFER_TEST_PYTHON").is_some();
-    match are_wanted {
-        true => COMPILED.call_once(|| drop(new_project("python").applied())),
-        false => println!("skipped: it takes minutes; `cargo xtask python` does it"),
-    }
-    are_wanted
-}
 
 #[test]
 fn a_new_python_project_serves_a_feature_and_takes_an_edit() {

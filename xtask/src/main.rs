@@ -33,8 +33,8 @@ cargo xtask check        rooms, dependencies, comments, names in texts, the numb
                          clippy and docs, with warnings as errors
 cargo xtask infra        check infra/: Terraform and checkov, without AWS
 cargo xtask slow         slow tests: the Python package, all behaviours on AWS, Ceph's S3, licences and known
-                         faults of dependencies, fuzz targets, the package for Lambda, the component of
-                         Python functions built again
+                         faults of dependencies, fuzz targets, the package for Lambda, the components of
+                         Python and JavaScript functions built again
 cargo xtask kernel       the program for Lambda, or one that is named, on kernels such as Lambda's, in emulated machines
 cargo xtask fuzz         run each fuzz target, or those that are named, for a minute
 cargo xtask demo         replay three days of January 2013 against a server
@@ -201,6 +201,7 @@ fn test() -> Result {
     )?)?;
     stock(&["test", "--release"])?;
     python_functions(None)?;
+    javascript_functions(None)?;
     let servers = Servers::start()?;
     for targets in [
         &["--lib", "--bins", "--test", "aws"][..],
@@ -256,7 +257,8 @@ fn python_package() -> Result {
 }
 
 /// Runs the tests of the library that authors of Python functions import, of the Python package,
-/// which run the program, and of functions in Python, and checks the types of both packages.
+/// which run the program, and of functions in Python, and checks the types of both packages and of
+/// the flights project in Python.
 fn test_python_package(wafer: &Path) -> Result {
     let python = python("python-package", "python/requirements-test.txt")?;
     python_functions(None)?;
@@ -281,8 +283,14 @@ fn test_python_package(wafer: &Path) -> Result {
     let mypy = ["-m", "mypy", "--config-file", "python/pyproject.toml"];
     let files = ["--cache-dir", &cache, &package, build];
     run(&python, &[&mypy[..], &files].concat())?;
+    let mut types = Command::new(&python);
+    types
+        .args(mypy)
+        .args(["--cache-dir", &cache, "functions/flights-python/features"])
+        .env("MYPYPATH", "functions/stock/python/library");
+    spawn(&mut types)?;
     let mut functions = cargo_test(&PROGRAM)?;
-    functions.args(["--test", "behaviour", "--", "sandbox::python::"]);
+    functions.args(["--test", "behaviour", "--", "sandbox::python"]);
     spawn(functions.env("WAFER_TEST_PYTHON", "1"))
 }
 
@@ -342,32 +350,57 @@ fn slow() -> Result {
             .env("WAFER_TEST_FROZEN", FROZEN),
     )?;
     kernel::kernel(Path::new(&bootstrap), &servers)?;
-    python_functions(Some(&python_component()?))
+    python_functions(Some(&interpreter("python")?))?;
+    javascript_functions(Some(&interpreter("javascript")?))
 }
 
-/// Builds the component of Python functions. The recipe fails if it is not the one that is
-/// committed. Returns its path.
-fn python_component() -> Result<PathBuf> {
-    let folder = target().join("python");
+/// Builds the component of an interpreter. The recipe fails if it is not the one that is committed.
+/// Returns its path.
+fn interpreter(name: &str) -> Result<PathBuf> {
+    let folder = target().join(name);
     let mut recipe = Command::new("sh");
     recipe
-        .arg("functions/stock/python/recipe/build.sh")
+        .arg(format!("functions/stock/{name}/recipe/build.sh"))
         .arg(&folder)
-        .env("CARGO_TARGET_DIR", folder.join("flatten"));
+        .env("CARGO_TARGET_DIR", target().join("flatten"));
     spawn(&mut recipe)?;
-    Ok(folder.join("python.wasm"))
+    Ok(folder.join(format!("{name}.wasm")))
 }
 
-/// Tests what authors of Python functions import, natively and, if it is given, in a component.
+/// Tests what authors of Python functions import, natively and, if it is given, in a component, and
+/// the Python functions of the flights project natively.
 fn python_functions(component: Option<&Path>) -> Result {
-    let tests = "functions/stock/python/tests";
-    let python = python("python-functions", &format!("{tests}/requirements.txt"))?;
-    let mut pytest = Command::new(python);
-    pytest.args(["-m", "pytest", "--quiet", "-p", "no:cacheprovider", tests]);
-    if let Some(component) = component {
-        pytest.env("WAFER_PYTHON_COMPONENT", component);
+    let tests = [
+        "functions/stock/python/tests",
+        "functions/flights-python/tests",
+    ];
+    interpreted_functions("python", &tests, component)
+}
+
+/// Tests the component of JavaScript functions: the one that is given, or the one that is
+/// committed.
+fn javascript_functions(component: Option<&Path>) -> Result {
+    let tests = ["functions/stock/javascript/tests"];
+    interpreted_functions("javascript", &tests, component)
+}
+
+/// Runs the tests of an interpreter, of which the first ones name what they need.
+fn interpreted_functions(name: &str, tests: &[&str], component: Option<&Path>) -> Result {
+    let requirements = format!("{}/requirements.txt", tests[0]);
+    let python = python(&format!("{name}-functions"), &requirements)?;
+    // Each has a `conftest.py` of its own, so each is a run of its own.
+    for tests in tests {
+        let mut pytest = Command::new(&python);
+        pytest.args(["-B", "-m", "pytest", "-q", "-p", "no:cacheprovider", tests]);
+        if let Some(component) = component {
+            pytest.env(
+                format!("WAFER_{}_COMPONENT", name.to_uppercase()),
+                component,
+            );
+        }
+        spawn(&mut pytest)?;
     }
-    spawn(&mut pytest)
+    Ok(())
 }
 
 /// Runs a program for Lambda, or the one that is built here, on kernels such as Lambda's.

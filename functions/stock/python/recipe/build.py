@@ -1,30 +1,29 @@
 """Builds the component of Python functions in a folder. `build.sh` calls it.
 
 Everything that it is made of is in packages of registries, whose digests are in `requirements.txt`
-and `../flatten/Cargo.lock`, and in this folder. The same sources make the same bytes: nothing of
-the machine, the folder or the time is part of them. `README.md` says what the steps are for.
+and `../flatten/Cargo.lock`, in this folder and in `interpreters`. The same sources make the same
+bytes: nothing of the machine, the folder or the time is part of them. `README.md` says what the
+steps are for.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
-import os
 import pathlib
-import shutil
-import subprocess
 import sys
 import tarfile
 import zipfile
 
 HERE = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(HERE.parent / "interpreters"))
+
+import recipe
+from recipe import flatten, wheel
+
 STACK = 1 << 20
 """Bytes of the stack inside of the memory. Python itself raises `RecursionError` before its end."""
-FEATURES = "mvp+bulk_memory+sign_ext+nontrapping_fptoint+mutable_globals+multivalue+extended_const"
 WHEEL = "componentize_py-0.25.1"
 ZONES = "tzdata-2026.6"
-LEVEL, WINDOW = 19, 25
-"""Of Zstandard; the window is larger than the component."""
 ZSTD = b"\x28\xb5\x2f\xfd"
 # Each library is told by names that it exports.
 LIBRARIES = {
@@ -60,7 +59,6 @@ LEFT_OUT_PATHS = ("http/server", "http/cookiejar", "urllib/request", "urllib/rob
 # Encodings of the list above that Python or its packages use.
 KEPT_PATHS = ("encodings/iso8859_1.", "encodings/cp437.", "encodings/cp1252.", "xml/dom/minicompat",
               "xml/sax/__init__", "xml/sax/handler", "xml/sax/_exceptions")
-EXPORTS = ("wafer:function/", "wafer:interpreter/", "cabi_realloc")
 
 
 def main() -> None:
@@ -75,52 +73,8 @@ def main() -> None:
     paths = [glue, *(folder / name for name in LIBRARIES)]
     flatten("link", linked, STACK, folder / "dropped", *paths)
     memory, variables = Preparing(linked).prepared(modules(standard))
-    (folder / "memory").write_bytes(memory)
-    (folder / "globals").write_text(" ".join(map(str, variables)))
-    frozen = folder / "frozen.wasm"
-    flatten("freeze", linked, folder / "memory", folder / "globals", frozen, *EXPORTS)
-    component = folder / "python.wasm"
-    embed(frozen, component)
-    made = {
-        HERE / "recipe" / "digest": f"{hashlib.sha256(component.read_bytes()).hexdigest()}\n".encode(),
-        HERE / "python.wasm.zst": compressed(component.read_bytes()),
-        HERE / "LICENSE-PSF.txt": standard["LICENSE.txt"],
-    }
-    for kept, content in made.items():
-        tell(kept, content)
-
-
-def compressed(component: bytes) -> bytes:
-    """Compresses the component."""
-    import zstandard
-
-    parameters = zstandard.ZstdCompressionParameters.from_level(
-        LEVEL, source_size=len(component), window_log=WINDOW
-    )
-    return zstandard.ZstdCompressor(compression_params=parameters).compress(component)
-
-
-def tell(kept: pathlib.Path, content: bytes) -> None:
-    """Compares what was built with what is committed."""
-    name = kept.relative_to(HERE)
-    if kept.exists() and kept.read_bytes() == content:
-        print(f"{name} is as it was")
-    elif "--update" in sys.argv:
-        kept.write_bytes(content)
-        print(f"{name} is new")
-    else:
-        sys.exit(
-            f"{name} is another one than what was built: if the sources were changed, build with "
-            "`--update` and commit it; if not, the build is not the same"
-        )
-
-
-def wheel(name: str) -> zipfile.ZipFile:
-    """Opens a package that pip downloaded; `requirements.txt` has its digest."""
-    found = sorted(pathlib.Path(os.environ.get("WHEELS", "wheels")).glob(f"{name}*.whl"))
-    if not found:
-        sys.exit(f"{name} is missing: README.md says how it is downloaded")
-    return zipfile.ZipFile(found[0])
+    component = recipe.component_of(folder, HERE, linked, memory, variables)
+    recipe.tell(HERE, component, {"LICENSE-PSF.txt": standard["LICENSE.txt"]})
 
 
 def extract(package: zipfile.ZipFile) -> tuple[dict[str, bytes], dict[str, bytes]]:
@@ -193,28 +147,15 @@ def exported(module: bytes) -> set[str]:
 
 def compile_glue(folder: pathlib.Path) -> pathlib.Path:
     """Compiles the glue to a shared library."""
-    zig = [sys.executable, "-m", "ziglang"]
-    environment = {**os.environ, "ZIG_GLOBAL_CACHE_DIR": str(folder / "zig")}
-    objects = []
-    for source in sorted((HERE / "glue").glob("*.c")):
-        made = folder / f"{source.stem}.o"
-        run(*zig, "cc", "-target", "wasm32-wasi", f"-mcpu={FEATURES}", "-fPIC", "-O2", "-g0",
-            "-fno-builtin", "-fno-stack-protector", "-fno-sanitize=all", "-Wall", "-Wextra",
-            "-Werror", "-c", source, "-o", made, env=environment)
-        objects.append(made)
+    sources = [recipe.HERE / "memory.c", *(HERE / "glue").glob("*.c")]
     # What is linked first replaces what is linked later.
-    objects.sort(key=lambda path: path.stem != "wafer")
+    sources.sort(key=lambda path: (path.stem != "wafer", path.stem))
+    options = ("-fPIC", "-fno-builtin", "-Wall", "-Wextra", "-Werror")
+    objects = [recipe.compiled(folder, source, *options) for source in sources]
     glue = folder / "libwafer.so"
-    run(*zig, "wasm-ld", "-shared", "--experimental-pic", "--no-entry", "--export-all",
-        "--unresolved-symbols=import-dynamic", "--strip-all", *objects, "-o", glue,
-        env=environment)
+    recipe.zig(folder, "wasm-ld", "-shared", "--experimental-pic", "--no-entry", "--export-all",
+               "--unresolved-symbols=import-dynamic", "--strip-all", *objects, "-o", glue)
     return glue
-
-
-def flatten(*arguments: object) -> None:
-    """Runs the tool `flatten`."""
-    run("cargo", "run", "--quiet", "--release", "--locked", "--manifest-path",
-        HERE / "flatten" / "Cargo.toml", "--", *arguments)
 
 
 def modules(standard: dict[str, bytes]) -> dict[str, tuple[str, bytes, bool]]:
@@ -254,17 +195,8 @@ def is_kept(path: str) -> bool:
     return top not in LEFT_OUT and not path.startswith(LEFT_OUT_PATHS) and "/test" not in path
 
 
-class Preparing:
+class Preparing(recipe.Preparing):
     """Runs the interpreter while the component is built."""
-
-    def __init__(self, module: pathlib.Path) -> None:
-        import wasmtime
-
-        config = wasmtime.Config()
-        config.cranelift_opt_level = "none"
-        self.wasmtime = wasmtime
-        self.engine = wasmtime.Engine(config)
-        self.module = wasmtime.Module.from_file(self.engine, str(module))
 
     def prepared(
         self, found: dict[str, tuple[str, bytes, bool]]
@@ -276,10 +208,7 @@ class Preparing:
         for name, (code, is_package) in compiled.items():
             self.call("code", self.put(name.encode()), self.put(code), len(code), is_package)
         self.call("start", self.put(b"wafer._start"))
-        # This zeroes what was freed.
-        self.exports["wafer:interpreter/memory@0.1.0#read"](self.store)
-        memory = bytes(self.memory.read(self.store, 0, self.memory.data_len(self.store)))
-        return memory, [self.exports["__stack_pointer"].value(self.store)]
+        return self.state()
 
     def compiled(
         self, found: dict[str, tuple[str, bytes, bool]]
@@ -300,52 +229,6 @@ class Preparing:
             start, size = (int.from_bytes(words[i : i + 4], "little") for i in (0, 4))
             compiled[name] = bytes(self.memory.read(self.store, start, start + size)), is_package
         return compiled
-
-    def begin(self) -> None:
-        wasmtime = self.wasmtime
-        self.store = wasmtime.Store(self.engine)
-        log = wasmtime.Func(
-            self.store, wasmtime.FuncType([wasmtime.ValType.i32()] * 3, []), self.log
-        )
-        instance = wasmtime.Instance(self.store, self.module, [log])
-        self.exports = instance.exports(self.store)
-        self.memory = self.exports["memory"]
-        self.exports["_initialize"](self.store)
-
-    def log(self, _level: int, at: int, length: int) -> None:
-        at &= 0xFFFFFFFF
-        text = bytes(self.memory.read(self.store, at, at + length))
-        print(text.decode("utf-8", "replace").rstrip("\n"), file=sys.stderr)
-
-    def call(self, name: str, *arguments: object) -> int:
-        result = self.exports[f"wafer_prepare:{name}"](self.store, *arguments)
-        return (result or 0) & 0xFFFFFFFF
-
-    def put(self, content: bytes) -> int:
-        at = self.call("allocate", len(content) + 1)
-        self.memory.write(self.store, content + b"\0", at)
-        return at
-
-
-def embed(module: pathlib.Path, component: pathlib.Path) -> None:
-    """Makes a component of a module."""
-    world = module.parent / "wit"
-    shutil.rmtree(world, ignore_errors=True)
-    wit = HERE.parents[2] / "wit"
-    for package, folder in {"function": wit, "interpreter": wit / "interpreter"}.items():
-        (world / "deps" / package).mkdir(parents=True)
-        for file in folder.glob("*.wit"):
-            shutil.copy(file, world / "deps" / package)
-    shutil.copy(HERE / "recipe" / "python.wit", world)
-    embedded = module.with_suffix(".embedded.wasm")
-    tools = pathlib.Path(sys.executable).parent / "wasm-tools"
-    run(tools, "component", "embed", world, module, "--world", "python",
-        "-o", embedded)
-    run(tools, "component", "new", embedded, "-o", component)
-
-
-def run(*command: object, **options: object) -> None:
-    subprocess.run([str(word) for word in command], check=True, **options)  # type: ignore[call-overload]
 
 
 main()

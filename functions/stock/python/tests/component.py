@@ -31,6 +31,7 @@ SIZES = {
     _kinds.BINARY: (4, 1),
     _kinds.TIMESTAMP: (8,),
     _kinds.DATE: (4,),
+    _kinds.VECTOR: (4,),
     _kinds.LIST_INT64: (4, 8),
     _kinds.LIST_FLOAT64: (4, 8),
     _kinds.LIST_UTF8: (4, 4, 1),
@@ -71,6 +72,10 @@ def core_module(component: bytes) -> bytes:
 class Interpreter:
     """A new instance."""
 
+    language = "python"
+    """The asset that has the code, and what parameters that tell of it begin with."""
+    file = "code_of_test.py"
+
     def __init__(self, component: Component) -> None:
         self.store = wasmtime.Store(component.engine)
         self.messages: list[tuple[int, str]] = []
@@ -83,24 +88,32 @@ class Interpreter:
 
     # ---- The contract ----
 
-    def function(self, code: str, file: str = "code_of_test.py", **parameters: str) -> str | None:
+    def function(
+        self, code: str | bytes, file: str | None = None, assets: dict[str, bytes] | None = None, **parameters: str
+    ) -> str | None:
         """Loads and initialises a function; returns why it is not one."""
-        self._load(TRANSFORM, {"python": code.encode()})
-        answer = self._call(f"{TRANSFORM}init", *self._parameters({"python_file": file, **parameters}))
+        self._load(TRANSFORM, {**self._code(code), **(assets or {})})
+        answer = self._call(f"{TRANSFORM}init", *self._parameters({**self._file(file), **parameters}))
         error = self._error(answer)
         if error is None:
-            inputs, inputs_count, outputs, outputs_count = self._words(self._call(f"{TRANSFORM}describe"), 4)
+            described = self._call(f"{TRANSFORM}describe")
+            inputs, inputs_count, outputs, outputs_count = self._words(described, 4)
             self.inputs = self._fields(inputs, inputs_count)
             self.outputs = self._fields(outputs, outputs_count)
+            self.mapping = self._bytes(described + 16, 1)[0]
+            self.doc = self._text(*self._words(described + 20, 2))
         return error
 
     def call(self, inputs: Any, outputs: Any, *columns: list[Any]) -> Any:
-        """Returns the rows and the errors of rows, or the error of the whole batch."""
+        """Returns the rows and the errors of rows, or the error of the whole batch. What rows were
+        made of is in `sources` then, if they do not map one to one."""
         answer = self._call(f"{TRANSFORM}call", *self._batch(inputs, columns))
         if self._bytes(answer, 1)[0]:
             return self._text(*self._words(answer + 8, 2))
         rows, at, _ = self._words(answer + 4, 3)
         made = [self._column(tag, at + 40 * i) for i, (_, tag, *_) in enumerate(outputs)]
+        has_sources, sources_at, sources_count = self._words(answer + 16, 3)
+        self.sources = list(self._words(sources_at, sources_count)) if has_sources & 1 else None
         errors_at, count = self._words(answer + 28, 2)
         errors = {}
         for i in range(count):
@@ -110,8 +123,8 @@ class Interpreter:
 
     def trainer(self, code: str, label: str, **parameters: str) -> str | None:
         """Loads a trainer and begins a training; returns why it cannot."""
-        self._load(TRAINING, {"python": code.encode()})
-        given = self._parameters({"python_file": "code_of_test.py", **parameters})
+        self._load(TRAINING, self._code(code))
+        given = self._parameters({**self._file(None), **parameters})
         answer = self._call(f"{TRAINING}begin", *given, 0, 0, *self._lower(label.encode()))
         error = self._error(answer)
         if error is None:
@@ -167,6 +180,12 @@ class Interpreter:
             self._memory.write(self.store, struct.pack("<II", at, length), lists + 8 * index)
         self._call(f"{MEMORY}write", *addresses, lists, len(runs))
 
+    def _code(self, code: str | bytes) -> dict[str, bytes]:
+        return {self.language: code.encode() if isinstance(code, str) else code}
+
+    def _file(self, file: str | None) -> dict[str, str]:
+        return {f"{self.language}_file": file or self.file}
+
     # ---- The canonical ABI ----
 
     def _log(self, level: int, at: int, length: int) -> None:
@@ -211,15 +230,20 @@ class Interpreter:
     def _fields(self, at: int, count: int) -> list[tuple[Any, ...]]:
         fields = []
         for start in range(at, at + 32 * count, 32):
-            name, length, tag, dimension = self._words(start, 4)
-            fields.append((self._text(name, length), tag & 255, dimension, False, ""))
+            name, length, tag, dimension, _, nullable, doc, doc_length = self._words(start, 8)
+            tag &= 255
+            width = dimension if tag == _kinds.VECTOR else 0
+            doc_text = self._text(doc, doc_length)
+            fields.append((self._text(name, length), tag, width, bool(nullable & 1), doc_text))
         return fields
 
     def _batch(self, fields: Any, columns: Any) -> tuple[int, int, int]:
         records = []
-        for tag, validity, *buffers in lowered(fields, columns):
+        for (*_, dimension, _, _), (tag, validity, *buffers) in zip(fields, lowered(fields, columns), strict=True):
             lists = [self._lower(b, size) for b, size in zip(buffers, SIZES[tag], strict=True)]
             words = [word for pair in lists for word in pair]
+            if tag == _kinds.VECTOR:
+                words = [dimension, *words]
             valid = (0, 0) if validity is None else self._lower(validity)
             records.append(
                 struct.pack("<Bxxx6IBxxx2I", tag, *words, *[0] * (6 - len(words)), validity is not None, *valid)
@@ -229,8 +253,9 @@ class Interpreter:
 
     def _column(self, tag: int, at: int) -> Any:
         buffers = []
+        first = at + 8 if tag == _kinds.VECTOR else at + 4
         for index, size in enumerate(SIZES[tag]):
-            start, length = self._words(at + 4 + 8 * index, 2)
+            start, length = self._words(first + 8 * index, 2)
             buffers.append(self._bytes(start, length * size))
         has_validity, start, length = self._words(at + 28, 3)
         return tag, self._bytes(start, length) if has_validity & 1 else None, *buffers

@@ -20,7 +20,7 @@ from .inference import Predictions
 from .listing import Listing, Record, records
 from .models import Models, needs_folder
 from .private import PrivateServer
-from .tables import Table
+from .tables import Source, Table
 from .training import Split, TrainingSet
 from .transport import Retries, Timeouts, Transport, path_of
 from .values import argument_time, encoded_row
@@ -80,6 +80,11 @@ class Project:
         """Returns the sources, with the groups that are filled from them."""
         shown = ["name", "type", "path", "group", "groups", "doc"]
         return records("source", self._get("v1", "sources")["sources"], shown)
+
+    def source(self, name: str) -> Source:
+        """Returns a source. `to_pandas()` and others have its first rows."""
+        self._check()
+        return Source(self._transport, name)
 
     def functions(self) -> Listing[Record]:
         """Returns the functions, with what each reads and returns."""

@@ -1,4 +1,4 @@
-"""Rows of the offline table of a group, and of other tables."""
+"""Rows of the offline table of a group, of other tables, and of sources."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from . import conditions, frames
 from .command import Commands
 from .errors import NotFound, NotSupported
-from .listing import html_table
+from .listing import Record, html_table
 from .transport import Transport, path_of
 from .values import argument_time
 
@@ -19,6 +19,41 @@ MOST_ROWS = 10_000
 """The most rows that the server answers."""
 FIRST_ROWS = 20
 ARROW = "application/vnd.apache.arrow.stream"
+
+
+class Source(Record):
+    """A source: what is known of it, and its rows."""
+
+    def __init__(self, transport: Transport, name: str) -> None:
+        super().__init__("source", transport.get(path_of("v1", "sources", name)))
+        self._transport = transport
+        self._path = path_of("v1", "sources", name, "rows")
+
+    def to_arrow(
+        self,
+        *,
+        where: str | Sequence[str] | None = None,
+        columns: Sequence[str] | None = None,
+        limit: int = FIRST_ROWS,
+    ) -> Any:
+        """Returns the first rows as a table of pyarrow, in the order in which the files have them.
+
+        They have all columns of the files, as functions over the source read them. `where` is one
+        condition or several, as for a table. `limit` is at most 10,000.
+        """
+        texts = [where] if isinstance(where, str) else list(where or ())
+        return _asked(self._transport, self._path, texts, columns, limit)
+
+    def to_pandas(self, **options: Any) -> Any:
+        """Returns the first rows as a data frame of pandas. The options are those of `to_arrow`."""
+        return frames.to_pandas(self.to_arrow(**options))
+
+    def to_polars(self, **options: Any) -> Any:
+        """Returns the first rows as a data frame of Polars. The options are those of `to_arrow`."""
+        return frames.to_polars(self.to_arrow(**options))
+
+    def _repr_html_(self) -> str:
+        return super()._repr_html_() + _first_rows(self._transport, self._path, "rows")
 
 
 class Table:
@@ -35,6 +70,7 @@ class Table:
             if name not in [table["table"] for table in tables]:
                 raise
             self.table = name
+        self._path = path_of("v1", "tables", self.table, "rows")
 
     def to_arrow(
         self,
@@ -59,7 +95,8 @@ class Table:
                 hint="open the folder of the project, or read the Delta table directly",
             )
         if as_of is None and (asked or self._commands is None or _is_few(most)):
-            rows = self._ask(texts, columns, MOST_ROWS if most is None else min(most, MOST_ROWS))
+            limit = MOST_ROWS if most is None else min(most, MOST_ROWS)
+            rows = _asked(self._transport, self._path, texts, columns, limit)
             # With as many rows as are answered there may be more.
             if rows.num_rows < MOST_ROWS or most is not None and most <= MOST_ROWS:
                 return rows
@@ -71,7 +108,7 @@ class Table:
             )
         if as_of is not None and asked:
             # The server says what is wrong with a condition.
-            self._ask(texts, None, 1)
+            _asked(self._transport, self._path, texts, None, 1)
         return self._export(self._commands, as_of, asked, columns, most)
 
     def to_pandas(self, **options: Any) -> Any:
@@ -81,17 +118,6 @@ class Table:
     def to_polars(self, **options: Any) -> Any:
         """Returns rows as a data frame of Polars. The options are those of `to_arrow`."""
         return frames.to_polars(self.to_arrow(**options))
-
-    def _path(self) -> str:
-        return path_of("v1", "tables", self.table, "rows")
-
-    def _ask(self, texts: Sequence[str], columns: Sequence[str] | None, limit: int) -> Any:
-        """Asks the server for rows."""
-        query = [("limit", str(limit)), *(("where", text) for text in texts)]
-        if columns is not None:
-            query.append(("columns", ",".join(columns)))
-        answer = self._transport.send("GET", self._path(), query=query, headers={"accept": ARROW})
-        return frames.read_bytes(answer.body)
 
     def _export(
         self,
@@ -125,11 +151,31 @@ class Table:
         return f"<table `{self.table}`; to_arrow(), to_pandas() and to_polars() have its rows>"
 
     def _repr_html_(self) -> str:
-        answer = self._transport.get(self._path(), [("limit", str(FIRST_ROWS))])
-        header = [str(column["name"]) for column in answer["columns"]]
-        rows = [[row.get(name) for name in header] for row in answer["rows"]]
-        more = ", the first rows" if answer["more"] else ""
-        return html_table(header, rows, f"{self.table}{more}")
+        return _first_rows(self._transport, self._path, self.table)
+
+
+def _asked(
+    transport: Transport,
+    path: str,
+    texts: Sequence[str],
+    columns: Sequence[str] | None,
+    limit: int,
+) -> Any:
+    """Asks the server for rows that fulfil conditions."""
+    query = [("limit", str(limit)), *(("where", text) for text in texts)]
+    if columns is not None:
+        query.append(("columns", ",".join(columns)))
+    answer = transport.send("GET", path, query=query, headers={"accept": ARROW})
+    return frames.read_bytes(answer.body)
+
+
+def _first_rows(transport: Transport, path: str, title: str) -> str:
+    """Returns the first rows in HTML."""
+    answer = transport.get(path, [("limit", str(FIRST_ROWS))])
+    header = [str(column["name"]) for column in answer["columns"]]
+    rows = [[row.get(name) for name in header] for row in answer["rows"]]
+    more = ", the first rows" if answer["more"] else ""
+    return html_table(header, rows, f"{title}{more}")
 
 
 def _is_few(limit: int | None) -> bool:

@@ -293,7 +293,8 @@ def _made(
             f"{counted}. If the event is what the label is about, the features know the answer: let "
             "`time` name when the prediction is made, or give the source a `delay`",
             CoincidentLabels,
-            stacklevel=4,
+            # Whoever called the method of the project is shown.
+            stacklevel=5,
         )
     (folder / "labels.arrows").unlink(missing_ok=True)
     return TrainingSet(id, folder, coincident, commands)

@@ -1,0 +1,1 @@
+//! Nothing: `cargo vendor` wants a target.
