@@ -99,6 +99,7 @@ const PYTHON_FOLDER: &str = "functions/stock/python/library/";
 /// What functions in JavaScript import, and its types: paths in the repository with the contents.
 /// The interpreter has it too, with what only runs inside of it.
 const JAVASCRIPT: &[(&str, &str)] = files![
+    "functions/stock/javascript/library/package.json",
     "functions/stock/javascript/library/wafer.d.ts",
     "functions/stock/javascript/library/wafer.js",
 ];
@@ -111,7 +112,7 @@ pub(crate) fn unpack_python(folder: &Path) -> Result<()> {
     unpack_library(PYTHON, PYTHON_FOLDER, folder)
 }
 
-/// Writes the library of functions in JavaScript to a folder, as the module `wafer.js`.
+/// Writes the library of functions in JavaScript to a folder, as the package `wafer` of node.
 pub(crate) fn unpack_javascript(folder: &Path) -> Result<()> {
     unpack_library(JAVASCRIPT, JAVASCRIPT_FOLDER, folder)
 }
@@ -294,6 +295,8 @@ mod tests {
         assert!(module.contains("export function fn("));
         let mut lines = module.lines();
         assert!(!lines.any(|line| line.starts_with("import ")), "{module}");
-        assert!(folder.path().join("wafer.d.ts").is_file());
+        for name in ["package.json", "wafer.d.ts"] {
+            assert!(folder.path().join(name).is_file(), "{name}");
+        }
     }
 }

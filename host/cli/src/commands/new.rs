@@ -71,8 +71,8 @@ const JAVASCRIPT_FUNCTION: &str = include_str!("../../templates/javascript/ride_
 const JAVASCRIPT_TEST: &str =
     include_str!("../../templates/javascript/tests/ride_features.test.js.in");
 const JAVASCRIPT_SETTINGS: &str = include_str!("../../templates/javascript/jsconfig.json.in");
+const JAVASCRIPT_GLOBALS: &str = include_str!("../../templates/javascript/sdk/globals.d.ts.in");
 const JAVASCRIPT_PACKAGE: &str = include_str!("../../templates/javascript/package.json.in");
-const JAVASCRIPT_SDK: &str = include_str!("../../templates/javascript/sdk/package.json.in");
 const JAVASCRIPT_README: &str = include_str!("../../templates/javascript/README.md.in");
 const JAVASCRIPT_IGNORE: &str = "node_modules/\n.wafer/\n";
 
@@ -186,7 +186,7 @@ fn make_javascript(folder: &Path, name: &str) -> Result<()> {
         ("tests/ride_features.test.js", JAVASCRIPT_TEST),
         ("jsconfig.json", JAVASCRIPT_SETTINGS),
         ("package.json", JAVASCRIPT_PACKAGE),
-        ("sdk/package.json", JAVASCRIPT_SDK),
+        ("sdk/globals.d.ts", JAVASCRIPT_GLOBALS),
         ("README.md", JAVASCRIPT_README),
         ("data/rides.csv", ROWS),
         (".gitignore", JAVASCRIPT_IGNORE),
