@@ -88,6 +88,7 @@ mod sandbox {
     mod deceptive_text;
     mod failing_rows;
     mod interpreters;
+    mod javascript;
     mod python;
     mod registration;
     mod same_bytes;

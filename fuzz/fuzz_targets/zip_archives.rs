@@ -6,7 +6,7 @@
 // large and not wanted here.
 use flate2 as _;
 
-#[path = "../../host/build/src/python/archive.rs"]
+#[path = "../../host/build/src/interpreter/archive.rs"]
 mod archive;
 
 use archive::{Archive, Files};

@@ -56,6 +56,7 @@ fn doctor_reports_what_is_installed() {
     for wanted in [
         "WebAssembly",
         "Python             CPython 3.14 in this program (component ",
+        "JavaScript         QuickJS-ng 0.16 in this program (component ",
         "sandbox",
         "make one with `wafer new NAME`",
     ] {

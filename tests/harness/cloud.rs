@@ -146,6 +146,20 @@ impl Project {
         keys.map(str::to_owned).collect()
     }
 
+    /// Returns the names of the artifacts that have native code.
+    pub(crate) fn compiled_code(&self) -> Vec<String> {
+        if self.cloud.is_some() {
+            return self.keys("project/artifacts/compiled/");
+        }
+        let compiled = self.path().join(".wafer/artifacts/compiled");
+        let machines = std::fs::read_dir(compiled).unwrap().flatten();
+        let files = machines.flat_map(|machine| std::fs::read_dir(machine.path()).unwrap());
+        let names = files.map(|file| file.unwrap().file_name());
+        let mut names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
     /// Removes the code that this version compiled, as if only another version had been used.
     pub(crate) fn remove_compiled_code(&self) {
         let s3 = endpoint("S3");

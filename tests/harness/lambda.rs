@@ -328,8 +328,8 @@ pub(crate) fn of_dynamodb(number: i64, event: &str) -> Json {
     let fields = event.as_object().unwrap().iter();
     let typed = fields.map(|(name, value)| match value {
         Json::Number(number) => (name.clone(), json!({"N": number.to_string()})),
-        Json::Bool(flag) => (name.clone(), json!({"BOOL": flag})),
         Json::String(text) => (name.clone(), json!({"S": text})),
+        Json::Null => (name.clone(), json!({"NULL": true})),
         other => panic!("no value of an event is {other}"),
     });
     let row: serde_json::Map<String, Json> = typed.collect();

@@ -12,7 +12,7 @@ pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_wafer");
 /// The folder for what `wafer` keeps for all projects. All tests share it, and it stays from one
 /// run of the tests to the next, because stock functions take minutes to compile. Nothing of the
 /// user is read or written.
-const CACHE: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/wafer-cache");
+pub(crate) const CACHE: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/wafer-cache");
 
 /// Returns the `wafer` command.
 pub(crate) fn wafer() -> Command {

@@ -294,16 +294,16 @@ fn an_event_that_traps_the_function_fails_alone() {
 
 #[test]
 fn a_push_whose_functions_return_too_much_is_refused_and_leaves_nothing() {
-    let project = project("texts-as-asked", "").applied();
+    let project = project("texts-as-asked", "memory = \"256 MiB\"").applied();
     let server = project.serve(&[]);
-    // A call has at most 8,192 rows, and returns less than its limit for them.
+    // A call has at most 8,192 rows, and returns 55 MiB for them, less than its limit.
     let push = |events: usize| {
         let lines: Vec<String> = (0..events)
-            .map(|id| format!(r#"{{"id":{id},"at":"2013-01-01T00:00:00Z","x":3000}}"#))
+            .map(|id| format!(r#"{{"id":{id},"at":"2013-01-01T00:00:00Z","x":7000}}"#))
             .collect();
         server.events("things", &lines.join("\n"))
     };
-    let (status, answer) = push(99_000);
+    let (status, answer) = push(41_000);
     assert_eq!(status, 500, "{answer}");
     let message = answer["error"]["message"].as_str().unwrap();
     let wanted = "return more than 512 MiB for the events of one push";

@@ -372,12 +372,6 @@ fn a_project_compiles_its_interpreter_once() {
     project.write("interpreter.wasm", component(&module()));
     project.write("one.txt", asset(10, 1));
     project.write("two.txt", asset(10, 2));
-    let compiled = || {
-        let compiled = project.path().join(".wafer/artifacts/compiled");
-        let machines = std::fs::read_dir(compiled).unwrap().flatten();
-        let files = machines.flat_map(|machine| std::fs::read_dir(machine.path()).unwrap());
-        files.count()
-    };
     let answers = |wanted: [(&str, i64); 2]| {
         let server = project.serve(&[]);
         for (view, wanted) in wanted {
@@ -388,11 +382,12 @@ fn a_project_compiles_its_interpreter_once() {
         }
     };
     project.ok(&["apply"]);
-    assert_eq!(compiled(), 1);
+    let compiled = project.compiled_code();
+    assert_eq!(compiled.len(), 1, "{compiled:?}");
     answers([("one", 11), ("two", 12)]);
     // An edit compiles nothing.
     project.write("two.txt", asset(20, 7));
     project.ok(&["apply"]);
-    assert_eq!(compiled(), 1);
+    assert_eq!(project.compiled_code(), compiled);
     answers([("one", 11), ("two", 17)]);
 }

@@ -2,32 +2,27 @@
 //! wrong.
 
 use std::process::Command;
+use std::sync::Once;
 
-use serde_json::{Value as Json, json};
+use serde_json::json;
 
-use crate::harness::python_functions::{copy_folder, package_index, python_project, wheel};
-use crate::harness::{Project, Server, are_embedded, repository, run_in, text};
+use crate::harness::interpreted::{
+    ask, check_endless_loop, check_failed_row, check_first_steps, check_state, new_project,
+    of_guide, project,
+};
+use crate::harness::package_index::{cache_without_packages, package_index, wheel};
+use crate::harness::{Project, text};
 
 /// Returns whether functions in Python are tested. The interpreter, which they share, is compiled
-/// for them, which takes minutes.
+/// for them, which takes minutes: the first test does it, and the others find its native code.
 fn are_tested() -> bool {
+    static COMPILED: Once = Once::new();
     let are_wanted = std::env::var_os("WAFER_TEST_PYTHON").is_some();
-    if !are_wanted {
-        println!("skipped: it takes minutes; `cargo xtask python` does it");
+    match are_wanted {
+        true => COMPILED.call_once(|| drop(new_project("python").applied())),
+        false => println!("skipped: it takes minutes; `cargo xtask python` does it"),
     }
-    are_wanted && are_embedded()
-}
-
-/// Makes a project with the files that `wafer new --lang python` makes.
-fn new_project() -> Project {
-    let folder = tempfile::tempdir().unwrap();
-    let (done, said) = run_in(folder.path(), &["new", "python", "--lang", "python"]);
-    assert!(done, "{said}");
-    let made = folder.path().join("python");
-    let toml = std::fs::read_to_string(made.join("wafer.toml")).unwrap();
-    let project = python_project(&toml);
-    copy_folder(&made, project.path());
-    project
+    are_wanted
 }
 
 #[test]
@@ -35,44 +30,7 @@ fn a_new_python_project_serves_a_feature_and_takes_an_edit() {
     if !are_tested() {
         return;
     }
-    let project = new_project();
-    let said = project.ok(&["apply"]);
-    assert!(said.contains("+ function ride_features"), "{said}");
-    let said = project.ok(&["run", "last_ride"]);
-    assert!(
-        said.contains("5 rows read, 4 written, 0 rejected"),
-        "{said}"
-    );
-    let features =
-        |project: &Project| project.json(&["get", "driver", "driver_id=7"])["features"].clone();
-    assert_eq!(
-        features(&project),
-        json!({"last_ride_distance_km": 12.5, "last_ride_speed_kmh": 30.0})
-    );
-    assert!(project.ok(&["check"]).contains("everything fits"));
-
-    let server = project.serve(&[]);
-    let event =
-        r#"{"driver_id": 7, "ended_at": "2026-01-05T11:00:00Z", "distance_km": 9, "minutes": 20}"#;
-    let (status, answer) = server.events("rides", event);
-    assert_eq!((status, &answer["accepted"]), (200, &json!(1)), "{answer}");
-    let rows = server.features("driver", &json!([{"driver_id": 7}]));
-    assert_eq!(
-        rows[0]["features"],
-        json!({"last_ride_distance_km": 9.0, "last_ride_speed_kmh": 27.0})
-    );
-    server.stop();
-
-    let path = project.path().join("ride_features.py");
-    let code = std::fs::read_to_string(&path).unwrap();
-    std::fs::write(&path, code.replace("* 60 if", "* 3600 if")).unwrap();
-    let said = project.ok(&["plan"]);
-    assert!(said.contains("function ride_features"), "{said}");
-    project.ok(&["apply"]);
-    project.ok(&["run", "last_ride"]);
-    let other = project.json(&["get", "driver", "driver_id=9"]);
-    let speed = other["features"]["last_ride_speed_kmh"].as_f64().unwrap();
-    assert!(speed > 2_000.0, "{speed}");
+    check_first_steps("python", "ride_features.py", ("* 60 if", "* 3600 if"));
 }
 
 #[test]
@@ -80,7 +38,7 @@ fn a_new_python_project_has_a_test_that_needs_no_sandbox() {
     if !are_tested() {
         return;
     }
-    let project = new_project();
+    let project = new_project("python");
     let run = "
 import sys
 if sys.version_info < (3, 11):
@@ -135,46 +93,6 @@ def right(thing: Thing) -> Out:
 /// The number of the first line behind [`HEAD`].
 fn line() -> usize {
     HEAD.lines().count() + 1
-}
-
-/// Makes a project with some functions, each as its name and its other keys, which is called by the
-/// view of its name. The first of them also has a pipeline.
-fn project(functions: &[(&str, &str)]) -> Project {
-    let mut toml = r#"
-[project]
-name = "python"
-[entities.thing]
-keys = { id = "int64" }
-[sources.things]
-type = "stream"
-path = "things.csv"
-[groups.thing]
-entity = "thing"
-event_time = "at"
-"#
-    .to_owned();
-    let (first, _) = functions[0];
-    toml += &format!(
-        "[pipelines.thing]\nsource = \"things\"\nfunction = \"{first}\"\ngroup = \"thing\"\n"
-    );
-    for (name, keys) in functions {
-        toml += &format!(
-            "[functions.{name}]\n{keys}\n[views.{name}]\n\
-             request = {{ id = \"int64\", at = \"timestamp\", x = \"float64\" }}\n\
-             functions = [\"{name}\"]\n"
-        );
-    }
-    python_project(&toml)
-}
-
-/// Asks for the features of one row, and returns the status and the answer.
-fn ask(server: &Server, view: &str, x: f64) -> (u16, Json) {
-    let row = json!({"id": 1, "at": "2013-01-01T00:00:00Z", "x": x});
-    server.post(
-        &format!("/v1/views/{view}/features"),
-        "application/json",
-        json!({ "rows": [row] }).to_string(),
-    )
 }
 
 #[test]
@@ -343,30 +261,9 @@ fn rows_on_which_a_python_function_goes_wrong_fail_alone_with_the_reason() {
             "",
         ),
     ] {
-        let (status, answer) = ask(&server, "wrong", x);
-        assert_eq!(status, 200, "{x}: {answer}");
-        let row = &answer["rows"][0];
-        assert_eq!(row["status"]["y"], "error", "{x}: {answer}");
-        let message = row["errors"]["wrong"].as_str().unwrap();
-        assert!(
-            message.starts_with(start) && message.contains(end),
-            "{x}: {message}"
-        );
+        check_failed_row(&server, x, start, end);
     }
-    // A loop without an end exceeds its limit, and others go on.
-    let (status, answer) = ask(&server, "spin", 0.0);
-    assert_eq!(status, 500, "{answer}");
-    let message = answer["error"]["message"].as_str().unwrap();
-    assert!(
-        message.contains("function `spin` ran longer than 300ms (setting `request_time`)"),
-        "{message}"
-    );
-    let (status, answer) = ask(&server, "wrong", 0.5);
-    assert_eq!(
-        (status, &answer["rows"][0]["features"]["y"]),
-        (200, &json!(0.5)),
-        "{answer}"
-    );
+    check_endless_loop(&server);
     server.stop();
 
     project.write(
@@ -401,21 +298,7 @@ fn state_in_a_global_of_a_python_module_does_not_survive_a_call() {
     }
     let project = project(&[("count", "python = \"f.py\"")]);
     project.write("f.py", format!("{HEAD}{COUNT}"));
-    project.ok(&["apply"]);
-    let server = project.serve(&[]);
-    for _ in 0..3 {
-        let (_, answer) = ask(&server, "count", 0.0);
-        assert_eq!(answer["rows"][0]["features"]["y"], 1.0, "{answer}");
-    }
-    server.stop();
-    // Within a call it makes rows depend on each other, which the check finds.
-    let rows = (0..9).map(|id| format!("{id},2013-01-01T00:00:00Z,0\n"));
-    project.write(
-        "things.csv",
-        format!("id,at,x\n{}", rows.collect::<String>()),
-    );
-    let said = project.fails(&["check"]);
-    assert!(said.contains("gives another result for row"), "{said}");
+    check_state(&project);
 }
 
 /// A function of a package that has another number in each version.
@@ -469,7 +352,7 @@ fn with_index(project: &Project, index: &str, arguments: &[&str]) -> (bool, Stri
     let output = project
         .command(arguments)
         .env("PIP_INDEX_URL", index)
-        .env("WAFER_CACHE", project.path().join("cache"))
+        .env("WAFER_CACHE", cache_without_packages(project))
         .output()
         .unwrap();
     (output.status.success(), text(&output))
@@ -566,31 +449,21 @@ fn python_packages_that_cannot_be_used_are_refused_with_a_way_out() {
     );
 }
 
-/// Returns the block of code in `docs/python.md` that has a text: what the guide adds to a new
-/// project.
-fn of_the_guide(start: &str) -> String {
-    let guide = std::fs::read_to_string(repository().join("docs/python.md")).unwrap();
-    let mut blocks = guide.split("```").skip(1).step_by(2);
-    let block = blocks.find(|block| block.contains(start)).unwrap();
-    let (_, code) = block.split_once('\n').unwrap();
-    code.to_owned()
-}
-
 #[test]
 fn the_guide_to_python_leads_to_an_endpoint() {
     if !are_tested() {
         return;
     }
-    let project = new_project();
+    let project = new_project("python");
     let append = |name: &str, text: &str| {
         let path = project.path().join(name);
         let before = std::fs::read_to_string(&path).unwrap_or_default();
         std::fs::write(path, before + "\n" + text).unwrap();
     };
-    append("ride_features.py", &of_the_guide("def compared("));
-    append("score.py", &of_the_guide("def score("));
-    append("wafer.toml", &of_the_guide("[functions.compared]"));
-    append("wafer.toml", &of_the_guide("[functions.score]"));
+    append("ride_features.py", &of_guide("python.md", "def compared("));
+    append("score.py", &of_guide("python.md", "def score("));
+    append("wafer.toml", &of_guide("python.md", "[functions.compared]"));
+    append("wafer.toml", &of_guide("python.md", "[functions.score]"));
     project.ok(&["apply"]);
     project.ok(&["run", "last_ride"]);
     let vector = project.json(&["get", "trip", "driver_id=7", "planned_km=20"]);
@@ -598,11 +471,15 @@ fn the_guide_to_python_leads_to_an_endpoint() {
 
     project.write(
         "labels.csv",
-        of_the_guide("driver_id,event_timestamp,is_long"),
+        of_guide("python.md", "driver_id,event_timestamp,is_long"),
     );
     let set = project.training_set("driver", "labels.csv", "training.parquet");
     assert_eq!(set["rows"], 3, "{set}");
-    project.push_model("long_ride", "model.json", of_the_guide("\"intercept\""));
+    project.push_model(
+        "long_ride",
+        "model.json",
+        of_guide("python.md", "\"intercept\""),
+    );
     project.ok(&["release", "create", "--model", "long_ride@1"]);
     project.ok(&["endpoints", "set", "long", "r1"]);
     let server = project.serve(&[]);

@@ -9,11 +9,11 @@ use arrow_array::{Array as _, ArrayRef, RecordBatch};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde::Deserialize;
 use wafer_core::{DataType, coerce, widen};
-use wafer_runtime::{Asset, Compiler, Deadline, FunctionSpec, Runtime, RuntimeConfig};
+use wafer_runtime::{Asset, CodeCache, Compiler, Deadline, FunctionSpec, Runtime, RuntimeConfig};
 use wafer_store::ArtifactFolder;
 
 use crate::harness::accounts::{TRAINED, accounts};
-use crate::harness::{are_embedded, guest, repository, text, witness_python};
+use crate::harness::{BINARY, CACHE, are_embedded, guest, repository, text, witness_python};
 
 /// A model that a library made.
 #[derive(Deserialize)]
@@ -71,9 +71,16 @@ fn run(python: &Path, script: &str, folder: &Path, arguments: &[&str]) {
 fn check_all(folder: &Path) -> usize {
     let models = std::fs::read(folder.join("models.json")).unwrap();
     let models: Vec<Model> = serde_json::from_slice(&models).unwrap();
+    // Each model has the memory of the same few components, whose functions are compiled once. Their
+    // code has a folder of its own, since it takes as much as all other code may.
+    let kept = Path::new(CACHE).join("code-of-models");
     let runtime = Runtime::new(RuntimeConfig {
         instances: 8,
-        ..RuntimeConfig::default()
+        compiler: Compiler::Child {
+            program: BINARY.into(),
+            arguments: vec!["compile-component".to_owned()],
+        },
+        code_cache: Some(CodeCache::open(&kept).unwrap()),
     });
     let runtime = runtime.unwrap();
     let artifacts = ArtifactFolder::open(folder.join("artifacts")).unwrap();

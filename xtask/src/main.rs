@@ -114,7 +114,7 @@ const AWS: [&str; 10] = [
 /// well: those of what is written to stores and read from them. What the others are about is
 /// decided before a store is reached (how files are read, what a server refuses, what a function
 /// may do), or takes minutes to fill a local table (exports). [`slow`] runs those on AWS too.
-const ON_AWS: [&str; 34] = [
+const ON_AWS: [&str; 35] = [
     "aws::",
     "catalog::plan::",
     "pipelines::backfill::",
@@ -133,6 +133,7 @@ const ON_AWS: [&str; 34] = [
     "pipelines::versions::",
     "pipelines::windows::",
     "registry::",
+    "sandbox::javascript::",
     "sandbox::same_bytes::",
     "serving::batch_inference::",
     "serving::endpoints::",

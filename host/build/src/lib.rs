@@ -1,10 +1,10 @@
 //! Makes WebAssembly components of the sources of functions.
 //!
 //! A [`Toolchain`] makes components of one kind of source: [`RustCrates`] compiles crates, another
-//! takes files that are components already, and another has the interpreter of Python, which it
-//! loads with modules. [`Toolchains`] has all of them, and picks the one for a source. [`fetch()`]
-//! downloads what a new project depends on, and [`package`] builds the program for AWS Lambda.
-//! [`tls()`] is how servers are trusted.
+//! takes files that are components already, and two have interpreters, of Python and of JavaScript,
+//! which they load with modules. [`Toolchains`] has all of them, and picks the one for a source.
+//! [`fetch()`] downloads what a new project depends on, and [`package`] builds the program for AWS
+//! Lambda. [`tls()`] is how servers are trusted.
 #![cfg_attr(
     test,
     allow(
@@ -15,6 +15,8 @@
 
 mod component;
 mod fetch;
+mod interpreter;
+mod javascript;
 pub mod package;
 mod prebuilt;
 mod python;

@@ -1,10 +1,7 @@
-//! Python modules: the component is the interpreter that comes with Wafer, the same for all
-//! functions, and the modules with the packages that they import are its asset.
+//! Functions in Python: modules and the packages that they import.
 //!
 //! Nothing of the machine is used but the network, when packages are downloaded: no Python, no pip.
 
-mod archive;
-mod folder;
 mod index;
 mod modules;
 mod packages;
@@ -12,145 +9,66 @@ mod requirements;
 #[cfg(test)]
 mod server;
 
-use std::collections::BTreeMap;
-use std::io::{self, Read as _};
 use std::path::Path;
-use std::sync::OnceLock;
 
-use bytes::Bytes;
-
-use self::archive::Files;
 use self::index::Index;
 use self::packages::Packages;
 use self::requirements::Requirement;
-use crate::toolchain::{BuildError, BuildOptions, Code, Toolchain, ToolchainError};
+use crate::interpreter::Language;
+use crate::interpreter::archive::Files;
+use crate::interpreter::folder;
+use crate::toolchain::{BuildError, BuildOptions, Code};
 
-/// The interpreter, which `functions/stock/python/recipe` builds, compressed.
-const COMPRESSED: &[u8] = include_bytes!("../../../functions/stock/python/python.wasm.zst");
-/// The SHA-256 digest of the interpreter.
-const DIGEST: &str = include_str!("../../../functions/stock/python/recipe/digest");
-/// What the interpreter is.
-const INTERPRETER: &str = "CPython 3.14";
-/// The most bytes of the interpreter.
-const MOST_INTERPRETER: u64 = 128 << 20;
+/// Python, whose interpreter `functions/stock/python/recipe` builds.
+pub(crate) static PYTHON: Language = Language {
+    name: "Python",
+    interpreter: "CPython 3.14",
+    compressed: include_bytes!("../../../functions/stock/python/python.wasm.zst"),
+    digest: include_str!("../../../functions/stock/python/recipe/digest"),
+    fetch,
+    code,
+};
 
-/// The asset that has the modules: a file, or an archive of files.
-const ASSET: &str = "python";
-/// The parameters that tell the interpreter which module has the function; which of its functions
-/// is wanted; and which one if none is named and there are several.
-const FILE: &str = "python_file";
-const FUNCTION: &str = "python_function";
-const DEFAULT: &str = "python_default";
+/// The key of the project file that names modules.
+const KEY: &str = "python";
+
+/// The parameters that tell the interpreter which of several functions is wanted, and which one if
+/// none is named.
+const FUNCTION: &str = "function";
+const DEFAULT: &str = "default";
 
 /// The most bytes of a file of requirements.
 const MOST_REQUIREMENTS: u64 = 1 << 20;
 
-/// The toolchain for Python modules. It needs no programs on the machine.
-#[derive(Debug, Default)]
-pub(crate) struct PythonModules {
-    /// The interpreter, once it was unpacked. All functions share its bytes.
-    interpreter: OnceLock<Bytes>,
+/// Downloads the packages of a function that are pinned.
+fn fetch(options: &BuildOptions, say: &mut dyn FnMut(&str)) -> Result<(), BuildError> {
+    let Some(path) = &options.requirements else {
+        return Ok(());
+    };
+    let fetched = pinned(path).and_then(|pinned| match pinned {
+        Some(pinned) => download(&pinned, &options.target_dir, say),
+        None => Ok(()),
+    });
+    fetched.map_err(|reason| BuildError::code("requirements", path, reason))
 }
 
-impl Toolchain for PythonModules {
-    fn name(&self) -> &'static str {
-        "Python"
+/// Returns the modules of a function with the packages that they import.
+fn code(options: &BuildOptions) -> Result<Code, BuildError> {
+    let BuildOptions { name, source, .. } = options;
+    let wrong = |reason| BuildError::code(KEY, source, reason);
+    let mut modules = modules::read(source, name).map_err(wrong)?;
+    if let Some(path) = &options.requirements {
+        let packages = packages(path, &options.target_dir)
+            .map_err(|reason| BuildError::code("requirements", path, reason))?;
+        let packages = packages.into_iter();
+        let packages = packages.map(|(path, file)| (format!("{}{path}", modules::PACKAGES), file));
+        modules.files.extend(packages);
     }
-
-    fn find(&self) -> Result<Option<String>, ToolchainError> {
-        let digest = DIGEST.get(..12).unwrap_or(DIGEST);
-        Ok(Some(format!(
-            "{INTERPRETER} in this program (component {digest}); nothing has to be installed"
-        )))
-    }
-
-    fn find_or_install(
-        &self,
-        _say: &mut dyn FnMut(&str),
-    ) -> Result<Option<String>, ToolchainError> {
-        self.find()
-    }
-
-    fn version(&self) -> Result<String, ToolchainError> {
-        Ok(DIGEST.trim().to_owned())
-    }
-
-    fn needs_build(&self) -> bool {
-        false
-    }
-
-    fn fetch(&self, options: &BuildOptions, say: &mut dyn FnMut(&str)) -> Result<(), BuildError> {
-        let Some(path) = &options.requirements else {
-            return Ok(());
-        };
-        let fetched = pinned(path).and_then(|pinned| match pinned {
-            Some(pinned) => fetch(&pinned, &options.target_dir, say),
-            None => Ok(()),
-        });
-        fetched.map_err(|reason| wrong("requirements", path, reason))
-    }
-
-    fn build(&self, _options: &BuildOptions) -> Result<Bytes, BuildError> {
-        if let Some(interpreter) = self.interpreter.get() {
-            return Ok(interpreter.clone());
-        }
-        let unpacked = unpacked().map_err(BuildError::Interpreter)?;
-        Ok(self.interpreter.get_or_init(|| unpacked.into()).clone())
-    }
-
-    fn code(&self, options: &BuildOptions) -> Result<Code, BuildError> {
-        let BuildOptions { name, source, .. } = options;
-        let modules = modules::read(source, name);
-        let modules = modules.map_err(|reason| wrong("python", source, reason))?;
-        let packages = match &options.requirements {
-            None => Files::new(),
-            Some(path) => packages(path, &options.target_dir)
-                .map_err(|reason| wrong("requirements", path, reason))?,
-        };
-        let asset = asset(&modules.main, modules.files, packages);
-        let asset = asset.map_err(|reason| wrong("python", source, reason))?;
-        let wanted = match &options.function {
-            Some(function) => (FUNCTION, function.clone()),
-            None => (DEFAULT, name.clone()),
-        };
-        let parameters = [(FILE, modules.main), wanted];
-        Ok(Code {
-            assets: BTreeMap::from([(ASSET.to_owned(), asset.into())]),
-            parameters: parameters
-                .map(|(name, value)| (name.to_owned(), value))
-                .into(),
-        })
-    }
-}
-
-fn wrong(key: &'static str, path: &Path, reason: String) -> BuildError {
-    BuildError::Python {
-        key,
-        path: path.to_owned(),
-        reason,
-    }
-}
-
-/// Returns the bytes of the interpreter.
-fn unpacked() -> io::Result<Vec<u8>> {
-    let mut unpacked = Vec::new();
-    let decoder = zstd::stream::read::Decoder::with_buffer(COMPRESSED)?;
-    decoder.take(MOST_INTERPRETER).read_to_end(&mut unpacked)?;
-    Ok(unpacked)
-}
-
-/// Returns the asset of some modules and packages: a single module as it is, else an archive.
-fn asset(main: &str, mut modules: Files, packages: Files) -> Result<Vec<u8>, String> {
-    if packages.is_empty()
-        && modules.len() == 1
-        && let Some(module) = modules.remove(main)
-    {
-        return Ok(module);
-    }
-    let packages = packages.into_iter();
-    modules
-        .extend(packages.map(|(path, content)| (format!("{}{path}", modules::PACKAGES), content)));
-    archive::write(&modules)
+    let wanted = match &options.function {
+        Some(function) => (FUNCTION, function.clone()),
+        None => (DEFAULT, name.clone()),
+    };
+    modules.into_code(KEY, Some(wanted)).map_err(wrong)
 }
 
 /// Reads the pinned packages of a file, or returns `None` for a folder of packages.
@@ -162,14 +80,17 @@ fn pinned(path: &Path) -> Result<Option<Vec<Requirement>>, String> {
     if !kind.is_file() {
         return Err("it is neither a file nor a folder".to_owned());
     }
-    let text = folder::read(path, MOST_REQUIREMENTS).map_err(folder::unreadable)?;
-    let text = text.ok_or_else(|| format!("it is larger than {} MiB", MOST_REQUIREMENTS >> 20))?;
+    let text = folder::file(path, MOST_REQUIREMENTS)?;
     let text = String::from_utf8(text).map_err(|_| "it is not text in UTF-8".to_owned())?;
     requirements::parse(&text).map(Some)
 }
 
 /// Downloads pinned packages to a folder, unless they are there.
-fn fetch(pinned: &[Requirement], folder: &Path, say: &mut dyn FnMut(&str)) -> Result<(), String> {
+fn download(
+    pinned: &[Requirement],
+    folder: &Path,
+    say: &mut dyn FnMut(&str),
+) -> Result<(), String> {
     if pinned.is_empty() {
         return Ok(());
     }
@@ -183,7 +104,7 @@ fn fetch(pinned: &[Requirement], folder: &Path, say: &mut dyn FnMut(&str)) -> Re
 /// packages.
 fn packages(path: &Path, downloaded: &Path) -> Result<Files, String> {
     match pinned(path)? {
-        None => folder::modules(path, packages::LIMITS),
+        None => folder::modules(path, packages::LIMITS, modules::taken),
         Some(pinned) if pinned.is_empty() => Ok(Files::new()),
         Some(pinned) => Packages::new(Index::of_environment()?, downloaded).unpacked(&pinned),
     }
@@ -191,10 +112,11 @@ fn packages(path: &Path, downloaded: &Path) -> Result<Files, String> {
 
 #[cfg(test)]
 mod tests {
-    use sha2::{Digest as _, Sha256};
+    use std::collections::BTreeMap;
 
-    use super::archive::Archive;
     use super::*;
+    use crate::interpreter::archive::Archive;
+    use crate::interpreter::check_interpreter;
 
     /// A project with some files, and a function in it.
     struct Project {
@@ -225,8 +147,7 @@ mod tests {
         }
 
         fn code(&self) -> Result<Code, String> {
-            let code = PythonModules::default().code(&self.options);
-            code.map_err(|error| error.to_string())
+            code(&self.options).map_err(|error| error.to_string())
         }
 
         /// Returns the message of an error without the path of the folder.
@@ -238,25 +159,7 @@ mod tests {
 
     #[test]
     fn interpreter_is_the_one_that_the_recipe_builds() {
-        let python = PythonModules::default();
-        let component = python.build(&BuildOptions::default()).unwrap();
-        let digest = Sha256::digest(&component);
-        let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(
-            digest,
-            python.version().unwrap(),
-            "functions/stock/python/python.wasm.zst is not what its recipe builds"
-        );
-        let again = python.build(&BuildOptions::default()).unwrap();
-        assert_eq!(again.as_ptr(), component.as_ptr(), "its bytes are shared");
-        let found = python.find().unwrap().unwrap();
-        assert!(
-            found.starts_with(&format!(
-                "CPython 3.14 in this program (component {}",
-                &digest[..12]
-            )),
-            "{found}"
-        );
+        check_interpreter(&PYTHON, "CPython 3.14");
     }
 
     #[test]
@@ -314,7 +217,7 @@ mod tests {
         let files = [("rides.py", "x = 1"), ("requirements.txt", "# none yet\n")];
         let project = Project::new(&files, "rides.py").with_requirements("requirements.txt");
         assert_eq!(project.code().unwrap().assets["python"], "x = 1");
-        let fetched = PythonModules::default().fetch(&project.options, &mut |_| panic!());
+        let fetched = fetch(&project.options, &mut |_| panic!());
         assert!(fetched.is_ok());
         assert!(!project.options.target_dir.exists());
     }

@@ -96,7 +96,7 @@ pub struct BuildOptions {
     /// The name of the function in the project.
     pub name: String,
     /// The source: the folder of a crate, which has its `Cargo.toml`, a prebuilt file, or a file or
-    /// a folder of Python modules.
+    /// a folder of modules for an interpreter.
     pub source: PathBuf,
     /// Folder for what is kept from one build to the next, such as the target folder of cargo.
     pub target_dir: PathBuf,
@@ -166,9 +166,9 @@ pub enum BuildError {
         /// What the file is instead, as a sentence that begins with "it is".
         reason: String,
     },
-    /// The modules of a Python function, or what they depend on, cannot be used.
+    /// The modules of a function in an interpreter, or what they depend on, cannot be used.
     #[error("{key}: {path}: {reason}")]
-    Python {
+    Code {
         /// The key of the project file that names the path.
         key: &'static str,
         /// The file or the folder.
@@ -176,7 +176,24 @@ pub enum BuildError {
         /// What is wrong with it, and what to do.
         reason: String,
     },
-    /// The interpreter that is a part of this program cannot be used.
-    #[error("the interpreter of Python in this program is damaged: {0}")]
-    Interpreter(std::io::Error),
+    /// An interpreter that is a part of this program cannot be used.
+    #[error("the interpreter of {language} in this program is damaged: {source}")]
+    Interpreter {
+        /// The language.
+        language: &'static str,
+        /// What is wrong with it.
+        source: std::io::Error,
+    },
+}
+
+impl BuildError {
+    /// Returns the error for modules, or what they depend on, at the path that a key of the project
+    /// file names.
+    pub(crate) fn code(key: &'static str, path: &Path, reason: String) -> Self {
+        Self::Code {
+            key,
+            path: path.to_owned(),
+            reason,
+        }
+    }
 }

@@ -1,7 +1,9 @@
 //! The toolchains that Wafer has, and which of them a function's source is for.
 
+use crate::interpreter::Interpreter;
+use crate::javascript::JAVASCRIPT;
 use crate::prebuilt::PrebuiltFiles;
-use crate::python::PythonModules;
+use crate::python::PYTHON;
 use crate::rust::RustCrates;
 use crate::toolchain::Toolchain;
 
@@ -14,20 +16,34 @@ pub enum ToolchainKind {
     Prebuilt,
     /// Python modules, for the interpreter that comes with Wafer.
     Python,
+    /// JavaScript modules, for the interpreter that comes with Wafer.
+    JavaScript,
 }
 
 impl ToolchainKind {
     /// All kinds, in the order in which `wafer doctor` lists their toolchains.
-    pub const ALL: [Self; 3] = [Self::Crate, Self::Prebuilt, Self::Python];
+    pub const ALL: [Self; 4] = [Self::Crate, Self::Prebuilt, Self::Python, Self::JavaScript];
 }
 
 /// All toolchains. Each of them keeps what it found on the machine, so one value is used for all
 /// functions of a project.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Toolchains {
     rust: RustCrates,
     prebuilt: PrebuiltFiles,
-    python: PythonModules,
+    python: Interpreter,
+    javascript: Interpreter,
+}
+
+impl Default for Toolchains {
+    fn default() -> Self {
+        Self {
+            rust: RustCrates::default(),
+            prebuilt: PrebuiltFiles,
+            python: Interpreter::of(&PYTHON),
+            javascript: Interpreter::of(&JAVASCRIPT),
+        }
+    }
 }
 
 impl Toolchains {
@@ -37,6 +53,7 @@ impl Toolchains {
             ToolchainKind::Crate => &self.rust,
             ToolchainKind::Prebuilt => &self.prebuilt,
             ToolchainKind::Python => &self.python,
+            ToolchainKind::JavaScript => &self.javascript,
         }
     }
 }
@@ -59,6 +76,7 @@ mod tests {
         check(ToolchainKind::Crate, "WebAssembly", true);
         check(ToolchainKind::Prebuilt, "prebuilt files", false);
         check(ToolchainKind::Python, "Python", false);
+        check(ToolchainKind::JavaScript, "JavaScript", false);
     }
 
     #[test]

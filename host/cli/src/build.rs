@@ -72,6 +72,11 @@ impl Source {
                 options.target_dir = kept_folder(&project.folder, "wheels");
                 (ToolchainKind::Python, None)
             }
+            FunctionSource::JavaScript { path, function } => {
+                options.source = path;
+                options.function = function;
+                (ToolchainKind::JavaScript, None)
+            }
         };
         Self {
             kind,
@@ -219,7 +224,7 @@ fn not_made(name: &str, error: BuildError) -> anyhow::Error {
                 .context(format!("functions.{name}.component: cannot read {path}"))
         }
         // It begins with the key.
-        error @ BuildError::Python { .. } => anyhow!("functions.{name}.{error}"),
+        error @ BuildError::Code { .. } => anyhow!("functions.{name}.{error}"),
         other => anyhow!("function `{name}` is not a component: {other}"),
     }
 }
@@ -319,6 +324,11 @@ mod tests {
             "p/f.wasm",
         );
         check("python = \"f.py:g\"", ToolchainKind::Python, "p/f.py");
+        check(
+            "javascript = \"f.js:g\"",
+            ToolchainKind::JavaScript,
+            "p/f.js",
+        );
     }
 
     #[test]
@@ -358,6 +368,46 @@ mod tests {
             unpinned.starts_with("functions.f.requirements: ")
                 && unpinned.contains("requirements.txt: line 1: `six` is not pinned"),
             "{unpinned}"
+        );
+    }
+
+    #[test]
+    fn a_javascript_function_is_the_interpreter_with_its_code_as_an_asset() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("f.js"), "let x;").unwrap();
+        let keys = "assets = { table = \"f.js\" }\nparameters = { unit = \"km\" }";
+        let functions = format!(
+            "[functions.f]\njavascript = \"f.js:g\"\n{keys}\n[functions.g]\njavascript = \"f.js\"\n"
+        );
+        let javascript = project(folder.path(), &functions);
+        assert!(build_project(&javascript).unwrap().is_empty());
+        assert_eq!(kinds(&javascript), [ToolchainKind::JavaScript; 2]);
+        let specs_of_both = specs(&javascript).unwrap();
+        let [f, g] = [&specs_of_both[0].spec, &specs_of_both[1].spec];
+        assert!(f.component.starts_with(b"\0asm"));
+        assert_eq!(f.component.as_ptr(), g.component.as_ptr());
+        let assets: Vec<&str> = f.assets.keys().map(String::as_str).collect();
+        assert_eq!(assets, ["javascript", "table"]);
+        assert_eq!(f.assets["javascript"].size(), 6);
+        let parameters = |spec: &wafer_runtime::FunctionSpec| {
+            let parameters = spec.parameters.iter();
+            let parameters = parameters.map(|(name, value)| format!("{name}={value}"));
+            parameters.collect::<Vec<_>>()
+        };
+        assert_eq!(
+            parameters(f),
+            ["javascript_file=f.js", "javascript_function=g", "unit=km"]
+        );
+        assert_eq!(parameters(g), ["javascript_file=f.js"]);
+
+        let typescript = "[functions.f]\njavascript = \"f.ts\"\n";
+        std::fs::write(folder.path().join("f.ts"), "let x: number;").unwrap();
+        let said = specs(&project(folder.path(), typescript)).expect_err("it has types");
+        let said = format!("{said:#}");
+        assert!(
+            said.starts_with("functions.f.javascript: ")
+                && said.contains("f.ts: it is TypeScript, "),
+            "{said}"
         );
     }
 

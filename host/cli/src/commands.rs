@@ -122,6 +122,8 @@ pub(crate) enum Command {
         mode: String,
         /// The kind of processor that the component is for
         target: String,
+        /// A file with the code of single functions, which need not exist
+        function_code: Option<PathBuf>,
     },
     /// Decode Arrow and Parquet files, as a child process
     #[command(hide = true)]
@@ -232,6 +234,9 @@ fn project_files(project: &Project, labels: LabelFiles) -> Vec<(PathBuf, String)
                 files.push((path, format!("the code of function `{name}`")));
                 let what = format!("the requirements of function `{name}`");
                 files.extend(requirements.map(|file| (file, what)));
+            }
+            FunctionSource::JavaScript { path, .. } => {
+                files.push((path, format!("the code of function `{name}`")));
             }
             FunctionSource::Crate(_) | FunctionSource::Stock(_) => {}
         }

@@ -37,8 +37,13 @@ const SHUTDOWN: Duration = Duration::from_secs(2);
 fn main() -> ExitCode {
     let arguments = commands::Arguments::parse();
     let exit_code = match &arguments.command {
-        commands::Command::CompileComponent { mode, target } => {
-            Some(wafer_runtime::compile_worker(mode, target))
+        commands::Command::CompileComponent {
+            mode,
+            target,
+            function_code,
+        } => {
+            let function_code = function_code.as_deref();
+            Some(wafer_runtime::compile_worker(mode, target, function_code))
         }
         commands::Command::DecodeFiles => Some(wafer_platform::decode_worker()),
         _ => None,

@@ -1,8 +1,8 @@
 //! The sources that are embedded in this program: the guest SDK, the contract in `wit/`, the stock
-//! functions, and the library that functions in Python import.
+//! functions, and the libraries that functions in Python and JavaScript import.
 //!
 //! `wafer new` unpacks the SDK into a project, so that the project builds without a registry, or
-//! the library, so that its functions can be tested. Stock functions are unpacked and compiled when
+//! a library, so that its functions can be tested. Stock functions are unpacked and compiled when
 //! a project uses them.
 
 use std::path::Path;
@@ -96,11 +96,30 @@ const PYTHON: &[(&str, &str)] = files![
 /// The folder of [`PYTHON`] in the repository.
 const PYTHON_FOLDER: &str = "functions/stock/python/library/";
 
+/// What functions in JavaScript import, and its types: paths in the repository with the contents.
+/// The interpreter has it too, with what only runs inside of it.
+const JAVASCRIPT: &[(&str, &str)] = files![
+    "functions/stock/javascript/library/wafer.d.ts",
+    "functions/stock/javascript/library/wafer.js",
+];
+
+/// The folder of [`JAVASCRIPT`] in the repository.
+const JAVASCRIPT_FOLDER: &str = "functions/stock/javascript/library/";
+
 /// Writes the library of functions in Python below a folder, as the package `wafer`.
 pub(crate) fn unpack_python(folder: &Path) -> Result<()> {
-    for (path, text) in PYTHON {
-        let path = path.strip_prefix(PYTHON_FOLDER).unwrap_or(path);
-        write(&folder.join(path), text)?;
+    unpack_library(PYTHON, PYTHON_FOLDER, folder)
+}
+
+/// Writes the library of functions in JavaScript to a folder, as the module `wafer.js`.
+pub(crate) fn unpack_javascript(folder: &Path) -> Result<()> {
+    unpack_library(JAVASCRIPT, JAVASCRIPT_FOLDER, folder)
+}
+
+fn unpack_library(files: &[(&str, &str)], from: &str, to: &Path) -> Result<()> {
+    for (path, text) in files {
+        let path = path.strip_prefix(from).unwrap_or(path);
+        write(&to.join(path), text)?;
     }
     Ok(())
 }
@@ -218,7 +237,7 @@ mod tests {
             .flat_map(|folder| sources(&root, folder))
             // Tests are not unpacked, and a build may have put something beside the sources.
             .filter(|name| !name.contains("/tests/") && !name.contains("/target/"))
-            // Their components are built by recipes of their own, and the SDK makes no interpreters.
+            // Components of interpreters are built by recipes of their own, and the SDK makes none.
             .filter(|name| !name.starts_with("functions/stock/python/"))
             .filter(|name| !name.starts_with("functions/stock/javascript/"))
             .filter(|name| !name.starts_with("wit/interpreter/"))
@@ -265,5 +284,16 @@ mod tests {
                 assert!(!text.contains(&imports), "{path} imports {name}");
             }
         }
+    }
+
+    #[test]
+    fn javascript_library_is_one_module_that_imports_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        unpack_javascript(folder.path()).unwrap();
+        let module = std::fs::read_to_string(folder.path().join("wafer.js")).unwrap();
+        assert!(module.contains("export function fn("));
+        let mut lines = module.lines();
+        assert!(!lines.any(|line| line.starts_with("import ")), "{module}");
+        assert!(folder.path().join("wafer.d.ts").is_file());
     }
 }

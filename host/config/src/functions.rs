@@ -28,9 +28,13 @@ pub struct FunctionConfig {
     /// The file or the folder of Python modules that the function is in, and after a colon its
     /// name.
     #[serde(default, deserialize_with = "python_source")]
-    pub(crate) python: Option<PythonSource>,
+    pub(crate) python: Option<ModuleSource>,
     /// What the Python modules import: a file of pinned packages, or a folder of packages.
     pub(crate) requirements: Option<PathBuf>,
+    /// The file or the folder of JavaScript modules that the function is in, and after a colon the
+    /// name by which it is exported.
+    #[serde(default, deserialize_with = "javascript_source")]
+    pub(crate) javascript: Option<ModuleSource>,
     /// The assets that the function is loaded with, by name: files, or artifacts of models.
     #[serde(default)]
     pub assets: BTreeMap<String, AssetSource>,
@@ -77,9 +81,9 @@ impl TryFrom<String> for AssetSource {
     }
 }
 
-/// Python modules with a function, as the key `python` names them.
+/// Modules with a function, as the keys `python` and `javascript` name them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct PythonSource {
+pub(crate) struct ModuleSource {
     /// A file, or a folder of modules.
     pub(crate) path: PathBuf,
     /// The name of the function, if it is given.
@@ -89,34 +93,47 @@ pub(crate) struct PythonSource {
 /// Deserializes the source of a Python function, such as `features.py` or `features.py:rides`.
 fn python_source<'de, D: Deserializer<'de>>(
     deserializer: D,
-) -> Result<Option<PythonSource>, D::Error> {
+) -> Result<Option<ModuleSource>, D::Error> {
+    module_source(deserializer, "Python", "py", &['_'])
+}
+
+/// Deserializes the source of a JavaScript function, such as `features.js` or `features.js:rides`.
+fn javascript_source<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<ModuleSource>, D::Error> {
+    module_source(deserializer, "JavaScript", "js", &['_', '$'])
+}
+
+/// Deserializes a path, behind which there may be a colon and the name of a function: letters,
+/// digits and some signs of the language, of which the first is no digit.
+fn module_source<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    language: &str,
+    ending: &str,
+    signs: &[char],
+) -> Result<Option<ModuleSource>, D::Error> {
     let text = String::deserialize(deserializer)?;
     let (path, function) = match text.rsplit_once(':') {
         Some((path, function)) => (path, Some(function)),
         None => (&text[..], None),
     };
-    if path.is_empty() || !function.is_none_or(is_identifier) {
+    let is_name = |name: &str| {
+        name.starts_with(|c: char| c.is_alphabetic() || signs.contains(&c))
+            && name
+                .chars()
+                .all(|c| c.is_alphanumeric() || signs.contains(&c))
+    };
+    if path.is_empty() || !function.is_none_or(is_name) {
         return Err(serde::de::Error::custom(format!(
-            "`{text}` names no Python function; write a file or a folder such as features.py, or \
-             one of its functions as features.py:rides"
+            "`{text}` names no {language} function; write a file or a folder such as \
+             features.{ending}, or one of its functions as features.{ending}:rides"
         )));
     }
-    Ok(Some(PythonSource {
+    Ok(Some(ModuleSource {
         path: path.into(),
         function: function.map(str::to_owned),
     }))
 }
-
-/// Returns whether a text can be a name in Python.
-fn is_identifier(text: &str) -> bool {
-    let is_first = |c: char| c.is_alphabetic() || c == '_';
-    text.starts_with(is_first) && text.chars().all(|c| c.is_alphanumeric() || c == '_')
-}
-
-/// The asset that has the code of a Python function.
-const PYTHON_ASSET: &str = "python";
-/// How the names of parameters begin that tell the interpreter of Python what to call.
-const PYTHON_PARAMETERS: &str = "python_";
 
 /// Where the component of a function comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,6 +152,13 @@ pub enum FunctionSource {
         function: Option<String>,
         /// A file of pinned packages, or a folder of packages.
         requirements: Option<PathBuf>,
+    },
+    /// JavaScript modules, which are loaded into the interpreter that comes with Wafer.
+    JavaScript {
+        /// A file, or a folder of modules.
+        path: PathBuf,
+        /// The name by which the function is exported, if it is given.
+        function: Option<String>,
     },
 }
 
@@ -214,34 +238,43 @@ impl FunctionConfig {
         parameter_texts(&self.parameters)
     }
 
-    /// Checks the keys that are for functions in Python, and those whose names such a function
-    /// needs for itself.
+    /// Returns the key that names the modules of a function in an interpreter, if it is one.
+    pub(crate) fn modules_key(&self) -> Option<&'static str> {
+        let keys = [
+            ("python", self.python.is_some()),
+            ("javascript", self.javascript.is_some()),
+        ];
+        let mut keys = keys.into_iter().filter(|(_, is_given)| *is_given);
+        keys.next().map(|(key, _)| key)
+    }
+
+    /// Checks the keys that are for functions in interpreters, and those whose names such a
+    /// function needs for itself: its code is an asset with the name of the key of its modules, and
+    /// parameters whose names begin with it tell the interpreter what to call.
     ///
     /// # Errors
     /// Returns the key of this table that is wrong.
-    pub(crate) fn check_python(&self) -> Result<(), BrokenRule> {
-        if self.python.is_none() {
-            return match self.requirements {
-                None => Ok(()),
-                Some(_) => Err(BrokenRule::new(
-                    "requirements",
-                    "is for functions in Python: it needs `python` beside it",
-                )),
-            };
+    pub(crate) fn check_modules(&self) -> Result<(), BrokenRule> {
+        if self.requirements.is_some() && self.python.is_none() {
+            let message = "is for functions in Python: it needs `python` beside it";
+            return Err(BrokenRule::new("requirements", message));
         }
-        if self.assets.contains_key(PYTHON_ASSET) {
-            let key = format!("assets.{PYTHON_ASSET}");
-            let message = "is the function's code, which `python` names; give it another name";
-            return Err(BrokenRule::new(key, message));
+        let Some(modules) = self.modules_key() else {
+            return Ok(());
+        };
+        if self.assets.contains_key(modules) {
+            let message =
+                format!("is the function's code, which `{modules}` names; give it another name");
+            return Err(BrokenRule::new(format!("assets.{modules}"), message));
         }
+        let taken = format!("{modules}_");
         let mut parameters = self.parameters.keys();
-        match parameters.find(|name| name.starts_with(PYTHON_PARAMETERS)) {
+        match parameters.find(|name| name.starts_with(&taken)) {
             None => Ok(()),
             Some(name) => Err(BrokenRule::new(
                 format!("parameters.{name}"),
                 format!(
-                    "is the interpreter's, as all that begin with `{PYTHON_PARAMETERS}`; give it \
-                     another name"
+                    "is the interpreter's, as all that begin with `{taken}`; give it another name"
                 ),
             )),
         }

@@ -151,21 +151,31 @@ impl Project {
             component,
             stock,
             python,
+            requirements,
+            javascript,
             ..
         } = function;
-        match (krate, component, stock, python) {
-            (Some(folder), ..) => FunctionSource::Crate(self.folder.join(folder)),
-            (_, Some(file), ..) => FunctionSource::Component(self.folder.join(file)),
-            (_, _, Some(stock), _) => FunctionSource::Stock(*stock),
-            (_, _, _, python) => {
-                let python = python.as_ref().expect("checked when it was read");
-                let requirements = function.requirements.as_ref();
-                FunctionSource::Python {
-                    path: self.folder.join(&python.path),
-                    function: python.function.clone(),
-                    requirements: requirements.map(|path| self.folder.join(path)),
-                }
-            }
+        let below = |path: &PathBuf| self.folder.join(path);
+        if let Some(folder) = krate {
+            return FunctionSource::Crate(below(folder));
+        }
+        if let Some(file) = component {
+            return FunctionSource::Component(below(file));
+        }
+        if let Some(stock) = stock {
+            return FunctionSource::Stock(*stock);
+        }
+        if let Some(python) = python {
+            return FunctionSource::Python {
+                path: below(&python.path),
+                function: python.function.clone(),
+                requirements: requirements.as_ref().map(below),
+            };
+        }
+        let javascript = javascript.as_ref().expect("checked when it was read");
+        FunctionSource::JavaScript {
+            path: below(&javascript.path),
+            function: javascript.function.clone(),
         }
     }
 
@@ -382,6 +392,7 @@ impl Project {
             ("component", function.component.is_some()),
             ("stock", function.stock.is_some()),
             ("python", function.python.is_some()),
+            ("javascript", function.javascript.is_some()),
         ];
         let given: Vec<&str> = given
             .iter()
@@ -392,7 +403,8 @@ impl Project {
             [_] => {}
             [] => {
                 let message = "needs `crate = \"FOLDER\"`, `component = \"FILE.wasm\"`, \
-                               `stock = \"NAME\"` or `python = \"FILE.py\"`";
+                               `stock = \"NAME\"`, `python = \"FILE.py\"` or \
+                               `javascript = \"FILE.js\"`";
                 return Err(BrokenRule::new(key, message));
             }
             [one, other, ..] => {
@@ -400,13 +412,13 @@ impl Project {
                 return Err(BrokenRule::new(key, message));
             }
         }
-        let is_built_in = function.component.is_some() || function.python.is_some();
+        let is_built_in = function.component.is_some() || function.modules_key().is_some();
         if function.stack.is_some() && is_built_in {
             let key = format!("{key}.stack");
             let message = "is for functions that `wafer build` compiles: the stack of a component is built in";
             return Err(BrokenRule::new(key, message));
         }
-        function.check_python().map_err(|rule| rule.below(&key))?;
+        function.check_modules().map_err(|rule| rule.below(&key))?;
         const MAX_MEMORY: u64 = 4 << 30;
         if function.memory.is_some_and(|bytes| bytes > MAX_MEMORY) {
             let key = format!("{key}.memory");

@@ -4,6 +4,10 @@
 //! or one command compiled, the next one finds here by the name of everything that it depends on:
 //! the bytes of the component, the version and settings of the compiler, and the kind of processor.
 //!
+//! A component is compiled several times: to initialise it, and with the memory of each function that
+//! is made of it. Those have the same functions, whose code is kept in a file by itself
+//! (`function_code.rs`), so that the later compilations take a tenth of the time.
+//!
 //! Native code cannot be verified. A file is used only if it has the digest that stands before the
 //! code, and only from a folder that nobody but the user who runs this process can write to.
 
@@ -74,6 +78,12 @@ impl CodeCache {
             None => tracing::info!("compiled code {name} is damaged, compiling again"),
         }
         code
+    }
+
+    /// Returns the path of the file for the code of single functions of a component, which may not
+    /// exist.
+    pub(crate) fn function_code(&self, name: &str) -> Option<PathBuf> {
+        self.artifacts.path(name).ok()
     }
 
     /// Keeps code under a name.

@@ -5,13 +5,17 @@
 //! either, and is read up to a limit.
 
 use std::io::{Read as _, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+#[cfg(feature = "compiler")]
+use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use crate::engine::Target;
+#[cfg(feature = "compiler")]
+use crate::function_code::FunctionCode;
 
 /// Maximum time to compile one component.
 const TIME: Duration = Duration::from_secs(300);
@@ -32,8 +36,7 @@ pub enum Compiler {
     Child {
         /// Path of the program.
         program: PathBuf,
-        /// First arguments of the program. Two more are appended, the mode and the target of
-        /// [`compile_worker`].
+        /// First arguments of the program. Those of [`compile_worker`] are appended.
         arguments: Vec<String>,
     },
     /// Not at all: only code that was compiled before can be loaded.
@@ -67,21 +70,24 @@ pub enum CompileError {
 }
 
 impl Compiler {
-    /// Compiles a component to native code.
+    /// Compiles a component to native code. A child process takes the code of single functions
+    /// from a file, and keeps what it adds there.
     pub(crate) fn compile(
         &self,
         target: Target,
         strict_nan: bool,
         component: &[u8],
+        function_code: Option<&Path>,
     ) -> Result<Vec<u8>, CompileError> {
         match self {
-            Self::InProcess => in_process(target, strict_nan, component),
+            Self::InProcess => in_process(target, strict_nan, component, None),
             Self::Child { program, arguments } => {
                 let mut command = Command::new(program);
                 command
                     .args(arguments)
                     .arg(if strict_nan { "strict-nan" } else { "default" })
-                    .arg(target.name());
+                    .arg(target.name())
+                    .args(function_code);
                 in_child(command, component, CODE_BYTES)
             }
             Self::Absent => Err(CompileError::Absent),
@@ -90,17 +96,33 @@ impl Compiler {
 }
 
 #[cfg(feature = "compiler")]
-fn in_process(target: Target, strict_nan: bool, component: &[u8]) -> Result<Vec<u8>, CompileError> {
-    let engine = crate::engine::engine_config(strict_nan, target)
-        .and_then(|config| wasmtime::Engine::new(&config))
-        .map_err(|e| CompileError::Host(format!("{e:#}")))?;
-    engine
+fn in_process(
+    target: Target,
+    strict_nan: bool,
+    component: &[u8],
+    function_code: Option<&Path>,
+) -> Result<Vec<u8>, CompileError> {
+    let failed = |e: wasmtime::Error| CompileError::Host(format!("{e:#}"));
+    let mut config = crate::engine::engine_config(strict_nan, target).map_err(failed)?;
+    let function_code = function_code.map(|path| Arc::new(FunctionCode::read(path)));
+    if let Some(code) = &function_code {
+        let store = Arc::<FunctionCode>::clone(code);
+        config
+            .enable_incremental_compilation(store)
+            .map_err(failed)?;
+    }
+    let engine = wasmtime::Engine::new(&config).map_err(failed)?;
+    let code = engine
         .precompile_component(component)
-        .map_err(|e| CompileError::Invalid(format!("{e:#}")))
+        .map_err(|e| CompileError::Invalid(format!("{e:#}")))?;
+    if let Some(function_code) = function_code {
+        function_code.write();
+    }
+    Ok(code)
 }
 
 #[cfg(not(feature = "compiler"))]
-fn in_process(_: Target, _: bool, _: &[u8]) -> Result<Vec<u8>, CompileError> {
+fn in_process(_: Target, _: bool, _: &[u8], _: Option<&Path>) -> Result<Vec<u8>, CompileError> {
     Err(CompileError::Absent)
 }
 
@@ -166,10 +188,10 @@ const FAILED: i32 = 70;
 /// the process.
 ///
 /// Reads a component from standard input, and writes native code to standard output, or an error
-/// message to standard error. `mode` (`strict-nan` or `default`) and `target` (the
-/// [name](Target::name) of a target) are the arguments that [`Compiler::Child`] appends. Limits the
-/// memory of the process.
-pub fn compile_worker(mode: &str, target: &str) -> i32 {
+/// message to standard error. `mode` (`strict-nan` or `default`), `target` (the
+/// [name](Target::name) of a target) and perhaps `function_code` (a file with the code of single
+/// functions) are the arguments that [`Compiler::Child`] appends. Limits the memory of the process.
+pub fn compile_worker(mode: &str, target: &str, function_code: Option<&Path>) -> i32 {
     let limit = rustix::process::Rlimit {
         current: Some(MEMORY_BYTES),
         maximum: Some(MEMORY_BYTES),
@@ -184,7 +206,7 @@ pub fn compile_worker(mode: &str, target: &str) -> i32 {
             .lock()
             .read_to_end(&mut component)
             .map_err(failed)?;
-        let code = in_process(target, mode == "strict-nan", &component)?;
+        let code = in_process(target, mode == "strict-nan", &component, function_code)?;
         std::io::stdout().lock().write_all(&code).map_err(failed)
     })();
     let error = match result {

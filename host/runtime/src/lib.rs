@@ -27,6 +27,8 @@ mod difference;
 mod engine;
 mod error;
 mod function;
+#[cfg(feature = "compiler")]
+mod function_code;
 #[doc(hidden)]
 pub mod fuzzing;
 mod guests;

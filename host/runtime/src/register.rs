@@ -13,6 +13,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -28,7 +29,7 @@ use wasmtime::component::types::ComponentItem;
 use crate::asset::Asset;
 use crate::bindings::types::Parameter;
 use crate::bindings::{Exports, FunctionPre, Linked};
-use crate::compile::CompileError;
+use crate::compile::{CompileError, Compiler};
 use crate::deadline::start_time;
 use crate::delta::Delta;
 use crate::engine::{EngineSet, Target};
@@ -86,6 +87,21 @@ impl FunctionSpec {
             .iter()
             .map(|(name, value)| Parameter { name, value })
             .collect()
+    }
+
+    /// Returns what the compiler is given to compile a component with the same functions.
+    /// `origin` is the digest of this one.
+    pub(crate) fn compiler_input<'a>(
+        &'a self,
+        component: &'a [u8],
+        origin: Digest,
+    ) -> CompilerInput<'a> {
+        CompilerInput {
+            function: &self.name,
+            component,
+            origin,
+            strict_nan: self.strict_nan,
+        }
     }
 
     /// Passes the assets to `load` in chunks, in the order of their names.
@@ -274,7 +290,7 @@ impl Runtime {
             signature,
             strict_nan: spec.strict_nan,
         };
-        let code = self.compile(&spec.name, &snapshot, spec.strict_nan, Target::Here)?;
+        let code = self.compile(&spec.compiler_input(&snapshot, component), Target::Here)?;
         let name = Code::of(&registered).name(Target::Here);
         block_on(artifacts.put(&name, code))?;
         Ok(registered)
@@ -357,7 +373,8 @@ impl Runtime {
             .engine(registered.strict_nan)
             .map_err(|e| host(name, &e))?;
         let code = Code::of(registered);
-        let component = self.component(name, &code, &set, artifacts, || {
+        let code = (&code, registered.component);
+        let component = self.component(name, code, &set, artifacts, || {
             Ok(block_on(artifacts.get_blob(registered.compiled()))?)
         })?;
         link(&set, &component, registered.component).map_err(|message| RegisterError::Component {
@@ -391,7 +408,7 @@ impl Runtime {
             .map_err(|e| host(&spec.name, &e))?;
         let digest = Digest::of(&spec.component);
         let code = Code::of_component(digest, spec.strict_nan);
-        let component = self.component(&spec.name, &code, &set, artifacts, || {
+        let component = self.component(&spec.name, (&code, digest), &set, artifacts, || {
             Ok(spec.component.clone())
         })?;
         linked(&set, &component, digest).map_err(|message| RegisterError::Component {
@@ -401,11 +418,12 @@ impl Runtime {
     }
 
     /// Maps native code into memory. If it is missing, damaged or from another version of the
-    /// compiler, compiles it from the component that `source` returns, and stores it.
+    /// compiler, compiles it from the component that `source` returns, and stores it. `origin` is
+    /// the digest of the component that was registered.
     pub(crate) fn component(
         &self,
         name: &str,
-        code: &Code,
+        (code, origin): (&Code, Digest),
         set: &EngineSet,
         artifacts: &dyn ArtifactStore,
         source: impl FnOnce() -> Result<Bytes, RegisterError>,
@@ -413,7 +431,13 @@ impl Runtime {
         if let Some(component) = load_code(set, code, artifacts) {
             return Ok(component);
         }
-        let compiled = self.compile(name, &source()?, code.strict_nan, Target::Here)?;
+        let input = CompilerInput {
+            function: name,
+            component: &source()?,
+            origin,
+            strict_nan: code.strict_nan,
+        };
+        let compiled = self.compile(&input, Target::Here)?;
         let component = load::from_bytes(&set.engine, &compiled).map_err(|e| host(name, &e))?;
         block_on(artifacts.put(&code.name(Target::Here), compiled))?;
         Ok(component)
@@ -436,7 +460,13 @@ impl Runtime {
             return Ok(false);
         }
         let component = block_on(artifacts.get_blob(registered.compiled()))?;
-        let code = self.compile(name, &component, registered.strict_nan, target)?;
+        let input = CompilerInput {
+            function: name,
+            component: &component,
+            origin: registered.component,
+            strict_nan: registered.strict_nan,
+        };
+        let code = self.compile(&input, target)?;
         block_on(artifacts.put(&code_name, code))?;
         Ok(true)
     }
@@ -444,32 +474,57 @@ impl Runtime {
     /// Compiles a component, unless its native code is kept on this machine.
     pub(crate) fn compile(
         &self,
-        name: &str,
-        component: &[u8],
-        strict_nan: bool,
+        source: &CompilerInput<'_>,
         target: Target,
     ) -> Result<Bytes, RegisterError> {
         let config = &self.shared.config;
-        let cache = config.code_cache.as_ref();
-        let kept_name = kept_name(Digest::of(component), strict_nan, target);
-        if let Some(code) = cache.and_then(|cache| cache.get(&kept_name)) {
+        let Some(cache) = &config.code_cache else {
+            return Ok(source.compile(&config.compiler, target, None)?.into());
+        };
+        let machine = target.compatibility(source.strict_nan);
+        let kept_name = format!("{machine}/{}.cwasm", Digest::of(source.component).hex());
+        if let Some(code) = cache.get(&kept_name) {
             return Ok(code);
         }
-        let compiled = config.compiler.compile(target, strict_nan, component);
-        let code = compiled.map_err(|source| match source {
+        let function_code =
+            cache.function_code(&format!("{machine}/{}.functions", source.origin.hex()));
+        let code = source.compile(&config.compiler, target, function_code.as_deref())?;
+        cache.put(&kept_name, &code);
+        Ok(code.into())
+    }
+}
+
+/// A component that is compiled.
+pub(crate) struct CompilerInput<'a> {
+    /// The name of the function, for errors.
+    pub(crate) function: &'a str,
+    /// The bytes of the component.
+    pub(crate) component: &'a [u8],
+    /// The digest of the component that was registered. This one is the same, or has the same
+    /// functions.
+    pub(crate) origin: Digest,
+    /// Whether NaNs are made canonical.
+    pub(crate) strict_nan: bool,
+}
+
+impl CompilerInput<'_> {
+    fn compile(
+        &self,
+        compiler: &Compiler,
+        target: Target,
+        function_code: Option<&Path>,
+    ) -> Result<Vec<u8>, RegisterError> {
+        let compiled = compiler.compile(target, self.strict_nan, self.component, function_code);
+        compiled.map_err(|source| match source {
             CompileError::Invalid(message) => RegisterError::Component {
-                function: name.to_owned(),
+                function: self.function.to_owned(),
                 message,
             },
             source => RegisterError::Compile {
-                function: name.to_owned(),
+                function: self.function.to_owned(),
                 source,
             },
-        })?;
-        if let Some(cache) = cache {
-            cache.put(&kept_name, &code);
-        }
-        Ok(code.into())
+        })
     }
 }
 
@@ -507,12 +562,6 @@ impl Code {
         let machine = target.compatibility(self.strict_nan);
         format!("{COMPILED}{machine}/{}.cwasm", self.digest.hex())
     }
-}
-
-/// Returns the name under which the native code of a component is kept on this machine.
-fn kept_name(component: Digest, strict_nan: bool, target: Target) -> String {
-    let machine = target.compatibility(strict_nan);
-    format!("{machine}/{}.cwasm", component.hex())
 }
 
 /// Reads the memory delta with this digest.

@@ -32,9 +32,9 @@ impl Runtime {
         let set = self
             .engine(spec.strict_nan)
             .map_err(|e| host(&spec.name, &e))?;
-        let code = self.compile(&spec.name, &instrumented, spec.strict_nan, Target::Here)?;
-        let component = load::from_bytes(&set.engine, &code).map_err(|e| host(&spec.name, &e))?;
         let digest = Digest::of(&spec.component);
+        let code = self.compile(&spec.compiler_input(&instrumented, digest), Target::Here)?;
+        let component = load::from_bytes(&set.engine, &code).map_err(|e| host(&spec.name, &e))?;
         let pre: FunctionPre = linked(&set, &component, digest).map_err(refuse)?;
 
         let mut store = limited(&pre, spec);

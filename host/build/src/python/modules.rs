@@ -2,15 +2,9 @@
 
 use std::path::Path;
 
-use super::archive::Files;
-use super::folder::{self, Limits, Taken, taken, unreadable};
-
-/// How much code an author may write for a function.
-const LIMITS: Limits = Limits {
-    files: 2_000,
-    bytes: 4 << 20,
-    what: "the modules",
-};
+use crate::interpreter::archive::Files;
+use crate::interpreter::folder::{self, Taken};
+use crate::interpreter::{CODE, Modules};
 
 /// The folder of an archive that has the packages, in which modules cannot be.
 pub(super) const PACKAGES: &str = "site-packages/";
@@ -18,17 +12,21 @@ pub(super) const PACKAGES: &str = "site-packages/";
 /// What makes a package of a folder.
 const PACKAGE: &str = "__init__.py";
 
-/// The modules of a function.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Modules {
-    /// What has the function: a file, or a folder that is a package.
-    pub(super) main: String,
-    /// All modules, by path.
-    pub(super) files: Files,
+/// Returns what of a file is taken. `name` is its name, or its path.
+pub(super) fn taken(name: &str) -> Taken {
+    let ends = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
+    if ends(&[".py"]) {
+        Taken::Content
+    } else if ends(&[".so", ".pyd", ".dylib"]) {
+        Taken::Name
+    } else {
+        Taken::Nothing
+    }
 }
 
-/// Reads the modules at a path. `function` is the name of the function in the project, by which one
-/// of several modules in a folder is chosen.
+/// Reads the modules at a path: a file, or a folder, which is the package that has the function or
+/// has modules in it. `function` is the name of the function in the project, by which one of
+/// several modules in a folder is chosen.
 ///
 /// # Errors
 /// Returns a message that says why there is no module, what cannot be read, or which limit is
@@ -38,26 +36,21 @@ pub(super) fn read(path: &Path, function: &str) -> Result<Modules, String> {
     if kind.is_dir() {
         return in_folder(path, function);
     }
-    let name = name_of(path)?;
+    let name = folder::name_of(path)?;
     if !kind.is_file() || taken(name) != Taken::Content {
         return Err(
             "it is not a Python module; name a file that ends in .py, or a folder of them"
                 .to_owned(),
         );
     }
-    let content = folder::read(path, LIMITS.bytes).map_err(unreadable)?;
-    let content = content.ok_or_else(|| format!("it is larger than {} MiB", LIMITS.bytes >> 20))?;
-    Ok(Modules {
-        main: name.to_owned(),
-        files: Files::from([(name.to_owned(), content)]),
-    })
+    Ok(Modules::of_file(name, folder::file(path, CODE.bytes)?))
 }
 
 /// Reads a folder: a package with the name of the folder, or modules beside each other.
 fn in_folder(path: &Path, function: &str) -> Result<Modules, String> {
-    let files = folder::modules(path, LIMITS)?;
+    let files = folder::modules(path, CODE, taken)?;
     if files.contains_key(PACKAGE) {
-        let name = name_of(path)?;
+        let name = folder::name_of(path)?;
         let files = files.into_iter();
         return Ok(Modules {
             main: name.to_owned(),
@@ -99,12 +92,6 @@ fn main_module(files: &Files, function: &str) -> Result<String, String> {
             ))
         }
     }
-}
-
-/// Returns the name of a file or a folder.
-fn name_of(path: &Path) -> Result<&str, String> {
-    let name = path.file_name().and_then(|name| name.to_str());
-    name.ok_or_else(|| "its name is not in UTF-8; give it another one".to_owned())
 }
 
 #[cfg(test)]

@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-use super::archive::{Archive, Files};
-use super::folder::{self, Limits, Taken, taken};
 use super::index::{Index, Listed};
+use super::modules::taken;
 use super::requirements::{Requirement, is_digest, normal};
+use crate::interpreter::archive::{Archive, Files};
+use crate::interpreter::folder::{self, Limits, Taken};
 
 /// How large the packages of a function may be, unpacked.
 pub(super) const LIMITS: Limits = Limits {
@@ -346,9 +347,9 @@ fn installed(path: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::archive;
     use super::super::server::{Page, Server, serve};
     use super::*;
+    use crate::interpreter::archive;
 
     fn package(name: &str, version: &str) -> Requirement {
         Requirement {

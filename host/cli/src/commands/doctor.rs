@@ -124,8 +124,8 @@ fn cargo(is_needed: bool) -> Finding {
     };
     let missing = match is_needed {
         true => {
-            "not found; install Rust from https://rustup.rs to build functions; those in Python need \
-             none"
+            "not found; install Rust from https://rustup.rs to build functions; those in Python and \
+             JavaScript need none"
         }
         false => NOT_NEEDED,
     };

@@ -18,6 +18,7 @@ use crate::sdk;
 /// Examples:
 ///   wafer new rides && cd rides && wafer apply && wafer run last_ride
 ///   wafer new rides --lang python
+///   wafer new rides --lang javascript
 ///   wafer new --from orders.csv --key customer_id --time ordered_at --zone Europe/Berlin
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
@@ -26,7 +27,7 @@ pub(crate) struct New {
     #[arg(required_unless_present = "from")]
     folder: Option<PathBuf>,
 
-    /// Language of the function; for Python, nothing has to be installed
+    /// Language of the function; for Python and JavaScript, nothing has to be installed
     #[arg(
         long,
         value_enum,
@@ -47,6 +48,9 @@ enum Language {
     Rust,
     /// A file, which the interpreter in this program runs.
     Python,
+    /// A file, which another interpreter in this program runs.
+    #[value(name = "javascript")]
+    JavaScript,
 }
 
 const MANIFEST: &str = include_str!("../../templates/project/Cargo.toml.in");
@@ -63,6 +67,14 @@ const PYTHON_TEST: &str = include_str!("../../templates/python/tests/test_ride_f
 const PYTHON_SETTINGS: &str = include_str!("../../templates/python/pyproject.toml.in");
 const PYTHON_README: &str = include_str!("../../templates/python/README.md.in");
 const PYTHON_IGNORE: &str = "__pycache__/\n.pytest_cache/\n.venv/\n.wafer/\n";
+const JAVASCRIPT_FUNCTION: &str = include_str!("../../templates/javascript/ride_features.js.in");
+const JAVASCRIPT_TEST: &str =
+    include_str!("../../templates/javascript/tests/ride_features.test.js.in");
+const JAVASCRIPT_SETTINGS: &str = include_str!("../../templates/javascript/jsconfig.json.in");
+const JAVASCRIPT_PACKAGE: &str = include_str!("../../templates/javascript/package.json.in");
+const JAVASCRIPT_SDK: &str = include_str!("../../templates/javascript/sdk/package.json.in");
+const JAVASCRIPT_README: &str = include_str!("../../templates/javascript/README.md.in");
+const JAVASCRIPT_IGNORE: &str = "node_modules/\n.wafer/\n";
 
 impl New {
     pub(crate) fn run(self, _context: &CommandContext) -> Result<ExitCode> {
@@ -96,6 +108,7 @@ impl New {
         match self.lang {
             Language::Rust => make_rust(folder, &name)?,
             Language::Python => make_python(folder, &name)?,
+            Language::JavaScript => make_javascript(folder, &name)?,
         }
         line(format!(
             "made project `{name}` in {folder}. Next:\n  \
@@ -162,6 +175,23 @@ fn make_python(folder: &Path, name: &str) -> Result<()> {
         (".gitignore", PYTHON_IGNORE),
     ];
     write(folder, name, "python = \"ride_features.py\"", &files)
+}
+
+/// Makes a project whose function is a JavaScript file.
+fn make_javascript(folder: &Path, name: &str) -> Result<()> {
+    sdk::unpack_javascript(&folder.join("sdk"))?;
+    let files = [
+        ("wafer.toml", PROJECT),
+        ("ride_features.js", JAVASCRIPT_FUNCTION),
+        ("tests/ride_features.test.js", JAVASCRIPT_TEST),
+        ("jsconfig.json", JAVASCRIPT_SETTINGS),
+        ("package.json", JAVASCRIPT_PACKAGE),
+        ("sdk/package.json", JAVASCRIPT_SDK),
+        ("README.md", JAVASCRIPT_README),
+        ("data/rides.csv", ROWS),
+        (".gitignore", JAVASCRIPT_IGNORE),
+    ];
+    write(folder, name, "javascript = \"ride_features.js\"", &files)
 }
 
 /// Writes the files of a project. `function` is the key that says where its function is.

@@ -226,6 +226,43 @@ fn mistakes_are_reported_with_their_place() {
             "has both `crate` and `python`",
         ),
         (
+            "crate = ",
+            "javascript = \"x.js\"\npython = ",
+            "has both `python` and `javascript`",
+        ),
+        (
+            "crate = \"order-features\"",
+            "javascript = \"orders.js\"\nstack = \"1MiB\"",
+            "functions.order_features.stack: is for functions that `wafer build` compiles",
+        ),
+        (
+            "crate = \"order-features\"",
+            "javascript = \"orders.js:\"",
+            "p/wafer.toml:14:14: functions.order_features.javascript: `orders.js:` names no JavaScript function; \
+             write a file or a folder such as features.js, or one of its functions as features.js:rides",
+        ),
+        (
+            "crate = \"order-features\"",
+            "javascript = \"orders.js:1st\"",
+            "functions.order_features.javascript: `orders.js:1st` names no JavaScript function",
+        ),
+        (
+            "crate = \"order-features\"",
+            "javascript = \"orders.js\"\nrequirements = \"requirements.txt\"",
+            "functions.order_features.requirements: is for functions in Python: it needs `python` beside it",
+        ),
+        (
+            "crate = \"order-features\"",
+            "javascript = \"orders.js\"\nassets = { javascript = \"a.js\" }",
+            "functions.order_features.assets.javascript: is the function's code, which `javascript` names",
+        ),
+        (
+            "crate = \"order-features\"\nmemory = \"64 MiB\"\nrequest_time = \"20ms\"\nparameters = { currency",
+            "javascript = \"orders.js\"\nparameters = { javascript_file",
+            "functions.order_features.parameters.javascript_file: is the interpreter's, as all that begin with \
+             `javascript_`; give it another name",
+        ),
+        (
             "source = \"orders\"",
             "source = \"orders\"\nschedule = { cron = \"0 0 * * *\" }",
             "pipelines.last_order.schedule: its `delay` says when rows become visible, so `sources.orders.delay` \
@@ -317,6 +354,35 @@ fn a_python_function_is_a_file_or_a_folder_and_perhaps_a_name() {
         ),
     ] {
         assert_eq!(source(keys), wanted, "{keys}");
+    }
+    // Names of the other language are free.
+    for keys in [
+        "python = \"f.py\"\nassets = { javascript = \"a.js\" }",
+        "javascript = \"f.js\"\nassets = { python = \"a.py\" }",
+    ] {
+        source(keys);
+    }
+}
+
+#[test]
+fn a_javascript_function_is_a_file_or_a_folder_and_perhaps_an_export() {
+    for (value, path, function) in [
+        ("features.js", "p/features.js", None),
+        (
+            "src/features:lastOrder",
+            "p/src/features",
+            Some("lastOrder"),
+        ),
+        ("features.mjs:$last_1", "p/features.mjs", Some("$last_1")),
+    ] {
+        let keys = format!("javascript = \"{value}\"");
+        let project = parse(&GOOD.replace("crate = \"order-features\"", &keys)).unwrap();
+        let source = project.function_source(&project.functions["order_features"]);
+        let wanted = FunctionSource::JavaScript {
+            path: path.into(),
+            function: function.map(str::to_owned),
+        };
+        assert_eq!(source, wanted, "{value}");
     }
 }
 

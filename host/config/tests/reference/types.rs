@@ -19,7 +19,14 @@ const TYPES: [(&str, &[&str]); 26] = [
     ("URL", &["String"]),
     ("one ASCII character", &["String"]),
     ("column type", &["String"]),
-    ("path", &["PathBuf", "PythonSource by python_source"]),
+    (
+        "path",
+        &[
+            "PathBuf",
+            "ModuleSource by python_source",
+            "ModuleSource by javascript_source",
+        ],
+    ),
     ("pattern of `strftime`", &["TimeFormat"]),
     ("time zone", &["Zone"]),
     (

@@ -1,4 +1,5 @@
-//! Folders on this machine: the modules of a function, and packages that were put into a folder.
+//! Files and folders on this machine: the modules of a function, and packages that were put into a
+//! folder.
 
 use std::fs::{self, File, FileType};
 use std::io::{self, Read as _};
@@ -8,13 +9,13 @@ use super::archive::Files;
 
 /// How large the contents of a folder may be.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+pub(crate) struct Limits {
     /// The most files that are taken.
-    pub(super) files: usize,
+    pub(crate) files: usize,
     /// The most bytes of these together.
-    pub(super) bytes: u64,
+    pub(crate) bytes: u64,
     /// What the files are called in messages.
-    pub(super) what: &'static str,
+    pub(crate) what: &'static str,
 }
 
 /// The most names of files and folders that are looked at, and folders one in the other.
@@ -23,7 +24,7 @@ const MOST_DEPTH: usize = 32;
 
 /// What of a file is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Taken {
+pub(crate) enum Taken {
     /// Its content: it is a module.
     Content,
     /// Its name, by which the interpreter can explain why the module is not there.
@@ -32,23 +33,11 @@ pub(super) enum Taken {
     Nothing,
 }
 
-/// Returns what of a file is taken. `name` is its name, or its path.
-pub(super) fn taken(name: &str) -> Taken {
-    let ends = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
-    if ends(&[".py"]) {
-        Taken::Content
-    } else if ends(&[".so", ".pyd", ".dylib"]) {
-        Taken::Name
-    } else {
-        Taken::Nothing
-    }
-}
-
 /// Returns what is at a path.
 ///
 /// # Errors
 /// Returns a message when nothing can be read there, and when it is a symbolic link.
-pub(super) fn kind(path: &Path) -> Result<FileType, String> {
+pub(crate) fn kind(path: &Path) -> Result<FileType, String> {
     let metadata = path.symlink_metadata();
     let kind = metadata.map_err(unreadable)?.file_type();
     match kind.is_symlink() {
@@ -58,29 +47,53 @@ pub(super) fn kind(path: &Path) -> Result<FileType, String> {
 }
 
 /// Returns the message about a path that cannot be read.
-pub(super) fn unreadable(error: io::Error) -> String {
+pub(crate) fn unreadable(error: io::Error) -> String {
     format!("it cannot be read: {error}")
+}
+
+/// Returns the name of a file or a folder.
+///
+/// # Errors
+/// Returns a message when it is not text.
+pub(crate) fn name_of(path: &Path) -> Result<&str, String> {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.ok_or_else(|| "its name is not in UTF-8; give it another one".to_owned())
+}
+
+/// Reads a file that may have so many bytes.
+///
+/// # Errors
+/// Returns a message when it cannot be read, and when it has more.
+pub(crate) fn file(path: &Path, most: u64) -> Result<Vec<u8>, String> {
+    let content = read(path, most).map_err(unreadable)?;
+    content.ok_or_else(|| format!("it is larger than {} MiB", most >> 20))
 }
 
 /// Reads a file, or returns `None` if it has more than so many bytes. It may grow meanwhile.
 ///
 /// # Errors
 /// Fails when it cannot be read.
-pub(super) fn read(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
+pub(crate) fn read(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
     let mut content = Vec::new();
     let read = File::open(path)?.take(most + 1).read_to_end(&mut content)?;
     Ok((read as u64 <= most).then_some(content))
 }
 
-/// Reads the modules below a folder: paths that start at it, with contents. Files and folders whose
-/// names begin with a dot are left out, and so is what Python keeps of compiled modules.
+/// Reads the modules below a folder: paths that start at it, with what `taken` takes of each file.
+/// Files and folders whose names begin with a dot are left out, and so is what Python keeps of
+/// compiled modules.
 ///
 /// # Errors
 /// Returns a message about what cannot be read, what is a symbolic link, or which limit is
 /// exceeded.
-pub(super) fn modules(folder: &Path, limits: Limits) -> Result<Files, String> {
+pub(crate) fn modules(
+    folder: &Path,
+    limits: Limits,
+    taken: fn(&str) -> Taken,
+) -> Result<Files, String> {
     let mut reader = Reader {
         limits,
+        taken,
         files: Files::new(),
         bytes: 0,
         names: 0,
@@ -92,6 +105,8 @@ pub(super) fn modules(folder: &Path, limits: Limits) -> Result<Files, String> {
 /// What was read so far.
 struct Reader {
     limits: Limits,
+    /// Tells by the path of a file what of it is taken.
+    taken: fn(&str) -> Taken,
     files: Files,
     bytes: u64,
     names: usize,
@@ -140,7 +155,7 @@ impl Reader {
 
     fn take(&mut self, file: &Path, path: String) -> Result<(), String> {
         let Limits { files, bytes, what } = self.limits;
-        let content = match taken(&path) {
+        let content = match (self.taken)(&path) {
             Taken::Nothing => return Ok(()),
             Taken::Name => Vec::new(),
             Taken::Content => {
@@ -170,6 +185,14 @@ mod tests {
         what: "the modules",
     };
 
+    fn taken(name: &str) -> Taken {
+        match name.rsplit_once('.') {
+            Some((_, "py")) => Taken::Content,
+            Some((_, "so")) => Taken::Name,
+            _ => Taken::Nothing,
+        }
+    }
+
     fn write(folder: &Path, path: &str, content: &[u8]) {
         let path = folder.join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -191,7 +214,7 @@ mod tests {
             write(folder.path(), path, b"x");
         }
         write(folder.path(), "fast.cpython-314.so", b"\x7fELF");
-        let read = modules(folder.path(), LIMITS).unwrap();
+        let read = modules(folder.path(), LIMITS, taken).unwrap();
         let wanted = [
             ("a.py", "x"),
             ("b/c.py", "x"),
@@ -207,7 +230,7 @@ mod tests {
         let check = |prepare: &dyn Fn(&Path), wanted: &str| {
             let folder = tempfile::tempdir().unwrap();
             prepare(folder.path());
-            let message = modules(folder.path(), LIMITS).unwrap_err();
+            let message = modules(folder.path(), LIMITS, taken).unwrap_err();
             assert_eq!(message, wanted);
         };
         check(
@@ -247,7 +270,7 @@ mod tests {
 
     #[test]
     fn folder_that_is_not_there_is_an_error() {
-        let message = modules(Path::new("/nowhere"), LIMITS).unwrap_err();
+        let message = modules(Path::new("/nowhere"), LIMITS, taken).unwrap_err();
         assert!(message.starts_with("it cannot be read: "), "{message}");
     }
 }

@@ -1,96 +1,33 @@
-//! Projects whose functions are in Python, and an index of packages for them.
+//! An index of packages for functions in Python.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::{DirBuilderExt as _, symlink};
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
 
 use flate2::Crc;
 use serde_json::json;
 use wafer_core::Digest;
 
-use super::{Project, text, wafer};
+use super::{CACHE, Project};
 
-/// A project whose stores have the interpreter as native code. To compile it takes a minute, so all
-/// projects start with a copy of these stores, and they stay from one run of the tests to the next.
-const COMPILED: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/python-project");
-
-const COMPILED_TOML: &str = r#"
-[project]
-name = "python"
-[functions.same]
-python = "same.py"
-[views.same]
-request = { x = "float64" }
-functions = ["same"]
-"#;
-
-const COMPILED_PY: &str = "
-from dataclasses import dataclass
-import wafer
-
-@dataclass
-class In:
-    x: float
-
-@dataclass
-class Out:
-    y: float
-
-@wafer.function
-def same(row: In) -> Out:
-    return Out(row.x)
-";
-
-/// Makes a project with this project file, in which the project is named `python`, and with the
-/// interpreter in its stores. The tests run on the embedded stores.
-pub(crate) fn python_project(wafer_toml: &str) -> Project {
-    assert!(wafer_toml.contains("name = \"python\""), "{wafer_toml}");
-    let project = Project::new(wafer_toml);
-    copy_folder(&compiled().join(".wafer"), &project.path().join(".wafer"));
-    project
-}
-
-/// Returns the folder of the project with the compiled interpreter.
-fn compiled() -> &'static Path {
-    static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
-        let folder = PathBuf::from(COMPILED);
-        std::fs::create_dir_all(&folder).unwrap();
-        std::fs::write(folder.join("wafer.toml"), COMPILED_TOML).unwrap();
-        std::fs::write(folder.join("same.py"), COMPILED_PY).unwrap();
-        let apply = || {
-            wafer()
-                .arg("-C")
-                .arg(&folder)
-                .arg("apply")
-                .output()
-                .unwrap()
-        };
-        let mut output = apply();
-        if !output.status.success() {
-            // Another version of the program has left stores that this one cannot read.
-            let _ = std::fs::remove_dir_all(folder.join(".wafer"));
-            output = apply();
-        }
-        assert!(output.status.success(), "{}", text(&output));
-        folder
-    });
-    &FOLDER
-}
-
-/// Copies a folder with everything in it.
-pub(crate) fn copy_folder(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let to = to.join(entry.file_name());
-        match entry.file_type().unwrap().is_dir() {
-            true => copy_folder(&entry.path(), &to),
-            false => {
-                std::fs::copy(entry.path(), &to).unwrap();
-            }
-        }
+/// Returns a folder for what `wafer` keeps for all projects, in which the packages are those of one
+/// project alone. Native code is that of all tests, because the interpreter takes a minute to
+/// compile.
+pub(crate) fn cache_without_packages(project: &Project) -> PathBuf {
+    let cache = project.path().join("cache");
+    if !cache.exists() {
+        let code = Path::new(CACHE).join("code");
+        // As `wafer` makes it: code is kept only where others cannot write.
+        let made = std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&code);
+        made.unwrap();
+        std::fs::create_dir(&cache).unwrap();
+        symlink(code, cache.join("code")).unwrap();
     }
+    cache
 }
 
 /// A file of a package: its name and its content.

@@ -1,4 +1,5 @@
-//! ZIP archives: the one that has the code of a function, and wheels, which come from outside.
+//! ZIP archives: the one that has the code of a function, and the wheels of Python, which come from
+//! outside.
 //!
 //! <https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT>. Of the format, this is what wheels
 //! need: entries that are stored or deflated, in one file of less than 4 GiB.
@@ -10,7 +11,7 @@ use flate2::Crc;
 use flate2::read::DeflateDecoder;
 
 /// Files by their paths, with `/` between folders.
-pub(super) type Files = BTreeMap<String, Vec<u8>>;
+pub(crate) type Files = BTreeMap<String, Vec<u8>>;
 
 /// The most files of an archive that is written. Those of a function are fewer.
 const MOST_FILES: usize = 65_534;
@@ -46,7 +47,7 @@ const LINK: u32 = 0o120_000;
 ///
 /// # Errors
 /// Returns a message when there are more files, or longer paths, than are written.
-pub(super) fn write(files: &Files) -> Result<Vec<u8>, String> {
+pub(crate) fn write(files: &Files) -> Result<Vec<u8>, String> {
     if files.len() > MOST_FILES {
         return Err(format!("{} files are more than {MOST_FILES}", files.len()));
     }
@@ -113,11 +114,11 @@ fn is_inside(path: &str) -> bool {
 
 /// A file in an archive that is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     /// Its path, which stays inside of the archive.
-    pub(super) path: String,
+    pub(crate) path: String,
     /// How many bytes it has, as the archive says.
-    pub(super) size: u64,
+    pub(crate) size: u64,
     crc: u32,
     method: u16,
     packed: usize,
@@ -127,10 +128,10 @@ pub(super) struct Entry {
 
 /// An archive from outside.
 #[derive(Debug)]
-pub(super) struct Archive<'a> {
+pub(crate) struct Archive<'a> {
     bytes: &'a [u8],
     /// The files, in the order of the archive. Folders are left out.
-    pub(super) entries: Vec<Entry>,
+    pub(crate) entries: Vec<Entry>,
 }
 
 impl<'a> Archive<'a> {
@@ -140,7 +141,7 @@ impl<'a> Archive<'a> {
     /// Returns a message that says why the bytes are not an archive, or have an entry that is
     /// refused: a path that leads out of it, one that is there twice, a link, or one that is
     /// encrypted.
-    pub(super) fn open(bytes: &'a [u8]) -> Result<Self, String> {
+    pub(crate) fn open(bytes: &'a [u8]) -> Result<Self, String> {
         let end = end_of(bytes).ok_or("it is not a ZIP archive, or is cut off")?;
         let disks = [u16_at(bytes, end + 4)?, u16_at(bytes, end + 6)?];
         let counts = [u16_at(bytes, end + 8)?, u16_at(bytes, end + 10)?];
@@ -179,7 +180,7 @@ impl<'a> Archive<'a> {
     ///
     /// # Errors
     /// Returns a message that says why it cannot be read.
-    pub(super) fn read(&self, entry: &Entry, most: u64) -> Result<Vec<u8>, String> {
+    pub(crate) fn read(&self, entry: &Entry, most: u64) -> Result<Vec<u8>, String> {
         let wrong = |what: &str| Err(format!("{:?} {what}", entry.path));
         if entry.size > most {
             return wrong("is too large");
@@ -324,7 +325,7 @@ mod tests {
         let archive = write(&some()).unwrap();
         assert_eq!(read(&archive), Ok(some()));
         assert_eq!(write(&some()).unwrap(), archive);
-        // Python tells an archive by its first bytes.
+        // An interpreter tells an archive by its first bytes.
         assert!(archive.starts_with(b"PK\x03\x04"));
         assert_eq!(read(&write(&Files::new()).unwrap()), Ok(Files::new()));
     }
