@@ -198,7 +198,8 @@ export function described(value) {
 
 function ofObject(value) {
   try {
-    const name = value.constructor?.name || "object";
+    const made = value.constructor?.name;
+    const name = made === undefined || made === "Object" ? "object" : made;
     if (value instanceof Date) return `Date ${isNaN(value) ? "that is invalid" : value.toISOString()}`;
     if (ArrayBuffer.isView(value) || Array.isArray(value)) return `${name} of ${value.length ?? value.byteLength}`;
     return `${name} ${cut(JSON.stringify(value) ?? "")}`.trim();

@@ -72,7 +72,7 @@ def test_row_of_many_that_does_not_fit_takes_the_others_along(new: JavaScript) -
         ("", "1", "the function returned number 1, wanted an object"),
         ("", "Promise.resolve()", "field `y`: found undefined, wanted a number"),
         ("filter: true", "undefined", "the function returned undefined, wanted an object with its columns, or null to leave the row out"),
-        ("many: true", "({ y: 1 })", 'the function returned Object {"y":1}, wanted an array of objects'),
+        ("many: true", "({ y: 1 })", 'the function returned object {"y":1}, wanted an array of objects'),
         ("many: true", "[1]", "the function returned number 1, wanted an array of objects"),
         ("many: true", "null", "the function returned null, wanted an array of objects"),
     ],
