@@ -30,7 +30,12 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 LIBRARY = HERE.parent / "functions/stock/python/library/wafer"
 CLIENT = HERE / "src/wafer"
-LICENSE = HERE.parent / "LICENSE"
+LICENSES = [
+    HERE.parent / "LICENSE",
+    HERE.parent / "functions/stock/python/LICENSE-PSF.txt",
+    HERE.parent / "functions/stock/javascript/LICENSE-QuickJS.txt",
+]
+"""The licences of Wafer, and of the interpreters that the program carries."""
 VARIABLE = "WAFER_WHEEL_BINARY"
 
 MAX_WHEEL_BYTES = 35_000_000
@@ -127,7 +132,7 @@ def metadata() -> str:
         f"Version: {table['version']}",
         f"Summary: {table['description']}",
         f"License-Expression: {table['license']}",
-        "License-File: LICENSE",
+        *(f"License-File: {path.name}" for path in LICENSES),
         f"Requires-Python: {table['requires-python']}",
         *(f"Classifier: {classifier}" for classifier in table["classifiers"]),
     ]
@@ -265,7 +270,8 @@ def build(out: Path, binary: Path | None) -> Path:
         "Wheel-Version: 1.0\nGenerator: wafer build_wheel\n"
         f"Root-Is-Purelib: {'true' if program is None else 'false'}\nTag: {tag}\n"
     ).encode()
-    files[f"{info}/licenses/LICENSE"] = LICENSE.read_bytes()
+    for path in LICENSES:
+        files[f"{info}/licenses/{path.name}"] = path.read_bytes()
     files[f"{info}/RECORD"] = _record(files, f"{info}/RECORD").encode()
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"{stem}-{tag}.whl"
