@@ -194,7 +194,7 @@ fn rows_on_which_a_javascript_function_goes_wrong_fail_alone_with_the_reason() {
         (9.0, "field `id`: found number 1, wanted a bigint", ""),
         (
             10.0,
-            "Object {\"no\":\"error\"} was thrown, ",
+            "object {\"no\":\"error\"} was thrown, ",
             "throw an Error",
         ),
         (
