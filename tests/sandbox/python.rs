@@ -6,8 +6,8 @@ use std::process::Command;
 use serde_json::json;
 
 use crate::harness::interpreted::{
-    are_python_functions_tested as are_tested, ask, check_endless_loop, check_failed_row, check_first_steps, check_state, new_project,
-    of_guide, project,
+    are_python_functions_tested as are_tested, ask, check_endless_loop, check_failed_row,
+    check_first_steps, check_state, new_project, of_guide, project,
 };
 use crate::harness::package_index::{cache_without_packages, package_index, wheel};
 use crate::harness::{Project, text};
