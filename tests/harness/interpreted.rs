@@ -1,7 +1,6 @@
 //! Projects whose functions are modules of a language that has an interpreter in the program.
 
 use std::path::Path;
-use std::sync::Once;
 
 use serde_json::{Value as Json, json};
 
@@ -17,18 +16,6 @@ pub(crate) fn new_project(language: &str) -> Project {
     let project = Project::new(&toml);
     copy_folder(&made, project.path());
     project
-}
-
-/// Returns whether functions in Python are tested. The interpreter, which they share, is compiled
-/// for them, which takes minutes: the first test does it, and the others find its native code.
-pub(crate) fn are_python_functions_tested() -> bool {
-    static COMPILED: Once = Once::new();
-    let are_wanted = std::env::var_os("WAFER_TEST_PYTHON").is_some();
-    match are_wanted {
-        true => COMPILED.call_once(|| drop(new_project("python").applied())),
-        false => println!("skipped: it takes minutes; `cargo xtask python` does it"),
-    }
-    are_wanted
 }
 
 /// Copies a folder with everything in it.

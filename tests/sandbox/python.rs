@@ -2,29 +2,33 @@
 //! wrong.
 
 use std::process::Command;
+use std::sync::Once;
 
 use serde_json::json;
 
 use crate::harness::interpreted::{
-    are_python_functions_tested as are_tested, ask, check_endless_loop, check_failed_row,
-    check_first_steps, check_state, new_project, of_guide, project,
+    ask, check_endless_loop, check_failed_row, check_first_steps, check_state, new_project,
+    of_guide, project,
 };
 use crate::harness::package_index::{cache_without_packages, package_index, wheel};
 use crate::harness::{Project, text};
 
+/// Compiles the interpreter, which takes a part of a minute, unless it was: otherwise each of the
+/// tests that begin together would.
+fn compile_interpreter() {
+    static COMPILED: Once = Once::new();
+    COMPILED.call_once(|| drop(new_project("python").applied()));
+}
+
 #[test]
 fn a_new_python_project_serves_a_feature_and_takes_an_edit() {
-    if !are_tested() {
-        return;
-    }
+    compile_interpreter();
     check_first_steps("python", "ride_features.py", ("* 60 if", "* 3600 if"));
 }
 
 #[test]
 fn a_new_python_project_has_a_test_that_needs_no_sandbox() {
-    if !are_tested() {
-        return;
-    }
+    compile_interpreter();
     let project = new_project("python");
     let run = "
 import sys
@@ -84,9 +88,7 @@ fn line() -> usize {
 
 #[test]
 fn python_that_is_no_function_is_refused_when_it_is_registered() {
-    if !are_tested() {
-        return;
-    }
+    compile_interpreter();
     let project = project(&[("f", "python = \"f.py\"\ninit_time = \"5s\"")]);
     let line = line();
     let at = |message: &str| {
@@ -206,9 +208,7 @@ def spin(thing: Thing) -> Out:
 
 #[test]
 fn rows_on_which_a_python_function_goes_wrong_fail_alone_with_the_reason() {
-    if !are_tested() {
-        return;
-    }
+    compile_interpreter();
     let project = project(&[
         ("wrong", "python = \"f.py\"\nrequest_time = \"20s\""),
         ("spin", "python = \"f.py:spin\"\nrequest_time = \"300ms\""),
@@ -280,9 +280,7 @@ def count(thing: Thing) -> Out:
 
 #[test]
 fn state_in_a_global_of_a_python_module_does_not_survive_a_call() {
-    if !are_tested() {
-        return;
-    }
+    compile_interpreter();
     let project = project(&[("count", "python = \"f.py\"")]);
     project.write("f.py", format!("{HEAD}{COUNT}"));
     check_state(&project);
@@ -347,9 +345,7 @@ fn with_index(project: &Project, index: &str, arguments: &[&str]) -> (bool, Stri
 
 #[test]
 fn two_python_functions_have_packages_of_their_own() {
-    if !are_tested() {
-        return;
-    }
+    compile_interpreter();
     let (project, index) = shapes();
     let run = |arguments: &[&str]| with_index(&project, &index, arguments);
     let (planned, said) = run(&["plan", "--no-build"]);
@@ -374,9 +370,7 @@ fn two_python_functions_have_packages_of_their_own() {
 
 #[test]
 fn python_packages_that_cannot_be_used_are_refused_with_a_way_out() {
-    if !are_tested() {
-        return;
-    }
+    compile_interpreter();
     let (project, index) = shapes();
     for (requirements, wanted) in [
         (
@@ -438,9 +432,7 @@ fn python_packages_that_cannot_be_used_are_refused_with_a_way_out() {
 
 #[test]
 fn the_guide_to_python_leads_to_an_endpoint() {
-    if !are_tested() {
-        return;
-    }
+    compile_interpreter();
     let project = new_project("python");
     let append = |name: &str, text: &str| {
         let path = project.path().join(name);

@@ -92,8 +92,6 @@ const WITHOUT_AWS: [&str; 7] = [
 ];
 /// Arguments of cargo for the program alone.
 const PROGRAM: [&str; 2] = ["--package", "wafer-cli"];
-/// Arguments of cargo for the program alone, with its stores on AWS.
-const PROGRAM_WITH_AWS: [&str; 4] = ["--package", "wafer-cli", "--features", "wafer-cli/aws"];
 /// Arguments of cargo for the packages for AWS, and the program with its stores on AWS.
 ///
 /// Whichever packages are named, dependencies have the same features: `wafer-cli` names those that
@@ -185,20 +183,15 @@ fn quickstart() -> Result {
     )
 }
 
-/// Runs all tests: first those of the packages that need no AWS, which begin before what only AWS
-/// needs is compiled; then the behaviours of the program with its stores on AWS, on the embedded
-/// stores; last the packages for AWS, and the behaviours that reach stores once more, on the stores
-/// on AWS. So the program and its behaviours are compiled once. [`slow`] tests what is left out of
-/// a program without AWS.
+/// Runs all tests: first everything on the embedded stores, by the program with its stores on AWS;
+/// then the packages for AWS, and the behaviours that reach stores once more, on the stores on AWS.
+/// So the program and its behaviours are compiled once. [`slow`] tests what a program without AWS
+/// says of it.
 fn test() -> Result {
-    spawn(&mut cargo_test(
-        &[&WITHOUT_AWS[..], &["--exclude", "wafer-cli"]].concat(),
-    )?)?;
     let wafer = &binary(&AWS)?;
     run(wafer, &["doctor", "--fix"])?;
-    spawn(&mut cargo_test(
-        &[&PROGRAM_WITH_AWS[..], &["--test", "behaviour"]].concat(),
-    )?)?;
+    let embedded = [&WITHOUT_AWS[..], &["--features", "wafer-cli/aws"]].concat();
+    spawn(&mut cargo_test(&embedded)?)?;
     stock(&["test", "--release"])?;
     python_functions(None)?;
     javascript_functions(None)?;
@@ -249,17 +242,12 @@ fn tests_on_aws(arguments: &[&str], servers: &Servers) -> Result<Command> {
     Ok(tests)
 }
 
-/// Builds the program, and runs the tests of the Python package on it.
+/// Builds the program, and runs the tests of the library that authors of Python functions import, of
+/// the Python package, which run the program, and of functions in Python, and checks the types of
+/// both packages and of the flights project in Python.
 fn python_package() -> Result {
     let wafer = &binary(&PROGRAM)?;
     run(wafer, &["doctor", "--fix"])?;
-    test_python_package(wafer)
-}
-
-/// Runs the tests of the library that authors of Python functions import, of the Python package,
-/// which run the program, and of functions in Python, and checks the types of both packages and of
-/// the flights project in Python.
-fn test_python_package(wafer: &Path) -> Result {
     let python = python("python-package", "python/requirements-test.txt")?;
     python_functions(None)?;
     let mut tests = Command::new(&python);
@@ -290,25 +278,23 @@ fn test_python_package(wafer: &Path) -> Result {
         .env("MYPYPATH", "functions/stock/python/library");
     spawn(&mut types)?;
     let mut functions = cargo_test(&PROGRAM)?;
-    functions.args(["--test", "behaviour", "--", "sandbox::python"]);
+    functions.args(["--test", "behaviour", "--", "sandbox::python_flights::"]);
     spawn(functions.env("WAFER_TEST_PYTHON", "1"))
 }
 
-/// Runs the slow tests: those of the Python package; all behaviours on the stores on AWS; what a
-/// program without AWS says of it; the stores, also on a slow line, and several processes at once, on a real S3 store; known faults of
-/// dependencies; the fuzz targets; then the package for Lambda, whose program takes the place of
-/// the one that was built, is frozen for minutes, and runs on Lambda's kernels; and the component
-/// of Python functions, built again.
+/// Runs the slow tests: those of the Python package, and of what a program without AWS says of it;
+/// all behaviours on the stores on AWS; the stores, also on a slow line, and several processes at
+/// once, on a real S3 store; known faults of dependencies; the fuzz targets; then the package for
+/// Lambda, whose program takes the place of the one that was built, is frozen for minutes, and runs
+/// on Lambda's kernels; and the components of interpreters, built again.
 fn slow() -> Result {
-    let wafer = &binary(&AWS)?;
-    run(wafer, &["doctor", "--fix"])?;
-    test_python_package(wafer)?;
-    let servers = Servers::start()?;
-    let tests = |arguments: &[&str]| tests_on_aws(arguments, &servers);
-    spawn(&mut tests(&["--test", "behaviour"])?)?;
+    python_package()?;
     let without_aws = [&PROGRAM[..], &["--test", "behaviour", "--", "aws::"]].concat();
     spawn(&mut cargo_test(&without_aws)?)?;
     binary(&AWS)?;
+    let servers = Servers::start()?;
+    let tests = |arguments: &[&str]| tests_on_aws(arguments, &servers);
+    spawn(&mut tests(&["--test", "behaviour"])?)?;
     let ceph = Ceph::start()?;
     let mut stores = tests(&["--test", "aws"])?;
     spawn(
