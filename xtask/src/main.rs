@@ -291,7 +291,7 @@ fn slow() -> Result {
     python_package()?;
     let without_aws = [&PROGRAM[..], &["--test", "behaviour", "--", "aws::"]].concat();
     spawn(&mut cargo_test(&without_aws)?)?;
-    binary(&AWS)?;
+    let wafer = &binary(&AWS)?;
     let servers = Servers::start()?;
     let tests = |arguments: &[&str]| tests_on_aws(arguments, &servers);
     spawn(&mut tests(&["--test", "behaviour"])?)?;
