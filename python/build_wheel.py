@@ -280,7 +280,10 @@ def build(out: Path, binary: Path | None) -> Path:
     size = partial.stat().st_size
     if size > MAX_WHEEL_BYTES:
         partial.unlink()
-        raise Refused(f"the wheel has {size:,} bytes, and may have {MAX_WHEEL_BYTES:,}")
+        raise Refused(
+            f"the wheel would have {size:,} bytes, and may have {MAX_WHEEL_BYTES:,}: with the stores on AWS, "
+            f"{binary} is too large; build it by `cargo build --release --package wafer-cli`"
+        )
     os.replace(partial, path)
     return path
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::harness::misbehaving::{ROWS, project, request};
-use crate::harness::text;
+use crate::harness::{Project, guest, text};
 
 #[test]
 fn runs_of_a_function_that_misbehaves_fail_with_the_reason_and_leave_nothing() {
@@ -294,26 +294,76 @@ fn an_event_that_traps_the_function_fails_alone() {
 
 #[test]
 fn a_push_whose_functions_return_too_much_is_refused_and_leaves_nothing() {
-    let project = project("texts-as-asked", "memory = \"256 MiB\"").applied();
+    let component = guest("misbehaving");
+    let component = component.display();
+    let mut toml = r#"
+[project]
+name = "bad"
+[entities.thing]
+keys = { id = "int64" }
+[sources.things]
+type = "stream"
+path = "things.csv"
+[views.first]
+lookups = [{ group = "thing0", as = "first" }]
+"#
+    .to_owned();
+    // They are functions of their own, so each is called, and returns less than its limit of 64 MiB.
+    for n in 0..10 {
+        toml += &format!(
+            r#"
+[functions.bad{n}]
+component = "{component}"
+parameters = {{ mode = "texts-as-asked", number = "{n}" }}
+memory = "256 MiB"
+[groups.thing{n}]
+entity = "thing"
+event_time = "at"
+[pipelines.thing{n}]
+source = "things"
+function = "bad{n}"
+group = "thing{n}"
+"#
+        );
+    }
+    let project = Project::new(&toml);
+    project.write("things.csv", "id,at,x\n");
+    let project = project.applied();
     let server = project.serve(&[]);
-    // A call has at most 8,192 rows, and returns 55 MiB for them, less than its limit.
     let push = |events: usize| {
         let lines: Vec<String> = (0..events)
-            .map(|id| format!(r#"{{"id":{id},"at":"2013-01-01T00:00:00Z","x":7000}}"#))
+            .map(|id| format!(r#"{{"id":{id},"at":"2013-01-01T00:00:00Z","x":14000}}"#))
             .collect();
         server.events("things", &lines.join("\n"))
     };
-    let (status, answer) = push(80_000);
+    let (status, answer) = push(4_000);
     assert_eq!(status, 500, "{}", answer["error"]);
     let message = answer["error"]["message"].as_str().unwrap();
-    let wanted = "return more than 512 MiB for the events of one push";
+    let wanted =
+        "what its functions return for the events of one push takes more than 512 MiB of memory";
     assert!(message.contains(wanted), "{message}");
     let status_of_first = || {
-        let row = server.features("last", &json!([{ "id": 0 }])).remove(0);
-        row["status"]["last_y"].clone()
+        let row = server.features("first", &json!([{ "id": 0 }])).remove(0);
+        row["status"]["first_y"].clone()
     };
     assert_eq!(status_of_first(), "not_found");
-    let (status, answer) = push(100);
-    assert_eq!((status, &answer["accepted"]), (200, &json!(100)));
-    assert_eq!(status_of_first(), "ok");
+    let (status, answer) = push(10);
+    assert_eq!((status, &answer["accepted"]), (200, &json!(10)));
+    assert_eq!(status_of_first(), "present");
+}
+
+#[test]
+fn an_event_on_which_the_function_recurses_without_end_fails_alone() {
+    let project = project("recurse-on-seven", "").applied();
+    let server = project.serve(&[]);
+    let lines: Vec<String> = (0..20)
+        .map(|id| json!({"id": id, "at": "2013-01-01T00:00:00Z", "x": 1}).to_string())
+        .collect();
+    let (status, answer) = server.events("things", &lines.join("\n"));
+    assert_eq!(
+        (status, &answer["accepted"], &answer["rejected"]),
+        (422, &json!(19), &json!(1))
+    );
+    let error = answer["events"][7]["error"].as_str().unwrap();
+    assert!(error.contains("recursed past the call stack"), "{error}");
 }

@@ -5,6 +5,7 @@ mod hints;
 mod messages;
 
 use std::io::IsTerminal as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -141,6 +142,10 @@ fn compile(compiler: &WasmCompiler, options: &BuildOptions) -> Result<PathBuf, B
     }
     let status = running.wait().map_err(BuildError::Cargo)?;
     if !status.success() {
+        if let Some(signal) = status.signal() {
+            let message = format!("it was ended by signal {signal}; build again");
+            return Err(BuildError::Cargo(std::io::Error::other(message)));
+        }
         let hint = hints::of_errors(&messages.errors);
         return Err(BuildError::Compile {
             path: options.source.clone(),

@@ -21,7 +21,7 @@ use wafer_runtime::{CodeCache, Compiler, Guests, Runtime, RuntimeConfig};
 use wafer_store::MissingBackend;
 use wafer_store::{Backends, Embedded, Error, Kind, RemoteFiles, StoreLocation};
 
-use crate::stock::kept_folder;
+use crate::stock::user_folder;
 
 /// The queue length of each executor of guest code: how many requests, and how many pushes of
 /// events, may wait for a thread before further ones are refused.
@@ -120,7 +120,7 @@ async fn components(project: &Project, clock: Option<ClockOption>) -> Result<Com
     Ok(Components {
         stores: backends.open(&location(project)?).await?,
         remote: remote_files(),
-        runtime: runtime(code_cache(&kept_folder(&project.folder, "code")))?,
+        runtime: runtime(code_cache())?,
         guests: Guests::new(cores(), QUEUE),
         event_guests: Guests::new(cores().div_ceil(2), QUEUE),
         clock,
@@ -355,10 +355,11 @@ pub(crate) fn infrastructure(
     anyhow::bail!(WITHOUT_AWS)
 }
 
-/// Opens the folder in which native code is kept for all projects. Without one everything works,
-/// and more is compiled.
-fn code_cache(folder: &Path) -> Option<CodeCache> {
-    let opened = CodeCache::open(folder);
+/// Opens the folder of this user in which native code is kept for all projects. Without one
+/// everything works, and more is compiled. It is never a folder of the project, which may come from
+/// somebody else.
+fn code_cache() -> Option<CodeCache> {
+    let opened = CodeCache::open(&user_folder("code")?);
     let tell = |error: &Error| match error.kind() {
         Kind::Invalid => tracing::warn!("{error}"),
         // A service often has no folder of its own that it could write to.

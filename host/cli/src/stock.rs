@@ -92,8 +92,13 @@ impl StockFolder {
 /// Returns a folder of this user, in which something is kept for all projects, or, on a machine
 /// without one, a folder of the project.
 pub(crate) fn kept_folder(project: &Path, name: &str) -> PathBuf {
-    let kept = user_cache(wafer_config::path_variable);
-    kept.unwrap_or_else(|| project.join(".wafer")).join(name)
+    user_folder(name).unwrap_or_else(|| project.join(".wafer").join(name))
+}
+
+/// Returns a folder of this user, in which something is kept for all projects, or `None` on a
+/// machine without one.
+pub(crate) fn user_folder(name: &str) -> Option<PathBuf> {
+    Some(user_cache(wafer_config::path_variable)?.join(name))
 }
 
 /// Returns the folder of a user for what is kept for all projects, if it can be told.

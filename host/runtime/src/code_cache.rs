@@ -12,7 +12,7 @@
 //! code, and only from a folder that nobody but the user who runs this process can write to.
 
 use std::fs::{File, Metadata};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,10 +21,9 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use rustix::fs::{Timespec, Timestamps, UTIME_NOW, futimens};
 use wafer_core::Digest;
-use wafer_store::{ArtifactFolder, ArtifactStore as _, Error, Kind, Result};
+use wafer_store::{ArtifactFolder, Error, Kind, Result, open_stored_file};
 
 use crate::compile::CODE_BYTES;
-use crate::register::block_on;
 
 /// The size in bytes of all files from which on those are removed that were not used for longest.
 const CACHE_BYTES: u64 = 2 << 30;
@@ -45,21 +44,24 @@ impl CodeCache {
     /// Opens a folder, creating it if it does not exist.
     ///
     /// # Errors
-    /// Fails when the folder cannot be created, or when others can write to it.
+    /// Fails when the folder cannot be created, and with [`Kind::Invalid`] when it belongs to another
+    /// user, or others can write to it and may have done so before.
     pub fn open(folder: &Path) -> Result<Self> {
-        let artifacts = ArtifactFolder::open(folder)?;
-        let found = folder.metadata();
-        let found = found.map_err(|e| Error::io("look at", folder, e))?;
-        if !is_own(&found) {
-            let message = format!(
-                "compiled code is not kept in {}, because others can write to it: remove it, or take their \
-                 permissions away",
-                folder.display()
-            );
-            return Err(Error::new(Kind::Invalid, message));
+        let look = |e| Error::io("look at", folder, e);
+        match folder.metadata() {
+            Ok(found) if !is_own(&found) => {
+                let message = format!(
+                    "compiled code is not kept in {}, because it belongs to another user, or others \
+                     can write to it: remove it",
+                    folder.display()
+                );
+                return Err(Error::new(Kind::Invalid, message));
+            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(look(error)),
+            _ => {}
         }
         Ok(Self {
-            artifacts: Arc::new(artifacts),
+            artifacts: Arc::new(ArtifactFolder::open(folder)?),
             folder: folder.to_owned(),
             most_bytes: CACHE_BYTES,
         })
@@ -67,17 +69,8 @@ impl CodeCache {
 
     /// Returns code that was put under this name.
     pub(crate) fn get(&self, name: &str) -> Option<Bytes> {
-        let most = CODE_BYTES + DIGEST_BYTES as u64;
-        let read = block_on(self.artifacts.get_at_most(name, most));
-        let content = read
-            .inspect_err(|e| tracing::info!("compiled code cannot be read: {e}"))
-            .ok()??;
-        let code = checked(&content);
-        match &code {
-            Some(_) => self.touch(name),
-            None => tracing::info!("compiled code {name} is damaged, compiling again"),
-        }
-        code
+        let path = self.artifacts.path(name).ok()?;
+        read_kept(&path, CODE_BYTES)
     }
 
     /// Returns the path of the file for the code of single functions of a component, which may not
@@ -88,38 +81,9 @@ impl CodeCache {
 
     /// Keeps code under a name.
     pub(crate) fn put(&self, name: &str, code: &[u8]) {
-        let kept = self.write(name, code).and_then(|()| self.prune());
+        let kept = write_kept(&self.artifacts, name, code).and_then(|()| self.prune());
         if let Err(error) = kept {
             tracing::info!("compiled code is not kept: {error}");
-        }
-    }
-
-    fn write(&self, name: &str, code: &[u8]) -> Result<()> {
-        let partial = self.artifacts.start(name)?;
-        let mut file = partial.file();
-        let written = file
-            .write_all(Digest::of(code).as_bytes())
-            .and_then(|()| file.write_all(code));
-        written.map_err(|e| Error::io("write", &self.folder, e))?;
-        // It is not synced: after a crash, a file that is not whole has another digest.
-        partial.complete().map(drop)
-    }
-
-    /// Notes that a file was used just now.
-    fn touch(&self, name: &str) {
-        let now = Timespec {
-            tv_sec: 0,
-            tv_nsec: UTIME_NOW,
-        };
-        let now = Timestamps {
-            last_access: now,
-            last_modification: now,
-        };
-        let path = self.artifacts.path(name);
-        let file = path.and_then(|path| File::open(&path).map_err(|e| Error::io("open", &path, e)));
-        // Another process may have removed it.
-        if let Ok(file) = file {
-            let _ = futimens(file, &now);
         }
     }
 
@@ -173,10 +137,52 @@ fn list(folder: &Path, files: &mut Vec<KeptFile>) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns whether nobody but the user of this process can write to a folder.
+/// Returns whether nobody but the user of this process can write to a folder or a file.
 fn is_own(found: &Metadata) -> bool {
     let user = rustix::process::geteuid().as_raw();
     found.uid() == user && found.permissions().mode() & OTHERS_WRITE == 0
+}
+
+/// Reads a file of code of at most `most` bytes behind their digest, and notes that it was used. One
+/// that is damaged, or that others could write to, counts as none.
+pub(crate) fn read_kept(path: &Path, most: u64) -> Option<Bytes> {
+    let file = open_stored_file(path).ok()?;
+    if !is_own(&file.metadata().ok()?) {
+        return None;
+    }
+    let most = most + DIGEST_BYTES as u64;
+    let mut content = Vec::new();
+    let read = (&file).take(most + 1).read_to_end(&mut content).ok()? as u64;
+    let code = (read <= most).then(|| checked(&content.into()))??;
+    touch(&file);
+    Some(code)
+}
+
+/// Writes a file of code, with its digest before it.
+pub(crate) fn write_kept(artifacts: &ArtifactFolder, name: &str, code: &[u8]) -> Result<()> {
+    let partial = artifacts.start(name)?;
+    let mut file = partial.file();
+    let written = file
+        .write_all(Digest::of(code).as_bytes())
+        .and_then(|()| file.write_all(code));
+    if let Err(error) = written {
+        return Err(Error::io("write", &artifacts.path(name)?, error));
+    }
+    // It is not synced: after a crash, a file that is not whole has another digest.
+    partial.complete().map(drop)
+}
+
+/// Notes that a file was used just now. Where that cannot be noted, it is removed earlier.
+fn touch(file: &File) {
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: UTIME_NOW,
+    };
+    let now = Timestamps {
+        last_access: now,
+        last_modification: now,
+    };
+    let _ = futimens(file, &now);
 }
 
 /// Returns the code behind its digest, if it is the right one.
@@ -259,16 +265,28 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_of_others_is_refused() {
+    fn what_others_can_write_to_is_not_used() {
         let folder = tempfile::tempdir().unwrap();
-        let user = folder.path().metadata().unwrap();
-        assert!(is_own(&user));
-        for mode in [0o720, 0o702, 0o777] {
-            std::fs::set_permissions(folder.path(), Permissions::from_mode(mode)).unwrap();
-            assert!(!is_own(&folder.path().metadata().unwrap()), "{mode:o}");
+        let allow = |path: &Path, mode| {
+            std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        };
+        let cache = CodeCache::open(folder.path()).unwrap();
+        cache.put(NAME, b"code");
+        let path = folder.path().join(NAME);
+        for mode in [0o620, 0o602, 0o666] {
+            allow(&path, mode);
+            assert_eq!(cache.get(NAME), None, "{mode:o}");
         }
-        // Opening closes the folder, if it belongs to the user.
+        allow(&path, 0o600);
+        assert!(cache.get(NAME).is_some());
+        // To take their permissions away would keep what they wrote before.
+        for mode in [0o720, 0o702, 0o777] {
+            allow(folder.path(), mode);
+            let refused = CodeCache::open(folder.path()).unwrap_err();
+            assert_eq!(refused.kind(), Kind::Invalid, "{mode:o}: {refused}");
+            assert!(refused.to_string().contains("others can write to it"));
+        }
+        allow(folder.path(), 0o755);
         CodeCache::open(folder.path()).unwrap();
-        assert!(is_own(&folder.path().metadata().unwrap()));
     }
 }

@@ -13,12 +13,16 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, setrlimit};
+
 use crate::engine::Target;
 #[cfg(feature = "compiler")]
 use crate::function_code::FunctionCode;
 
-/// Maximum time to compile one component.
-const TIME: Duration = Duration::from_secs(300);
+/// Maximum processor time of a compilation, of all threads together.
+const PROCESSOR_SECONDS: u64 = 600;
+/// Maximum time to compile one component, on a machine that has other things to do.
+const TIME: Duration = Duration::from_secs(1_800);
 /// Maximum memory of a compilation. Generous, because it limits address space.
 const MEMORY_BYTES: u64 = 8 << 30;
 /// Maximum size of the native code of one component. It is collected in memory, in a buffer that
@@ -51,8 +55,9 @@ pub enum CompileError {
     Invalid(String),
     /// The compilation took too much time or memory, or made too much code.
     #[error(
-        "compiling it takes more than {} s or {} GiB of memory, or makes more than {} MiB of native code; is it \
-         generated code?",
+        "compiling it takes more than {} s of processor time, {} s in all or {} GiB of memory, or makes more than \
+         {} MiB of native code; is it generated code?",
+        PROCESSOR_SECONDS,
         TIME.as_secs(),
         MEMORY_BYTES >> 30,
         CODE_BYTES >> 20
@@ -190,13 +195,11 @@ const FAILED: i32 = 70;
 /// Reads a component from standard input, and writes native code to standard output, or an error
 /// message to standard error. `mode` (`strict-nan` or `default`), `target` (the
 /// [name](Target::name) of a target) and perhaps `function_code` (a file with the code of single
-/// functions) are the arguments that [`Compiler::Child`] appends. Limits the memory of the process.
+/// functions) are the arguments that [`Compiler::Child`] appends. Limits the memory and the processor
+/// time of the process.
 pub fn compile_worker(mode: &str, target: &str, function_code: Option<&Path>) -> i32 {
-    let limit = rustix::process::Rlimit {
-        current: Some(MEMORY_BYTES),
-        maximum: Some(MEMORY_BYTES),
-    };
-    let _ = rustix::process::setrlimit(rustix::process::Resource::As, limit);
+    limit(Resource::As, MEMORY_BYTES);
+    limit(Resource::Cpu, PROCESSOR_SECONDS);
     let result = (|| {
         let unknown = || CompileError::Host(format!("there is no target `{target}`"));
         let target = Target::parse(target).ok_or_else(unknown)?;
@@ -218,6 +221,15 @@ pub fn compile_worker(mode: &str, target: &str, function_code: Option<&Path>) ->
         CompileError::Invalid(_) => INVALID,
         _ => FAILED,
     }
+}
+
+/// Limits a resource of this process. The kernel ends a process that exceeds it.
+fn limit(resource: Resource, most: u64) {
+    let limit = Rlimit {
+        current: Some(most),
+        maximum: Some(most),
+    };
+    let _ = setrlimit(resource, limit);
 }
 
 #[cfg(test)]

@@ -167,11 +167,23 @@ pub enum InvokeError {
 }
 
 impl InvokeError {
-    /// Returns whether a single row may have caused the error: the function trapped or broke the
-    /// contract. A function that refuses the call, or runs out of time or memory, would fail on a
-    /// smaller batch as well.
+    /// Returns whether a single row may have caused the error: the function trapped, recursed too
+    /// deep, or broke the contract. A function that refuses the call, or runs out of time or memory,
+    /// would fail on a smaller batch as well.
     pub fn is_caused_by_row(&self) -> bool {
-        matches!(self, Self::Trapped { .. } | Self::Output { .. })
+        self.is_trap() || matches!(self, Self::Output { .. })
+    }
+
+    /// Returns whether the function trapped by itself, also at the end of its call stack.
+    pub(crate) fn is_trap(&self) -> bool {
+        matches!(
+            self,
+            Self::Trapped { .. }
+                | Self::OverLimit {
+                    limit: LimitKind::Stack(_),
+                    ..
+                }
+        )
     }
 
     /// Returns whose fault the error is.
@@ -259,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_single_row_can_cause_traps_and_wrong_output_only() {
+    fn a_single_row_can_cause_traps_deep_recursion_and_wrong_output_only() {
         let (function, message) = (|| "f".to_owned(), || "m".to_owned());
         for (error, wanted) in [
             (
@@ -290,6 +302,13 @@ mod tests {
                     limit: LimitKind::Memory(1),
                 },
                 false,
+            ),
+            (
+                InvokeError::OverLimit {
+                    function: function(),
+                    limit: LimitKind::Stack(1),
+                },
+                true,
             ),
             (
                 InvokeError::Host {

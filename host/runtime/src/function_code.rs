@@ -8,20 +8,17 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use bytes::{Buf as _, Bytes};
-use wafer_core::Digest;
 use wafer_store::{ArtifactFolder, Error, Result};
 use wasmtime::CacheStore;
 
-/// The largest size of a file in bytes. One that would be larger is not written.
+use crate::code_cache::{read_kept, write_kept};
+
+/// The largest size in bytes of the entries of a file. One that would be larger is not written.
 const FILE_BYTES: u64 = 256 << 20;
-/// The size in bytes of the digest before the entries.
-const DIGEST_BYTES: usize = 32;
 /// The size in bytes of the lengths of an entry.
 const LENGTHS_BYTES: usize = 8;
 
@@ -38,7 +35,9 @@ impl FunctionCode {
     pub(crate) fn read(path: &Path) -> Self {
         Self {
             path: path.to_owned(),
-            found: content(path).and_then(entries).unwrap_or_default(),
+            found: read_kept(path, FILE_BYTES)
+                .and_then(entries)
+                .unwrap_or_default(),
             added: Mutex::default(),
         }
     }
@@ -58,17 +57,12 @@ impl FunctionCode {
 
     /// Puts a file with this content in the place of the one that may be there.
     fn replace(&self, content: &[u8]) -> Result<()> {
-        let failed = |e: io::Error| Error::io("write", &self.path, e);
         let name = self.path.file_name().and_then(|name| name.to_str());
         let (Some(folder), Some(name)) = (self.path.parent(), name) else {
-            return Err(failed(io::ErrorKind::InvalidInput.into()));
+            let invalid = std::io::ErrorKind::InvalidInput;
+            return Err(Error::io("write", &self.path, invalid.into()));
         };
-        let partial = ArtifactFolder::of(folder.to_owned()).start(name)?;
-        let mut file = partial.file();
-        file.write_all(Digest::of(content).as_bytes())
-            .and_then(|()| file.write_all(content))
-            .map_err(failed)?;
-        partial.complete().map(drop)
+        write_kept(&ArtifactFolder::of(folder.to_owned()), name, content)
     }
 }
 
@@ -82,17 +76,6 @@ impl CacheStore for FunctionCode {
         added.insert(key.to_vec(), value);
         true
     }
-}
-
-/// Reads the content of a file, if it is as it was written.
-fn content(path: &Path) -> Option<Bytes> {
-    let file = File::open(path).ok()?;
-    let mut whole = Vec::new();
-    let read = file.take(FILE_BYTES + 1).read_to_end(&mut whole).ok()?;
-    let is_whole = read as u64 <= FILE_BYTES && read >= DIGEST_BYTES;
-    let whole = Bytes::from(whole);
-    let content = is_whole.then(|| whole.slice(DIGEST_BYTES..))?;
-    (Digest::of(&content).as_bytes() == &whole[..DIGEST_BYTES]).then_some(content)
 }
 
 /// Returns the entries of a file's content.
@@ -121,7 +104,7 @@ fn encoded<'a>(entries: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Option<Ve
         }
         content.extend_from_slice(key);
         content.extend_from_slice(code);
-        if (content.len() + DIGEST_BYTES) as u64 > FILE_BYTES {
+        if content.len() as u64 > FILE_BYTES {
             return None;
         }
     }
@@ -130,6 +113,8 @@ fn encoded<'a>(entries: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Option<Ve
 
 #[cfg(test)]
 mod tests {
+    use wafer_core::Digest;
+
     use super::*;
 
     fn code(key: &[u8], path: &Path) -> Option<Vec<u8>> {

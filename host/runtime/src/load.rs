@@ -31,7 +31,8 @@ pub(crate) fn from_file(engine: &Engine, path: &Path) -> wasmtime::Result<Compon
 /// Loads native code from memory.
 #[allow(unsafe_code, reason = "native code cannot be verified")]
 pub(crate) fn from_bytes(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Component> {
-    // SAFETY: the bytes come from this runtime's compiler, directly or through
-    // the artifact store; see `from_file`.
+    // SAFETY: the bytes come from this runtime's compiler: directly, or through the folder of this
+    // user in which code is kept, where only this user can write to the folder and to the file, and
+    // the code has the digest with which it was written (`code_cache.rs`).
     unsafe { Component::deserialize(engine, bytes) }
 }

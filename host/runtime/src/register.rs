@@ -481,10 +481,17 @@ impl Runtime {
         let Some(cache) = &config.code_cache else {
             return Ok(source.compile(&config.compiler, target, None)?.into());
         };
-        let machine = target.compatibility(source.strict_nan);
+        let machine = format!("{}-{COMPILER}", target.compatibility(source.strict_nan));
         let kept_name = format!("{machine}/{}.cwasm", Digest::of(source.component).hex());
         if let Some(code) = cache.get(&kept_name) {
-            return Ok(code);
+            match self.check_kept(source, target, &code) {
+                Ok(()) => return Ok(code),
+                Err(error) => {
+                    tracing::info!(
+                        "kept code {kept_name} cannot be used, compiling again: {error}"
+                    );
+                }
+            }
         }
         let function_code =
             cache.function_code(&format!("{machine}/{}.functions", source.origin.hex()));
@@ -493,6 +500,29 @@ impl Runtime {
         Ok(code.into())
     }
 }
+
+impl Runtime {
+    /// Checks that code that was kept can be loaded on this machine, if it is for this machine.
+    fn check_kept(
+        &self,
+        source: &CompilerInput<'_>,
+        target: Target,
+        code: &[u8],
+    ) -> Result<(), RegisterError> {
+        if target != Target::Here {
+            return Ok(());
+        }
+        let set = self
+            .engine(source.strict_nan)
+            .map_err(|e| host(source.function, &e))?;
+        let loaded = load::from_bytes(&set.engine, code);
+        loaded.map(drop).map_err(|e| host(source.function, &e))
+    }
+}
+
+/// The versions of the compiler and of Wafer, for code that is kept for other projects: a version of
+/// the compiler that mends what another one compiled wrongly does not use what that one left.
+const COMPILER: &str = concat!("48.0.8-wafer", env!("CARGO_PKG_VERSION"));
 
 /// A component that is compiled.
 pub(crate) struct CompilerInput<'a> {

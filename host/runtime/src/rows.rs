@@ -43,9 +43,9 @@ impl Function {
     pub fn invoke_rows(&self, columns: &[ArrayRef]) -> Result<Output, CallFailure> {
         self.invoke(columns, Deadline::Batch).map_err(|error| {
             // Wrong output is described by the whole batch: its lengths, and the row in it.
-            let found = match error {
-                InvokeError::Trapped { .. } => self.trapping_row(columns),
-                _ => None,
+            let found = match error.is_trap() {
+                true => self.trapping_row(columns),
+                false => None,
             };
             match found {
                 Some((row, error)) => CallFailure {
@@ -78,6 +78,6 @@ impl Function {
             }
         }
         let error = fails(from, 1)?;
-        matches!(error, InvokeError::Trapped { .. }).then_some((from, error))
+        error.is_trap().then_some((from, error))
     }
 }

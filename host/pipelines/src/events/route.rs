@@ -93,9 +93,11 @@ impl Push {
                 false => Ok(()),
             }
         })?;
-        let columns = output.columns.iter();
-        let bytes: usize = columns.map(|column| column.get_array_memory_size()).sum();
-        self.returned = before.saturating_add(bytes as u64);
+        if matches!(transform, Transform::Function(..)) {
+            let columns = output.columns.iter();
+            let bytes: usize = columns.map(|column| column.get_array_memory_size()).sum();
+            self.returned = before.saturating_add(bytes as u64);
+        }
         Ok(output)
     }
 }
@@ -218,7 +220,8 @@ impl Route {
 fn too_much() -> Error {
     let limit = RETURNED_BYTES >> 20;
     let message = format!(
-        "its functions return more than {limit} MiB for the events of one push; push fewer events at once"
+        "what its functions return for the events of one push takes more than {limit} MiB of memory; push fewer \
+         events at once"
     );
     Error::new(Kind::Function, message)
 }

@@ -34,6 +34,7 @@ const TABLE: &[(&str, Behaviour)] = &[
     ("panic-on-seven", Call(call::panics_on_seven)),
     ("grow-in-call", Call(call::grow)),
     ("recurse-in-call", Call(call::recurse_without_end)),
+    ("recurse-on-seven", Call(call::recurse_on_seven)),
     ("refuse-call", Call(call::refuse)),
     ("count-calls", Call(call::count_calls)),
     ("neighbours", Call(call::neighbours)),

@@ -27,6 +27,16 @@ pub(super) fn panics_on_seven(rows: &mut Rows) -> Result<(), CallError> {
     Ok(())
 }
 
+pub(super) fn recurse_on_seven(rows: &mut Rows) -> Result<(), CallError> {
+    let Data::Int64(ids) = &rows.id.data else {
+        unreachable!()
+    };
+    match ids.contains(&7) {
+        true => recurse_without_end(rows),
+        false => Ok(()),
+    }
+}
+
 pub(super) fn grow(_: &mut Rows) -> Result<(), CallError> {
     let mut hoard = Vec::new();
     loop {
