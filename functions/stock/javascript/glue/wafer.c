@@ -685,6 +685,27 @@ NATIVE(native_decoded) {
     return JS_NULL;
 }
 
+/* Returns how deep brackets are nested in a text of JSON, outside of its strings:
+   `nesting(text)`. Where the text is no JSON, it is at least what a parser gets to see. */
+NATIVE(native_nesting) {
+    UNUSED;
+    size_t length = 0;
+    const char *text = JS_ToCStringLen(at, &length, arguments[0]);
+    if (!text) return JS_EXCEPTION;
+    int64_t depth = 0, deepest = 0;
+    bool is_string = false;
+    for (size_t i = 0; i < length; i++) {
+        char byte = text[i];
+        if (byte == '"') is_string = !is_string;
+        else if (is_string) i += byte == '\\';
+        else if (byte == '[' || byte == '{') {
+            if (++depth > deepest) deepest = depth;
+        } else if (byte == ']' || byte == '}') depth--;
+    }
+    JS_FreeCString(at, text);
+    return JS_NewInt64(at, deepest);
+}
+
 static const JSCFunctionListEntry FUNCTIONS[] = {
     JS_CFUNC_DEF("log", 2, native_log),
     JS_CFUNC_DEF("settled", 1, native_settled),
@@ -696,6 +717,7 @@ static const JSCFunctionListEntry FUNCTIONS[] = {
     JS_CFUNC_DEF("packedTexts", 1, native_packed_texts),
     JS_CFUNC_DEF("withoutNulls", 2, native_without_nulls),
     JS_CFUNC_DEF("decoded", 1, native_decoded),
+    JS_CFUNC_DEF("nesting", 1, native_nesting),
 };
 enum { FUNCTION_COUNT = sizeof FUNCTIONS / sizeof *FUNCTIONS };
 

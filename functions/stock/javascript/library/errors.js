@@ -52,11 +52,28 @@ function isOwn(file) {
 
 const MEMORY = "the setting `memory` of the function says how much there is";
 
+/** Returns whether what was thrown is an error. A proxy may be unable to say. */
+export function isError(thrown, type = Error) {
+  try {
+    return thrown instanceof type;
+  } catch {
+    return false;
+  }
+}
+
 /** Returns the type and the message of what was thrown, and what to do where they do not say it. */
 export function explained(error) {
+  try {
+    return explanation(error);
+  } catch {
+    return "what was thrown cannot be read: throw an Error";
+  }
+}
+
+function explanation(error) {
   // QuickJS throws null if not even an error fits into the memory.
   if (error === null) return `null was thrown, as it is when there is no memory left; ${MEMORY}`;
-  if (!(error instanceof Error)) return `${described(error)} was thrown, which has no line: throw an Error`;
+  if (!isError(error)) return `${described(error)} was thrown, which has no line: throw an Error`;
   let name = "Error", message = "";
   try {
     name = String(error.name);
@@ -98,5 +115,5 @@ export function trace(error, lineOf) {
 
 /** Returns why a function cannot be registered, with its place in the author's files. */
 export function why(error, lineOf) {
-  return error instanceof Refused ? located(error) : trace(error, lineOf);
+  return isError(error, Refused) ? located(error) : trace(error, lineOf);
 }

@@ -4,7 +4,11 @@
 // that are to blame.
 
 import { described } from "wafer";
+import { located } from "wafer:errors";
 import { packed, packedBits, packedTexts, texts, unpackedBits, withoutNulls } from "wafer:native";
+
+/** Returns the milliseconds of a `Date`, whatever methods it has of its own. */
+const millisOf = Function.prototype.call.bind(Date.prototype.getTime);
 
 const DAY = 86_400_000;
 const MOST_BYTES = 2 ** 31 - 1;
@@ -198,7 +202,7 @@ class Bytes extends Kind {
 
 /** Returns whether a value is a `Date` that is a time. */
 function isTime(value) {
-  return value instanceof Date && !Number.isNaN(value.getTime());
+  return value instanceof Date && !Number.isNaN(millisOf(value));
 }
 
 /** Times as `Date`s, which have whole milliseconds. */
@@ -223,7 +227,7 @@ class DateTimes extends Kind {
 
   pack(values) {
     if (!values.every(isTime)) return null;
-    return [BigInt64Array.from(values, (time) => BigInt(time.getTime()) * 1000n)];
+    return [BigInt64Array.from(values, (time) => BigInt(millisOf(time)) * 1000n)];
   }
 
   fits(value) {
@@ -258,12 +262,12 @@ class Days extends Kind {
   }
 
   pack(values) {
-    const made = packed(PACK_INT32, values.map((value) => (value instanceof Date ? value.getTime() / DAY : NaN)));
+    const made = packed(PACK_INT32, values.map((value) => (value instanceof Date ? millisOf(value) / DAY : NaN)));
     return typeof made === "number" ? null : [made];
   }
 
   fits(value) {
-    return isTime(value) && value.getTime() % DAY === 0;
+    return isTime(value) && millisOf(value) % DAY === 0;
   }
 }
 
@@ -276,7 +280,12 @@ class Lists extends Kind {
 
   read(rows, [buffer, ...buffers], wrong) {
     const offsets = new Int32Array(buffer);
-    const rowOf = (index) => offsets.findLastIndex((offset) => offset <= index);
+    let row = 0;
+    // Items are told in their order, as `Safe.read` does.
+    const rowOf = (index) => {
+      while (offsets[row + 1] <= index) row++;
+      return row;
+    };
     const items = Array.from(this.item.read(offsets[rows], buffers, (index, message) => wrong(rowOf(index), message)));
     return Array.from({ length: rows }, (_, row) => items.slice(offsets[row], offsets[row + 1]));
   }
@@ -386,16 +395,38 @@ export function writeColumn(field, kind, values, wrong) {
   const { type } = field;
   const given = type.isNullable ? values.slice() : values;
   const valid = type.isNullable ? withoutNulls(given, kind.zero) : null;
-  const buffers = kind.pack(given) ?? packMended(field, kind, given, wrong);
+  const buffers = packedIfReadable(kind, given) ?? packMended(field, kind, given, wrong);
   return [type.tag, valid === null ? null : packedBits(valid), ...buffers];
+}
+
+/** Packs values. An error of one, such as that of a getter in a list, is one that does not fit: null. */
+function packedIfReadable(kind, values) {
+  try {
+    return kind.pack(values);
+  } catch {
+    return null;
+  }
+}
+
+/** Returns why a value does not fit or cannot be read, or null. */
+function reasonOf(field, kind, value) {
+  try {
+    const message = kind.wrong(value);
+    if (message !== null) return `${message}${hint(field, value)}`;
+    // Some fail when they are packed only, such as a `Uint8Array` that is detached.
+    kind.pack([value]);
+    return null;
+  } catch (error) {
+    return located(error);
+  }
 }
 
 /** Packs values of which some do not fit, without those. */
 function packMended(field, kind, values, wrong) {
   const fitting = values.map((value, index) => {
-    const message = kind.wrong(value);
+    const message = reasonOf(field, kind, value);
     if (message === null) return value;
-    wrong(index, `field \`${field.name}\`: ${message}${hint(field, value)}`);
+    wrong(index, `field \`${field.name}\`: ${message}`);
     return kind.zero;
   });
   const buffers = kind.pack(fitting);

@@ -224,10 +224,10 @@ function whole(field, kind, column, rows, errors) {
   const apart = typeof column === "object" && column !== null && !Array.isArray(column) && !ArrayBuffer.isView(column);
   const values = apart ? column.values : column;
   const valid = apart ? validOf(field, column.valid, rows) : null;
+  const tell = (row, message) => note(errors, row, message);
   if (Array.isArray(values)) {
     if (apart) throw new Refused(`${where}: \`valid\` is for typed arrays; an array has null where a value is missing`);
     checkLength(where, values.length, rows);
-    const tell = (row, message) => note(errors, row, message);
     return writeColumn(field, kind, [...values], tell);
   }
   if (kind.array === null || !(values instanceof kind.array)) {
@@ -236,8 +236,10 @@ function whole(field, kind, column, rows, errors) {
   }
   checkLength(where, values.length / Math.max(field.type.dimension, 1), rows);
   const buffers = kind.packView(values);
-  if (buffers === null) throw new Refused(`${where} has a number that is no ${kind.wanted}`);
-  return [field.type.tag, valid === null ? null : packedBits(valid), ...buffers];
+  if (buffers !== null) return [field.type.tag, valid === null ? null : packedBits(valid), ...buffers];
+  // Some number does not fit: each is looked at, but where none is meant to be.
+  const list = Array.from(values, (value, row) => (valid !== null && valid[row] === 0 ? null : value));
+  return writeColumn(field, kind, list, tell);
 }
 
 function validOf(field, valid, rows) {

@@ -1,9 +1,9 @@
-// What a function has not, since it would be another each time: each says what to do instead. And
-// the console, which is the log.
+// What a function has not, since it would be another each time: each says what to do instead. The
+// console, which is the log. And what the library relies on, which stays as it is.
 
 import { described, Refused } from "wafer";
-import { explained } from "wafer:errors";
-import { decoded, log, packedTexts } from "wafer:native";
+import { explained, isError } from "wafer:errors";
+import { decoded, log, nesting, packedTexts } from "wafer:native";
 
 const DEBUG = 1, INFO = 2, WARN = 3, ERROR = 4;
 
@@ -57,17 +57,32 @@ function installRefusals() {
     }),
     fetch: refusing("fetch()", NO_NETWORK),
   });
-  for (const name of ["setTimeout", "setInterval", "setImmediate", "requestAnimationFrame"]) {
+  for (const name of ["setTimeout", "setInterval", "setImmediate", "requestAnimationFrame", "queueMicrotask"]) {
     define(globalThis, { [name]: refusing(`${name}()`, NO_WAITING) });
   }
   // These depend on when memory is freed, or on threads. QuickJS is not given the first ones.
   for (const name of ["WeakRef", "FinalizationRegistry", "SharedArrayBuffer", "Atomics"]) delete globalThis[name];
 }
 
+/** How deep JSON may be nested. QuickJS parses some thousands more, and then the host's call stack is exhausted. */
+const MOST_NESTED = 2_000;
+const parseNative = JSON.parse;
+
+function installJson() {
+  const { parse } = {
+    parse(text, reviver) {
+      const json = `${text}`;
+      if (nesting(json) > MOST_NESTED) throw new RangeError(`JSON.parse: the text is nested more than ${MOST_NESTED} deep`);
+      return parseNative(json, reviver);
+    },
+  };
+  define(JSON, { parse });
+}
+
 /** Returns how a value is shown in the log. */
 function shown(value) {
   if (typeof value === "string") return value;
-  if (value instanceof Error) return explained(value);
+  if (isError(value)) return explained(value);
   if (typeof value !== "object" || value === null) return typeof value === "bigint" ? `${value}n` : String(value);
   try {
     return JSON.stringify(value, plain) ?? String(value);
@@ -130,7 +145,39 @@ class TextDecoder {
   }
 }
 
+/** Makes what an object has unchangeable. More may be added to it. */
+function lock(object) {
+  for (const key of Reflect.ownKeys(object)) {
+    // Arrays get slow if the length of their prototype is fixed, which nothing depends on.
+    if (key === "length") continue;
+    const found = Object.getOwnPropertyDescriptor(object, key);
+    const fixed = "value" in found ? { writable: false, configurable: false } : { configurable: false };
+    Object.defineProperty(object, key, fixed);
+  }
+}
+
+/**
+ * Keeps an author's code from changing what the library relies on: answers would be others, and
+ * nothing would tell. Whoever tries gets a TypeError.
+ */
+function installLocks() {
+  const { prototype: list } = Array, { prototype: map } = Map;
+  const views = Object.getPrototypeOf(Uint8Array);
+  const iterators = [list[Symbol.iterator].call([]), new Map().entries()].map(Object.getPrototypeOf);
+  for (const object of [list, map, views.prototype, ...iterators, Array, Map, Number, Object, views]) lock(object);
+  // A property with the name of an index would be looked up, and set, for each array that has none there.
+  Object.preventExtensions(list);
+  Object.preventExtensions(Object.prototype);
+  const globals = [
+    Array, ArrayBuffer, BigInt, BigInt64Array, DateOfArguments, Float32Array, Float64Array, Int32Array, Map, Number, Object,
+    Uint8Array, Uint32Array,
+  ];
+  for (const { name } of globals) Object.defineProperty(globalThis, name, { writable: false, configurable: false });
+}
+
 installDate();
 installRefusals();
+installJson();
 installConsole();
 define(globalThis, { TextEncoder, TextDecoder });
+installLocks();

@@ -190,10 +190,18 @@ function fieldsOf(key, columns) {
 /** Returns the type of a value and the value, cut. */
 export function described(value) {
   if (value === null || value === undefined) return String(value);
-  if (typeof value === "function") return `function ${value.name}`.trim();
+  if (typeof value === "function") return ofFunction(value);
   if (typeof value === "object") return ofObject(value);
   const text = typeof value === "string" ? JSON.stringify(value) : String(value) + (typeof value === "bigint" ? "n" : "");
   return `${typeof value} ${cut(text)}`;
+}
+
+function ofFunction(value) {
+  try {
+    return `function ${value.name}`.trim();
+  } catch {
+    return "function";
+  }
 }
 
 function ofObject(value) {

@@ -129,6 +129,40 @@ def test_what_is_nested_as_usual_is_within_the_stack(new: JavaScript, body: str,
     assert called(new, of_body(body), [1.0]) == ([(answer,)], {})
 
 
+DEEP_TEXTS = ["'['.repeat({0}) + ']'.repeat({0})", "'{{\"a\":'.repeat({0}) + '1' + '}}'.repeat({0})", "'['.repeat({0})"]
+
+
+@pytest.mark.parametrize("text", [*DEEP_TEXTS, "'[\"]]]]]\\\\\"\",'.repeat({0}) + '1' + ']'.repeat({0})"])
+@pytest.mark.parametrize("depth", [2001, 7000, 1_000_000])
+def test_json_that_is_nested_too_deep_is_an_error_that_can_be_caught(new: JavaScript, text: str, depth: int) -> None:
+    body = f"const text = {text.format(depth)};\nif (row.x === 1) JSON.parse(text);\ntry {{ JSON.parse(text); }} catch (e) {{ return {{ y: e instanceof RangeError ? 1 : 2 }}; }}"
+    rows, errors = called(new, of_body(body), [0.0, 1.0])
+    assert rows[0] == (1.0,)
+    assert errors == {1: f"code_of_test.js, line {LINE + 1}, in f: RangeError: JSON.parse: the text is nested more than 2000 deep"}
+
+
+@pytest.mark.parametrize(
+    ("body", "answer"),
+    [
+        ("const deep = JSON.parse('['.repeat(2000) + ']'.repeat(2000)); return { y: JSON.stringify(deep).length };", 4000.0),
+        ("let n = 0; JSON.parse('['.repeat(200) + '1' + ']'.repeat(200), (k, v) => { n++; return v; }); return { y: n };", 201.0),
+        ("return { y: JSON.parse('{\"a\":2}', (k, v) => (k === 'a' ? v * 21 : v)).a };", 42.0),
+        ("return { y: JSON.parse(JSON.stringify('[{\"\\\\'.repeat(5000))).length };", 20000.0),
+        ("return { y: JSON.parse('[' + '[],'.repeat(5000) + '1]').length };", 5001.0),
+        ("return { y: JSON.parse(7) + JSON.parse({ toString: () => '3' }) };", 10.0),
+        ("return { y: JSON.parse.name === 'parse' && !('prototype' in JSON.parse) ? JSON.parse.length : 0 };", 2.0),
+    ],
+)
+def test_json_is_parsed_as_usual(new: JavaScript, body: str, answer: float) -> None:
+    assert called(new, of_body(body), [1.0]) == ([(answer,)], {})
+
+
+def test_reviver_of_json_as_deep_as_may_be_does_not_end_the_call(new: JavaScript) -> None:
+    body = "return { y: JSON.parse('['.repeat(2000) + '1' + ']'.repeat(2000), (k, v) => (Array.isArray(v) ? v[0] : v)) };"
+    rows, errors = called(new, of_body(body), [1.0])
+    assert rows == [(1.0,)] and errors == {} or "RangeError: Maximum call stack size exceeded" in errors[0]
+
+
 def test_what_is_nested_very_deep_ends_the_call(new: JavaScript) -> None:
     body = "let list = []; for (let i = 0; i < 100000; i++) list = [list]; return { y: JSON.stringify(list).length };"
     with pytest.raises(wasmtime.Trap, match="call stack exhausted"):

@@ -104,6 +104,20 @@ def test_thrown_value_that_is_no_error(new: JavaScript) -> None:
     assert error_of(new, 'throw "no"') == 'string "no" was thrown, which has no line: throw an Error'
 
 
+@pytest.mark.parametrize("target", ["{}", "class {}", "() => 1"])
+@pytest.mark.parametrize("throwing", ["throw proxy", "console.log(proxy); throw proxy"])
+def test_thrown_value_that_cannot_be_read(new: JavaScript, target: str, throwing: str) -> None:
+    body = f"if (row.x === 2) {{ const {{ proxy, revoke }} = Proxy.revocable({target}, {{}}); revoke(); {throwing}; }} return {{ y: row.x }};"
+    rows, errors = called(new, of_body(body), NUMBERS)
+    assert [rows[0], rows[2]] == [(1.0,), (3.0,)]
+    assert list(errors) == [1] and errors[1]
+
+
+def test_registering_what_throws_a_value_that_cannot_be_read(new: JavaScript) -> None:
+    code = HEAD + "const { proxy, revoke } = Proxy.revocable({}, {}); revoke(); throw proxy;"
+    assert new.function(code) == "object was thrown, which has no line: throw an Error"
+
+
 def test_stack_of_the_first_rows_is_logged(new: JavaScript) -> None:
     code = HEAD + (
         f"const fail = () => {{ throw new Error('no'); }};\n"
@@ -173,6 +187,23 @@ def test_columns(new: JavaScript) -> None:
 def test_whole_column_that_does_not_fit_fails_the_batch(new: JavaScript, column: str, message: str) -> None:
     code = HEAD + f"export default fn({{ inputs: {{ x: t.float64 }}, outputs: {{ y: t.nullable(t.float64) }}, columns: true }}, () => ({{ y: {column} }}));"
     assert called(new, code, [1.0, 2.0]).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("column", "rows", "failed"),
+    [
+        ("{ values: Float64Array.of(1, NaN, 3), valid: Uint8Array.of(1, 0, 1) }", [1, None, 3], {}),
+        ("{ values: Float64Array.of(1, NaN, 1.5), valid: Uint8Array.of(1, 0, 1) }", [1, None], {2: "number 1.5"}),
+        ("{ values: Float64Array.of(1, NaN, 3), valid: null }", [1, 3], {1: "number NaN"}),
+        ("Float64Array.of(2 ** 53, 2, 3)", [2, 3], {0: "number 9007199254740992"}),
+        ("[1, null, 2.5]", [1, None], {2: "number 2.5"}),
+    ],
+)
+def test_whole_column_of_safe_integers(new: JavaScript, column: str, rows: list[Any], failed: dict[int, str]) -> None:
+    code = HEAD + f"export default fn({{ inputs: {{ x: t.float64 }}, outputs: {{ y: t.nullable(t.safeInt) }}, columns: true }}, () => ({{ y: {column} }}));"
+    found, errors = called(new, code, NUMBERS)
+    assert [row for index, (row,) in enumerate(found) if index not in failed] == rows
+    assert errors == {row: f"field `y`: found {value}, wanted an integer below 2^53 (a number)" for row, value in failed.items()}
 
 
 def test_value_of_a_whole_column_that_does_not_fit_fails_its_row(new: JavaScript) -> None:

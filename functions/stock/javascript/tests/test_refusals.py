@@ -69,6 +69,7 @@ def test_module_without_a_function(new: JavaScript, code: str, message: str) -> 
         ("crypto.getRandomValues(new Uint8Array(1))", "`crypto.getRandomValues()`: a function has no randomness"),
         ("setTimeout(() => 1, 0)", "`setTimeout()`: a function cannot wait: there is no time and nothing to wait for"),
         ("setInterval(() => 1, 0)", "`setInterval()`: a function cannot wait"),
+        ("queueMicrotask(() => 1)", "`queueMicrotask()`: a function cannot wait: there is no time and nothing to wait for"),
         ('fetch("http://127.0.0.1/")', "`fetch()`: a function has no network: what it needs are its inputs, assets and parameters"),
         ("new WeakRef({})", "ReferenceError: WeakRef is not defined; what it shows depends on when memory is freed"),
         ("new FinalizationRegistry(() => 1)", "ReferenceError: FinalizationRegistry is not defined; what it shows"),
@@ -174,6 +175,50 @@ def test_archive_of_too_many_files(new: JavaScript) -> None:
         for number in range(20_001):
             zipped.writestr(f"{number}.js", "")
     assert new.function(content.getvalue(), file="0.js") == "the code has 20001 files; at most 20000"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Array.prototype.push = function () { return 0; };",
+        "Array.prototype[Symbol.iterator] = function* () {};",
+        "Object.defineProperty(Array.prototype, 0, { set() {}, configurable: true });",
+        "Object.defineProperty(Array.prototype, 'map', { value: () => [] });",
+        "Array.prototype[0] = 1;",
+        "Object.defineProperty(Object.prototype, 0, { set() {}, configurable: true });",
+        "Object.setPrototypeOf(Array.prototype, {});",
+        "[][Symbol.iterator]().__proto__.next = () => ({ done: true });",
+        "new Map().entries().__proto__.next = () => ({ done: true });",
+        "Map.prototype.has = () => true;",
+        "delete Map.prototype.set;",
+        "Float64Array.prototype.__proto__.slice = () => [];",
+        "Array.isArray = () => false;",
+        "Array.from = () => [];",
+        "Number.isSafeInteger = () => true;",
+        "globalThis.Map = class {};",
+    ],
+)
+def test_what_the_library_relies_on_cannot_be_changed(new: JavaScript, line: str) -> None:
+    error = new.function(HEAD + line + "\n" + FUNCTION)
+    assert error is not None and error.startswith("TypeError: ") and "at code_of_test.js, line 2" in error, error
+
+
+def test_what_libraries_do_to_prototypes_may_stay(new: JavaScript) -> None:
+    code = HEAD + (
+        "if (!Array.prototype.at) Array.prototype.at = () => 0;\n"
+        "Array.total = (list) => list.reduce((a, b) => a + b, 0);\n"
+        "Map.prototype.sized = function () { return this.size; };\n"
+        "String.prototype.twice = function () { return this + this; };\n"
+        "class Stack extends Array { push(x) { return super.push(x, x); } }\n"
+        "class Table extends Map { has(key) { return super.has(key.trim()); } }\n"
+        "const plain = {}; plain.toString = () => 'plain'; plain.constructor = null;\n"
+        f"export default fn({{ {ONE} }}, ({{ x }}) => {{\n"
+        "  const stack = new Stack(); stack.push(x);\n"
+        "  const table = new Table([['a', 1]]);\n"
+        "  return { y: Array.total(stack) + table.sized() + 'ab'.twice().length + (table.has(' a ') ? 10 : 0) + `${plain}`.length };\n"
+        "});"
+    )
+    assert called(new, code, [1.0, 2.0]) == ([(22.0,), (24.0,)], {})
 
 
 def test_eval_may_stay(new: JavaScript) -> None:

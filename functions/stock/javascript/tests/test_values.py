@@ -109,6 +109,59 @@ def test_value_that_does_not_fit_fails_its_row(new: JavaScript, type_: str, valu
     assert errors[0].startswith("field `y`: ") and message in errors[0]
 
 
+@pytest.mark.parametrize(
+    ("type_", "good", "bad", "message"),
+    [
+        ("t.binary", "Uint8Array.of(7)", "detached()", "TypeError: "),
+        ("t.list(t.float64)", "[7]", "Object.defineProperty([1], 0, { get: function get() { throw new Error('no'); } })", "code_of_test.js, line 3, in get: Error: no"),
+        ("t.list(t.float64)", "[7]", "new Proxy([1], { get() { throw new Error('no'); } })", "code_of_test.js, line 3, in get: Error: no"),
+        ("t.list(t.float64)", "[7]", "revoked()", "TypeError: "),
+        ("t.vector(1)", "[7]", "revoked()", "TypeError: "),
+        ("t.binary", "Uint8Array.of(7)", "revoked()", "TypeError: "),
+        ("t.utf8", "'7'", "revoked()", "found object, wanted a string"),
+        ("t.dateTime", "new Date(7)", "Object.create(Date.prototype)", "TypeError: "),
+        ("t.date", "new Date(0)", "new Proxy(new Date(0), {})", "TypeError: "),
+    ],
+)
+def test_value_that_cannot_be_read_fails_its_row(new: JavaScript, type_: str, good: str, bad: str, message: str) -> None:
+    code = HEAD + (
+        f"export default fn({{ inputs: {{ x: t.float64 }}, outputs: {{ y: {type_} }} }}, ({{ x }}) => ({{ y:\n"
+        f"  x === 2 ? {bad} : {good} }}));\n"
+        "function revoked() { const { proxy, revoke } = Proxy.revocable([], {}); revoke(); return proxy; }\n"
+        "function detached() { const bytes = Uint8Array.of(1); bytes.buffer.transfer(); return bytes; }\n"
+    )
+    rows, errors = called(new, code, [1.0, 2.0, 3.0])
+    assert rows[0] == rows[2] and rows[0][0] is not None
+    assert list(errors) == [1]
+    assert errors[1].startswith(f"field `y`: {message}"), errors[1]
+
+
+@pytest.mark.parametrize("type_", ["t.dateTime", "t.date"])
+def test_methods_of_a_date_are_not_asked(new: JavaScript, type_: str) -> None:
+    code = HEAD + (
+        f"export default fn({{ inputs: {{ x: t.float64 }}, outputs: {{ y: {type_} }} }},\n"
+        "  () => ({ y: Object.assign(new Date(0), { getTime() { throw new Error('no'); } }) }));"
+    )
+    rows, errors = called(new, code, [1.0])
+    assert errors == {}
+    assert rows[0][0] in (date(1970, 1, 1), datetime(1970, 1, 1, tzinfo=UTC))
+
+
+def test_integers_of_lists_that_no_number_has_fail_their_rows(new: JavaScript) -> None:
+    values = [[2**53], [], [1, 2], [3, 2**60, 2**61], [], [4], [5, -(2**53)]]
+    rows, errors = called(new, same("t.list(t.safeInt)"), values)
+    assert sorted(errors) == [0, 3, 6]
+    assert errors[3] == "column `x`: 1152921504606846976 is beyond 2^53, where numbers have gaps: use t.int64"
+    assert [rows[row][0] for row in (1, 2, 4, 5)] == [[], [1, 2], [], [4]]
+
+
+def test_many_bad_items_of_lists_fail_their_rows(new: JavaScript) -> None:
+    values = [[2**53 + row, row] if row % 2 else [row] for row in range(8192)]
+    rows, errors = called(new, same("t.list(t.safeInt)"), values)
+    assert sorted(errors) == list(range(1, 8192, 2))
+    assert [rows[row][0] for row in range(0, 8192, 2)] == [[row] for row in range(0, 8192, 2)]
+
+
 def test_rows_beside_one_that_fails_are_right(new: JavaScript) -> None:
     code = HEAD + (
         "export default fn({ inputs: { x: t.float64 }, outputs: { a: t.nullable(t.utf8), b: t.int64 } },\n"
