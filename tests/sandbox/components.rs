@@ -1,7 +1,13 @@
 //! Components: which ones are accepted as functions, and their compiled code.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use wafer_core::Digest;
+
 use crate::harness::misbehaving::{project, request};
-use crate::harness::{Project, guest, repository};
+use crate::harness::{Project, guest, repository, text};
 
 /// Makes another file the component of the project's function.
 fn replace_component(project: &Project, path: &str) {
@@ -105,6 +111,59 @@ fn damaged_compiled_code_is_compiled_again() {
     }
     std::fs::remove_dir_all(&compiled).unwrap();
     assert_eq!(request(&project.serve(&[]), 2), expected);
+}
+
+/// Applies a new project, with a folder for what is kept for all projects, and returns what the
+/// command said.
+fn applied_with(cache: &Path) -> String {
+    let project = project("", "");
+    let mut apply = project.command(&["apply"]);
+    let output = apply.env("WAFER_CACHE", cache).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    assert_eq!(request(&project.serve(&[]), 2).0, 200);
+    text(&output)
+}
+
+/// Returns the files below a folder.
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().flatten();
+    let below = |path: PathBuf| match path.is_dir() {
+        true => files_below(&path),
+        false => vec![path],
+    };
+    entries.flat_map(|entry| below(entry.path())).collect()
+}
+
+#[test]
+fn code_that_is_kept_for_all_projects_is_used_only_if_it_can_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let kept = folder.path().join("code");
+    applied_with(folder.path());
+    let files = files_below(&kept);
+    let contents = || files.iter().map(|path| std::fs::read(path).unwrap());
+    let whole: Vec<_> = contents().collect();
+    assert!(whole.len() > 2, "{files:?}");
+    applied_with(folder.path());
+    assert_eq!(files_below(&kept), files, "nothing was compiled");
+
+    // Code with its right digest that this engine cannot load, and code that is damaged.
+    let other = b"not native code";
+    let digest = Digest::of(other);
+    let foreign = [&digest.as_bytes()[..], other].concat();
+    for content in [foreign, b"damaged".to_vec()] {
+        for path in &files {
+            std::fs::write(path, &content).unwrap();
+        }
+        applied_with(folder.path());
+        assert!(contents().all(|found| found != content), "it was replaced");
+    }
+
+    // Others may have put code of theirs there, so it is neither used nor closed.
+    std::fs::set_permissions(&kept, Permissions::from_mode(0o777)).unwrap();
+    let said = applied_with(folder.path());
+    assert!(said.contains("others can write to it: remove it"), "{said}");
+    let mode = kept.metadata().unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o777);
 }
 
 /// A component is named by a digest of its bytes, so that they must not depend on where it was

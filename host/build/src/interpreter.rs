@@ -129,8 +129,16 @@ impl Toolchain for Interpreter {
 fn unpacked(compressed: &[u8]) -> io::Result<Vec<u8>> {
     let mut unpacked = Vec::new();
     let decoder = zstd::stream::read::Decoder::with_buffer(compressed)?;
-    decoder.take(MOST_INTERPRETER).read_to_end(&mut unpacked)?;
-    Ok(unpacked)
+    let read = decoder
+        .take(MOST_INTERPRETER + 1)
+        .read_to_end(&mut unpacked)?;
+    match read as u64 > MOST_INTERPRETER {
+        true => Err(io::Error::other(format!(
+            "it has more than {} MiB",
+            MOST_INTERPRETER >> 20
+        ))),
+        false => Ok(unpacked),
+    }
 }
 
 /// The modules of a function.

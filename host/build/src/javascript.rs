@@ -76,13 +76,15 @@ fn read(path: &Path) -> Result<Modules, String> {
 /// Reads a folder of modules, of which the entry has the function.
 fn in_folder(path: &Path) -> Result<Modules, String> {
     if path.join(PACKAGES).symlink_metadata().is_ok() {
-        return Err(format!(
-            "it has a folder `{PACKAGES}`, and packages are not looked up: make one file of the \
-             modules with what they import, by `npx esbuild {ENTRY} --bundle --format=esm \
-             --external:wafer --outfile=FILE.js`, and name that; or name a folder without it"
-        ));
+        return Err(has_packages());
     }
     let files = folder::modules(path, CODE, taken)?;
+    if files
+        .keys()
+        .any(|path| path.split('/').any(|part| part == PACKAGES))
+    {
+        return Err(has_packages());
+    }
     if !files.contains_key(ENTRY) {
         return Err(no_entry(path));
     }
@@ -93,6 +95,15 @@ fn in_folder(path: &Path) -> Result<Modules, String> {
         main: ENTRY.to_owned(),
         files,
     })
+}
+
+/// Returns the message about a folder in which packages are.
+fn has_packages() -> String {
+    format!(
+        "it has a folder `{PACKAGES}`, and packages are not looked up: make one file of the \
+         modules with what they import, by `npx esbuild {ENTRY} --bundle --format=esm \
+         --external:wafer --outfile=FILE.js`, and name that; or name a folder without it"
+    )
 }
 
 /// Returns the message about a folder that has no entry.
