@@ -745,7 +745,9 @@ mod tests {
     fn kept_code_is_named_by_the_version_of_the_compiler() {
         let here = std::env::var_os("CARGO_MANIFEST_DIR").expect("run by `cargo test`");
         let lock = std::fs::read_to_string(Path::new(&here).join("../../Cargo.lock")).unwrap();
-        let (_, package) = lock.split_once("name = \"wasmtime\"\nversion = \"").unwrap();
+        let (_, package) = lock
+            .split_once("name = \"wasmtime\"\nversion = \"")
+            .unwrap();
         let (version, _) = package.split_once('"').unwrap();
         let wanted = format!("{version}-wafer{}", env!("CARGO_PKG_VERSION"));
         assert_eq!(COMPILER, wanted, "write this version to COMPILER");
