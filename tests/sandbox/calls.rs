@@ -308,7 +308,7 @@ path = "things.csv"
 lookups = [{ group = "thing0", as = "first" }]
 "#
     .to_owned();
-    // They are functions of their own, so each is called, and returns less than its limit of 64 MiB.
+    // They are functions of their own, so each is called, and returns less than its limit, 64 MiB.
     for n in 0..10 {
         toml += &format!(
             r#"

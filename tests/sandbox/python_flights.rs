@@ -5,7 +5,7 @@ use serde_json::{Value as Json, json};
 use crate::harness::interpreted::copy_folder;
 use crate::harness::{FLIGHTS_PIPELINES, Project, repository};
 
-/// The time of all runs and requests, when all flights have landed. Rows say when they were written.
+/// The time of runs and requests, when all flights have landed: rows say when they were written.
 const NOW: &str = "2014-01-02T00:00:00Z,0";
 
 /// The functions that both projects have.
@@ -78,8 +78,8 @@ fn answers(project: &Project, requests: &[Json]) -> Vec<Json> {
     rows
 }
 
-/// All year, since clocks are changed in March and in November, and all groups: Python takes minutes
-/// for them.
+/// All year, since clocks are changed in March and in November, and all groups: Python takes
+/// minutes for them.
 #[test]
 fn flights_in_python_give_the_same_bits_as_in_rust() {
     if std::env::var_os("WAFER_TEST_PYTHON").is_none() {

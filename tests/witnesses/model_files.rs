@@ -71,8 +71,8 @@ fn run(python: &Path, script: &str, folder: &Path, arguments: &[&str]) {
 fn check_all(folder: &Path) -> usize {
     let models = std::fs::read(folder.join("models.json")).unwrap();
     let models: Vec<Model> = serde_json::from_slice(&models).unwrap();
-    // Each model has the memory of the same few components, whose functions are compiled once. Their
-    // code has a folder of its own, since it takes as much as all other code may.
+    // Each model has the memory of the same few components, whose functions are compiled once.
+    // Their code has a folder of its own, since it takes as much as all other code may.
     let kept = Path::new(CACHE).join("code-of-models");
     let runtime = Runtime::new(RuntimeConfig {
         instances: 8,

@@ -14,11 +14,13 @@ use std::process::Command;
 use crate::sources::{files, is_rust, read};
 use crate::{PROGRAM, Result, WITH_AWS, root};
 
-/// Dependencies that no code names: they are there for their features (see `Cargo.toml`).
-const FOR_FEATURES: [&str; 7] = [
+/// Dependencies that no code names: they are there for their features (see `Cargo.toml`), or for
+/// their sources (`functions/stock/javascript/recipe`).
+const NOT_NAMED: [&str; 8] = [
     "cranelift-codegen",
     "crc32fast",
     "hashbrown",
+    "rquickjs-sys",
     "rustls",
     "tower-http",
     "typenum",
@@ -59,7 +61,7 @@ fn check_use(root: &Path) -> Result {
         let shown = manifest.strip_prefix(root).unwrap_or(manifest).display();
         found.extend(
             dependencies_of(&read(manifest)?)
-                .filter(|name| !FOR_FEATURES.contains(name) && !is_used_in(&code, name))
+                .filter(|name| !NOT_NAMED.contains(name) && !is_used_in(&code, name))
                 .map(|name| format!("{shown}: `{name}` is unused")),
         );
     }

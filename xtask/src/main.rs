@@ -242,9 +242,9 @@ fn tests_on_aws(arguments: &[&str], servers: &Servers) -> Result<Command> {
     Ok(tests)
 }
 
-/// Builds the program, and runs the tests of the library that authors of Python functions import, of
-/// the Python package, which run the program, and of functions in Python, and checks the types of
-/// both packages and of the flights project in Python.
+/// Builds the program, and runs the tests of the library that authors of Python functions import,
+/// of the Python package, which run the program, and of functions in Python, and checks the types
+/// of both packages and of the flights project in Python.
 fn python_package() -> Result {
     let wafer = &binary(&PROGRAM)?;
     run(wafer, &["doctor", "--fix"])?;

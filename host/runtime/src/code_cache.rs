@@ -4,9 +4,9 @@
 //! or one command compiled, the next one finds here by the name of everything that it depends on:
 //! the bytes of the component, the version and settings of the compiler, and the kind of processor.
 //!
-//! A component is compiled several times: to initialise it, and with the memory of each function that
-//! is made of it. Those have the same functions, whose code is kept in a file by itself
-//! (`function_code.rs`), so that the later compilations take a tenth of the time.
+//! A component is compiled several times: to initialise it, and with the memory of each function
+//! that is made of it. Those have the same functions, whose code is kept in a file by itself
+//! (`function_code.rs`), so that the later compilations take a quarter of the time.
 //!
 //! Native code cannot be verified. A file is used only if it has the digest that stands before the
 //! code, and only from a folder that nobody but the user who runs this process can write to.
@@ -44,8 +44,8 @@ impl CodeCache {
     /// Opens a folder, creating it if it does not exist.
     ///
     /// # Errors
-    /// Fails when the folder cannot be created, and with [`Kind::Invalid`] when it belongs to another
-    /// user, or others can write to it and may have done so before.
+    /// Fails when the folder cannot be created, and with [`Kind::Invalid`] when it belongs to
+    /// another user, or others can write to it and may have done so before.
     pub fn open(folder: &Path) -> Result<Self> {
         let look = |e| Error::io("look at", folder, e);
         match folder.metadata() {
@@ -143,8 +143,8 @@ fn is_own(found: &Metadata) -> bool {
     found.uid() == user && found.permissions().mode() & OTHERS_WRITE == 0
 }
 
-/// Reads a file of code of at most `most` bytes behind their digest, and notes that it was used. One
-/// that is damaged, or that others could write to, counts as none.
+/// Reads a file of code of at most `most` bytes behind their digest, and notes that it was used.
+/// One that is damaged, or that others could write to, counts as none.
 pub(crate) fn read_kept(path: &Path, most: u64) -> Option<Bytes> {
     let file = open_stored_file(path).ok()?;
     if !is_own(&file.metadata().ok()?) {

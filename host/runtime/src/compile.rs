@@ -195,8 +195,8 @@ const FAILED: i32 = 70;
 /// Reads a component from standard input, and writes native code to standard output, or an error
 /// message to standard error. `mode` (`strict-nan` or `default`), `target` (the
 /// [name](Target::name) of a target) and perhaps `function_code` (a file with the code of single
-/// functions) are the arguments that [`Compiler::Child`] appends. Limits the memory and the processor
-/// time of the process.
+/// functions) are the arguments that [`Compiler::Child`] appends. Limits the memory and the
+/// processor time of the process.
 pub fn compile_worker(mode: &str, target: &str, function_code: Option<&Path>) -> i32 {
     limit(Resource::As, MEMORY_BYTES);
     limit(Resource::Cpu, PROCESSOR_SECONDS);

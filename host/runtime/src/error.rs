@@ -168,8 +168,8 @@ pub enum InvokeError {
 
 impl InvokeError {
     /// Returns whether a single row may have caused the error: the function trapped, recursed too
-    /// deep, or broke the contract. A function that refuses the call, or runs out of time or memory,
-    /// would fail on a smaller batch as well.
+    /// deep, or broke the contract. A function that refuses the call, or runs out of time or
+    /// memory, would fail on a smaller batch as well.
     pub fn is_caused_by_row(&self) -> bool {
         self.is_trap() || matches!(self, Self::Output { .. })
     }

@@ -3,8 +3,8 @@
 //! The compiler asks for each function whether it compiled the same one before, by a digest of
 //! everything that the code depends on, and decides itself whether it can use what it finds
 //! (cranelift's `incremental_cache`). The file has a digest of its content, and then an entry for
-//! each function: the lengths of key and code as 32 bits each, little-endian, the key, and the code.
-//! A file that is damaged counts as none.
+//! each function: the lengths of key and code as 32 bits each, little-endian, the key, and the
+//! code. A file that is damaged counts as none.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

@@ -520,8 +520,8 @@ impl Runtime {
     }
 }
 
-/// The versions of the compiler and of Wafer, for code that is kept for other projects: a version of
-/// the compiler that mends what another one compiled wrongly does not use what that one left.
+/// The versions of the compiler and of Wafer, for code that is kept for other projects: a version
+/// of the compiler that mends what another one compiled wrongly does not use what that one left.
 const COMPILER: &str = concat!("48.0.8-wafer", env!("CARGO_PKG_VERSION"));
 
 /// A component that is compiled.
