@@ -277,23 +277,42 @@ fn empty_and_large_log_messages_are_counted_and_dropped() {
 }
 
 #[test]
-fn an_event_that_traps_the_function_fails_alone() {
-    let project = project("panic-on-seven", "").applied();
-    let server = project.serve(&[]);
-    let lines: Vec<String> = (0..20)
-        .map(|id| json!({"id": id, "at": "2013-01-01T00:00:00Z", "x": 1}).to_string())
-        .collect();
-    let (status, answer) = server.events("things", &lines.join("\n"));
-    assert_eq!(
-        (status, &answer["accepted"], &answer["rejected"]),
-        (422, &json!(19), &json!(1))
-    );
-    let error = answer["events"][7]["error"].as_str().unwrap();
-    assert!(error.contains("function `bad` trapped"), "{error}");
+fn an_event_that_the_function_cannot_take_fails_alone() {
+    // The mode of the function, its limits, the field `x` of event 7, and what is said of it.
+    for (mode, limits, x, wanted) in [
+        ("panic-on-seven", "", 1, "function `bad` trapped"),
+        // The stack in its memory, whose end is a trap, may end before the call stack does.
+        ("recurse-on-seven", "", 1, "function `bad` "),
+        (
+            "texts-as-asked",
+            "memory = \"8 MiB\"",
+            16 << 20,
+            "needs more memory than 8 MiB (setting `memory`)",
+        ),
+        (
+            "texts-as-asked",
+            "output = \"1 MiB\"",
+            2 << 20,
+            "returned more than 1 MiB (setting `output`)",
+        ),
+    ] {
+        let project = project(mode, limits).applied();
+        let server = project.serve(&[]);
+        let event = |id| json!({"id": id, "at": "2013-01-01T00:00:00Z", "x": if id == 7 { x } else { 1 }});
+        let lines: Vec<String> = (0..20).map(|id| event(id).to_string()).collect();
+        let (status, answer) = server.events("things", &lines.join("\n"));
+        assert_eq!(
+            (status, &answer["accepted"], &answer["rejected"]),
+            (422, &json!(19), &json!(1)),
+            "{mode} {limits}"
+        );
+        let error = answer["events"][7]["error"].as_str().unwrap();
+        assert!(error.contains(wanted), "{mode} {limits}: {error}");
+    }
 }
 
 #[test]
-fn a_push_whose_functions_return_too_much_is_refused_and_leaves_nothing() {
+fn a_push_whose_functions_return_too_much_at_once_is_taken_in_by_parts() {
     let component = guest("misbehaving");
     let component = component.display();
     let mut toml = r#"
@@ -319,6 +338,7 @@ memory = "256 MiB"
 [groups.thing{n}]
 entity = "thing"
 event_time = "at"
+columns = ["y"]
 [pipelines.thing{n}]
 source = "things"
 function = "bad{n}"
@@ -330,41 +350,28 @@ group = "thing{n}"
     project.write("things.csv", "id,at,x\n");
     let project = project.applied();
     let server = project.serve(&[]);
-    let push = |events: usize| {
-        let lines: Vec<String> = (0..events)
-            .map(|id| format!(r#"{{"id":{id},"at":"2013-01-01T00:00:00Z","x":14000}}"#))
-            .collect();
+    let push = |texts: &[usize]| {
+        let line = |(id, x): (usize, &usize)| {
+            json!({"id": id, "at": "2013-01-01T00:00:00Z", "x": x}).to_string()
+        };
+        let lines: Vec<String> = texts.iter().enumerate().map(line).collect();
         server.events("things", &lines.join("\n"))
     };
-    let (status, answer) = push(4_000);
-    assert_eq!(status, 500, "{}", answer["error"]);
-    let message = answer["error"]["message"].as_str().unwrap();
-    let wanted =
-        "what its functions return for the events of one push takes more than 512 MiB of memory";
-    assert!(message.contains(wanted), "{message}");
-    let status_of_first = || {
-        let row = server.features("first", &json!([{ "id": 0 }])).remove(0);
+    let status_of = |id: usize| {
+        let row = server.features("first", &json!([{ "id": id }])).remove(0);
         row["status"]["first_y"].clone()
     };
-    assert_eq!(status_of_first(), "not_found");
-    let (status, answer) = push(10);
-    assert_eq!((status, &answer["accepted"]), (200, &json!(10)));
-    assert_eq!(status_of_first(), "present");
-}
-
-#[test]
-fn an_event_on_which_the_function_recurses_without_end_fails_alone() {
-    let project = project("recurse-on-seven", "").applied();
-    let server = project.serve(&[]);
-    let lines: Vec<String> = (0..20)
-        .map(|id| json!({"id": id, "at": "2013-01-01T00:00:00Z", "x": 1}).to_string())
-        .collect();
-    let (status, answer) = server.events("things", &lines.join("\n"));
+    // The functions return 560 MB for all of the events.
+    let (status, answer) = push(&[14_000; 4_000]);
+    assert_eq!((status, &answer["accepted"]), (200, &json!(4_000)));
+    assert_eq!((status_of(0), status_of(3_999)), (json!("present"), json!("present")));
+    // They return 620 MB for the second event alone.
+    let (status, answer) = push(&[1, 62_000_000, 2]);
     assert_eq!(
         (status, &answer["accepted"], &answer["rejected"]),
-        (422, &json!(19), &json!(1))
+        (422, &json!(2), &json!(1))
     );
-    let error = answer["events"][7]["error"].as_str().unwrap();
-    // The stack in its memory, whose end is a trap, may end before the call stack does.
-    assert!(error.contains("function `bad` "), "{error}");
+    let error = answer["events"][1]["error"].as_str().unwrap();
+    let wanted = "what the functions of its source return for this event takes more than 512 MiB of memory";
+    assert!(error.contains(wanted), "{error}");
 }

@@ -6,6 +6,11 @@
 //! other would wait for nothing. So when an answer does not come in time, the connections that are
 //! there get no further calls. If the service was only slow, that costs new connections: calls that
 //! are under way keep theirs, and those that wait on connections that were left leave none again.
+//!
+//! An attempt of S3 may take a minute, because its timeout includes what is sent. A request that
+//! sends nothing is answered sooner or not at all, so its answer has to begin within
+//! [`ANSWER_BEGINS`].
+//!
 //! Each service has connections of its own, as its answers may take another time, and one that is
 //! slow must not cost the others theirs.
 
@@ -21,6 +26,7 @@ use aws_smithy_runtime_api::client::http::{
     SharedHttpConnector,
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 
 use crate::account::IDLE_TIMEOUT;
@@ -28,9 +34,18 @@ use crate::account::IDLE_TIMEOUT;
 /// How much earlier than its call an attempt begins at most.
 const BEFORE_CALL: Duration = Duration::from_secs(1);
 
+/// How long it may take until the answer to a request without content begins. S3 says that this is
+/// 100 to 200 ms
+/// (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance-design-patterns.html>).
+const ANSWER_BEGINS: Duration = Duration::from_secs(10);
+
 /// Makes a client for a service. `timeout` is that of an attempt of its calls.
 pub(crate) fn client(timeout: Duration) -> SharedHttpClient {
-    SharedHttpClient::new(Connections(Arc::new(Pool::new(open, late(timeout)))))
+    SharedHttpClient::new(Connections(Arc::new(Pool::new(
+        open,
+        late(timeout),
+        ANSWER_BEGINS,
+    ))))
 }
 
 /// Returns how long an answer was waited for at least if its call was given up because it came too
@@ -55,6 +70,8 @@ struct Connections(Arc<Pool>);
 struct Pool {
     open: fn() -> SharedHttpClient,
     late: Duration,
+    /// Within what time the answer to a request without content has to begin.
+    answer_begins: Duration,
     current: Mutex<Current>,
 }
 
@@ -67,7 +84,7 @@ struct Current {
 }
 
 impl Pool {
-    fn new(open: fn() -> SharedHttpClient, late: Duration) -> Self {
+    fn new(open: fn() -> SharedHttpClient, late: Duration, answer_begins: Duration) -> Self {
         let current = Mutex::new(Current {
             client: open(),
             number: 0,
@@ -75,6 +92,7 @@ impl Pool {
         Self {
             open,
             late,
+            answer_begins,
             current,
         }
     }
@@ -127,7 +145,11 @@ struct Connector {
 
 impl HttpConnector for Connector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let call = self.inner.call(request);
+        let limit = match sends_content(&request) {
+            true => Duration::MAX,
+            false => self.pool.answer_begins,
+        };
+        let call = tokio::time::timeout(limit, self.inner.call(request));
         let wait = Wait {
             pool: Arc::clone(&self.pool),
             number: self.number,
@@ -137,11 +159,19 @@ impl HttpConnector for Connector {
         HttpConnectorFuture::new(async move {
             // The whole of it is moved here, so that it is dropped with the call.
             let mut wait = wait;
-            let answer = call.await;
+            let answer = call.await.map_err(|elapsed| {
+                wait.pool.leave(wait.number);
+                ConnectorError::timeout(elapsed.into())
+            });
             wait.is_over = true;
-            answer
+            answer?
         })
     }
+}
+
+/// Returns whether a request has content, or may have some.
+fn sends_content(request: &HttpRequest) -> bool {
+    request.body().bytes().is_none_or(|bytes| !bytes.is_empty())
 }
 
 /// The wait for an answer. If it is dropped before it is over, its call was given up.
@@ -162,7 +192,7 @@ impl Drop for Wait {
 
 #[cfg(test)]
 mod tests {
-    use aws_smithy_runtime_api::client::result::ConnectorError;
+    use aws_sdk_s3::primitives::SdkBody;
     use futures::FutureExt as _;
 
     use super::*;
@@ -192,8 +222,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn connections_are_left_once_if_an_answer_does_not_come_in_time() {
+    #[tokio::test]
+    async fn connections_are_left_once_if_an_answer_does_not_come_in_time() {
         const AN_HOUR: Duration = Duration::from_secs(3_600);
         let open = || Builder::new().build_http();
         // What the service does, what is late, the number of the connections of two calls that are
@@ -205,7 +235,7 @@ mod tests {
             (Service::Failing, Duration::ZERO, 0, 0),
         ] {
             let shown = format!("{service:?}, {late:?}, {number}");
-            let pool = Arc::new(Pool::new(open, late));
+            let pool = Arc::new(Pool::new(open, late, ANSWER_BEGINS));
             let connector = Connector {
                 inner: SharedHttpConnector::new(service),
                 pool: Arc::clone(&pool),
@@ -217,6 +247,26 @@ mod tests {
                 assert!(!is_answered, "{shown}");
             }
             assert_eq!(pool.current().number, wanted, "{shown}");
+        }
+    }
+
+    #[tokio::test]
+    async fn answer_to_a_request_without_content_has_to_begin_soon() {
+        let open = || Builder::new().build_http();
+        let filled = HttpRequest::new(SdkBody::from("content"));
+        for (request, is_given_up) in [(HttpRequest::empty(), true), (filled, false)] {
+            let soon = Duration::from_millis(20);
+            let pool = Arc::new(Pool::new(open, Duration::MAX, soon));
+            let connector = Connector {
+                inner: SharedHttpConnector::new(Service::Silent),
+                pool: Arc::clone(&pool),
+                number: 0,
+            };
+            let call = connector.call(request);
+            let answer = tokio::time::timeout(10 * soon, call).await;
+            let found = answer.map(|answer| answer.is_err_and(|error| error.is_timeout()));
+            assert_eq!(found.unwrap_or(false), is_given_up);
+            assert_eq!(pool.current().number, u64::from(is_given_up));
         }
     }
 }

@@ -7,7 +7,9 @@
 //!    decide between rows of one entity and event time.
 //! 3. All events go through the pipelines of the source (`routes.rs`, `route.rs`), with one call
 //!    per function. Pipelines that share a function share its call. An event that makes the
-//!    function trap is found by halving the batch, and is rejected alone.
+//!    function trap is found by halving the batch, and is rejected alone. If functions return so
+//!    much for all events that memory is too small for it, the events are taken in one half after
+//!    the other.
 //! 4. Everything that one event writes is one commit, which is encoded only when it is its turn: an
 //!    event is held in each state of each window that it belongs to, so that all commits of a push
 //!    would be many times as large as the push. If the event's identity is new, the commit
@@ -52,7 +54,7 @@ use crate::counters::Counters;
 use crate::events::arrivals::Arrivals;
 use crate::events::draft::{Draft, IngestTerms, Pending, WhenApplied};
 use crate::events::event::{Delivery, EventResult, IngestReport};
-use crate::events::route::{Made, Push, Route};
+use crate::events::route::{Made, Push, PushError, Route};
 use crate::events::routes::RouteCache;
 use crate::group_rows::{Columns, GroupRows, Standing, Target};
 use crate::transform::Transform;
@@ -100,15 +102,15 @@ impl Events {
     /// Returns [`Kind::NotFound`] for an unknown source, [`Kind::Invalid`] for a source that takes
     /// no events or that no pipeline reads, [`Kind::Unavailable`] when too many pushes are waiting
     /// or other definitions were applied meanwhile, [`Kind::Function`] when a function fails on the
-    /// whole batch, and the errors of the stores. Some of the events may be durable if the error
-    /// came from a store or says that other definitions were applied, and none otherwise.
+    /// whole batch, and the errors of the stores. Some of the events may be durable then; those do
+    /// not count twice when all are pushed again.
     pub async fn ingest(
         &self,
         source: &str,
         events: Vec<IncomingEvent>,
         delivery: Delivery,
     ) -> Result<IngestReport> {
-        let lately = self.context.lately_applied().await?;
+        let mut lately = self.context.lately_applied().await?;
         let definition = get(&lately.applied.live.sources, source, "source")?;
         let SourceKind::Stream { id, remember, .. } = &definition.kind else {
             let message = format!(
@@ -123,36 +125,45 @@ impl Events {
             return Err(Error::invalid(message));
         }
         let now = self.context.now();
-        let (skew, delay) = (definition.skew, definition.delay);
         let lateness = (delivery == Delivery::Now)
             .then_some(definition.lateness)
             .flatten();
-        let arrivals = self.begin_arrivals();
-        let watermark = self.watermark(source);
-        let archive = archive_tables(source, definition, &routes);
-        let (name, id, until) = (source.to_owned(), id.clone(), now.plus(*remember));
-        let drafted = self.context.components().event_guests.run(move || {
-            let terms = IngestTerms {
-                now,
-                delivery,
-                skew,
-                delay,
-                lateness,
-                arrivals: &arrivals,
-            };
-            let mut push = draft_events(&events, &name, id.as_deref(), until, &routes, terms)?;
-            let mut watermark = watermark;
-            for (draft, event) in push.drafts.iter_mut().zip(&events) {
-                draft.archive(event, archive.as_ref(), terms);
-                watermark = draft.compare_with_watermark(watermark);
-            }
-            let mut commits = Commits::new(name, push, routes, (now, until));
-            let first = commits.next_slice();
-            Ok::<_, Error>((commits, first, watermark))
+        let intake = Arc::new(Intake {
+            source: source.to_owned(),
+            id_field: id.clone(),
+            archive: archive_tables(source, definition, &routes),
+            routes,
+            until: now.plus(*remember),
+            now,
+            delivery,
+            skew: definition.skew,
+            delay: definition.delay,
+            lateness,
+            arrivals: self.begin_arrivals(),
         });
-        let (commits, first, watermark) = drafted.await??;
-        self.raise_watermark(source, watermark);
-        self.commit(commits, first, lately).await
+        // The parts of the push that are not taken in yet, the first of them last.
+        let mut parts = vec![events];
+        let mut report = IngestReport::default();
+        while let Some(part) = parts.pop() {
+            let watermark = self.watermark(source);
+            let intake = Arc::clone(&intake);
+            let guests = &self.context.components().event_guests;
+            match guests.run(move || intake.draft(part, watermark)).await?? {
+                Drafted::TooMuch(mut events) => {
+                    let second = events.split_off(events.len() / 2);
+                    parts.extend([second, events]);
+                }
+                Drafted::Push {
+                    commits,
+                    first,
+                    watermark,
+                } => {
+                    self.raise_watermark(source, watermark);
+                    report.extend(self.commit(*commits, first, &mut lately).await?);
+                }
+            }
+        }
+        Ok(report)
     }
 
     /// Writes events to a group directly, without the group's pipeline. The fields of an event
@@ -166,7 +177,7 @@ impl Events {
         group: &str,
         events: Vec<IncomingEvent>,
     ) -> Result<IngestReport> {
-        let lately = self.context.lately_applied().await?;
+        let mut lately = self.context.lately_applied().await?;
         let definition = get(&lately.applied.live.groups, group, "feature group")?;
         if !definition.aggregates.is_empty() {
             let message = format!(
@@ -203,10 +214,14 @@ impl Events {
         // A name of a source contains no `/`, so no source shares these identities.
         let name = format!("group/{group}");
         let until = now.plus(SEVEN_DAYS);
-        let push = draft_events(&events, &name, None, until, &routes, terms)?;
+        let push = draft_events(&events, &name, None, until, &routes, terms);
+        let push = push.map_err(|error| match error {
+            PushError::Failed(error) => error,
+            PushError::TooMuch => unreachable!("columns that pass through are no function's"),
+        })?;
         let mut commits = Commits::new(name, push, routes, (now, until));
         let first = commits.next_slice();
-        self.commit(commits, first, lately).await
+        self.commit(commits, first, &mut lately).await
     }
 
     /// Begins a push, whose rows get numbers in the order in which they come in.
@@ -222,13 +237,13 @@ impl Events {
         &self,
         mut commits: Commits,
         first: Vec<EventCommit>,
-        mut lately: LatelyApplied,
+        lately: &mut LatelyApplied,
     ) -> Result<IngestReport> {
         let due = self.context.due_until();
         let components = self.context.components();
         let (mut slice, mut outcomes) = (first, Vec::new());
         while !slice.is_empty() {
-            lately = self.context.still_applied(lately).await?;
+            *lately = self.context.still_applied(lately.clone()).await?;
             let work = format!("source/{}", commits.source);
             let committed = components.stores.online.commit_events(slice, due);
             outcomes.extend(for_work(work, committed).await?);
@@ -244,6 +259,73 @@ impl Events {
         let report = report_of(commits.push.drafts, outcomes);
         self.counters.add(&commits.source, &report);
         Ok(report)
+    }
+}
+
+/// By what the events of a push to a source are taken in.
+struct Intake {
+    source: String,
+    /// The field that has the identity of an event.
+    id_field: Option<String>,
+    /// The archive of the source, and the names of the tables that its events are written to.
+    archive: Option<(String, String)>,
+    routes: Arc<Vec<Route>>,
+    /// Until when the identities of the events are remembered.
+    until: Timestamp,
+    /// When the push came in.
+    now: Timestamp,
+    delivery: Delivery,
+    skew: Duration,
+    delay: Duration,
+    lateness: Option<Duration>,
+    arrivals: Arc<Arrivals>,
+}
+
+/// What became of events that were put through the functions of their source.
+enum Drafted {
+    Push {
+        /// What they write.
+        commits: Box<Commits>,
+        /// The first part of it.
+        first: Vec<EventCommit>,
+        /// The latest event time of the source after them.
+        watermark: Timestamp,
+    },
+    /// The functions return too much for all of these events at once. There are two or more.
+    TooMuch(Vec<IncomingEvent>),
+}
+
+impl Intake {
+    /// Puts events through the functions. `watermark` is the latest event time of the source
+    /// before them.
+    fn draft(&self, events: Vec<IncomingEvent>, mut watermark: Timestamp) -> Result<Drafted> {
+        let terms = IngestTerms {
+            now: self.now,
+            delivery: self.delivery,
+            skew: self.skew,
+            delay: self.delay,
+            lateness: self.lateness,
+            arrivals: &self.arrivals,
+        };
+        let id_field = self.id_field.as_deref();
+        let (source, routes) = (&self.source, &self.routes);
+        let mut push = match draft_events(&events, source, id_field, self.until, routes, terms) {
+            Ok(push) => push,
+            Err(PushError::TooMuch) => return Ok(Drafted::TooMuch(events)),
+            Err(PushError::Failed(error)) => return Err(error),
+        };
+        for (draft, event) in push.drafts.iter_mut().zip(&events) {
+            draft.archive(event, self.archive.as_ref(), terms);
+            watermark = draft.compare_with_watermark(watermark);
+        }
+        let routes = Arc::clone(routes);
+        let mut commits = Commits::new(source.clone(), push, routes, (self.now, self.until));
+        let first = commits.next_slice();
+        Ok(Drafted::Push {
+            commits: Box::new(commits),
+            first,
+            watermark,
+        })
     }
 }
 
@@ -456,7 +538,7 @@ fn draft_events(
     until: Timestamp,
     routes: &[Route],
     terms: IngestTerms<'_>,
-) -> Result<Push> {
+) -> Result<Push, PushError> {
     let drafts = events.iter();
     let drafts = drafts.map(|event| Draft::new(event, source, id_field, until));
     let mut push = Push::new(drafts.collect());

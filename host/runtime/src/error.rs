@@ -167,11 +167,19 @@ pub enum InvokeError {
 }
 
 impl InvokeError {
-    /// Returns whether a single row may have caused the error: the function trapped, recursed too
-    /// deep, or broke the contract. A function that refuses the call, or runs out of time or
-    /// memory, would fail on a smaller batch as well.
+    /// Returns whether a single row may have caused the error, or the number of rows: the function
+    /// trapped, recursed too deep, took too much memory, returned too much, or broke the contract.
+    /// A function that refuses the call would do so for fewer rows as well. To look for a row that
+    /// takes too much time would itself take that time again and again.
     pub fn is_caused_by_row(&self) -> bool {
-        self.is_trap() || matches!(self, Self::Output { .. })
+        let is_too_large = matches!(
+            self,
+            Self::OverLimit {
+                limit: LimitKind::Memory(_) | LimitKind::Output(_),
+                ..
+            }
+        );
+        is_too_large || self.is_trap() || matches!(self, Self::Output { .. })
     }
 
     /// Returns whether the function trapped by itself, also at the end of its call stack.
@@ -271,8 +279,13 @@ mod tests {
     }
 
     #[test]
-    fn a_single_row_can_cause_traps_deep_recursion_and_wrong_output_only() {
+    fn a_single_row_can_cause_traps_sizes_and_wrong_output_only() {
         let (function, message) = (|| "f".to_owned(), || "m".to_owned());
+        let over = |limit| InvokeError::OverLimit {
+            function: function(),
+            limit,
+        };
+        let time = Duration::from_secs(1);
         for (error, wanted) in [
             (
                 InvokeError::Trapped {
@@ -296,20 +309,11 @@ mod tests {
                 },
                 false,
             ),
-            (
-                InvokeError::OverLimit {
-                    function: function(),
-                    limit: LimitKind::Memory(1),
-                },
-                false,
-            ),
-            (
-                InvokeError::OverLimit {
-                    function: function(),
-                    limit: LimitKind::Stack(1),
-                },
-                true,
-            ),
+            (over(LimitKind::Memory(1)), true),
+            (over(LimitKind::Output(1)), true),
+            (over(LimitKind::Stack(1)), true),
+            (over(LimitKind::BatchTime(time)), false),
+            (over(LimitKind::RequestTime(time)), false),
             (
                 InvokeError::Host {
                     function: function(),

@@ -6,7 +6,7 @@ use arrow_array::{Array as _, ArrayRef};
 use wafer_core::rules::{Interval, Lateness, judge_lateness};
 use wafer_core::{ColumnBuilder, Field, IncomingEvent};
 use wafer_runtime::{InvokeError, Output};
-use wafer_store::{Error, Kind, Result};
+use wafer_store::Error;
 use wafer_tables::Deletions;
 
 use crate::events::draft::{Draft, IngestTerms, Pending, WhenApplied};
@@ -37,8 +37,9 @@ pub(crate) struct Route {
     pub(crate) targets: Vec<Target>,
 }
 
-/// The largest size in bytes of what the functions of one push return. A function may return many
-/// times what it gets, and everything that a push makes is in memory until it is committed.
+/// The largest size in bytes of what functions return for the events that are put through them
+/// together. A function may return many times what it gets, and all of it is in memory until it is
+/// committed.
 const RETURNED_BYTES: u64 = 512 << 20;
 
 /// The rows that were made for one of the groups of a push, with the numbers of the route and of
@@ -59,12 +60,21 @@ pub(crate) struct Push {
     returned: u64,
 }
 
-/// Why rows were not made of events.
+/// Why a call made no rows of events.
 #[derive(Debug)]
 enum CallError {
-    /// A call failed.
+    /// The call failed.
     Call(InvokeError),
     /// The functions of the push returned too much.
+    TooMuch,
+}
+
+/// Why events could not be put through the functions of their source.
+#[derive(Debug)]
+pub(crate) enum PushError {
+    /// A function failed on all of them.
+    Failed(Error),
+    /// The functions returned too much for all of them at once, but may not for fewer.
     TooMuch,
 }
 
@@ -111,7 +121,7 @@ impl Route {
         events: &[IncomingEvent],
         push: &mut Push,
         terms: IngestTerms<'_>,
-    ) -> Result<()> {
+    ) -> Result<(), PushError> {
         let drafts = &mut push.drafts;
         let builder = |ReadColumn { field, reading }: &ReadColumn| {
             ColumnBuilder::new(&field.data_type, events.len()).with_reading(reading.clone())
@@ -153,8 +163,8 @@ impl Route {
     }
 
     /// Calls the function on rows; `rows` has the index of each row's event, beside all events. If
-    /// the function traps on the batch, the batch is halved until the row that causes the trap is
-    /// found and refused alone.
+    /// the function fails on the batch in a way that a row may have caused, the batch is halved
+    /// until that row is found and refused alone.
     fn apply_rows(
         &self,
         number: usize,
@@ -162,7 +172,7 @@ impl Route {
         (rows, events): (&[usize], &[IncomingEvent]),
         push: &mut Push,
         terms: IngestTerms<'_>,
-    ) -> Result<()> {
+    ) -> Result<(), PushError> {
         let gate = Gate {
             interval: Interval::ALL,
             now: terms.now,
@@ -170,12 +180,14 @@ impl Route {
         };
         let output = match push.invoke(&self.transform, columns) {
             Ok(output) => output,
-            Err(CallError::TooMuch) => return Err(too_much()),
+            Err(CallError::TooMuch) if events.len() == 1 => {
+                self.refuse(0, too_much(), events, push, terms);
+                return Ok(());
+            }
+            Err(CallError::TooMuch) => return Err(PushError::TooMuch),
             Err(CallError::Call(error)) if error.is_caused_by_row() && rows.len() == 1 => {
-                let index = rows[0];
                 let reason = Error::from(error).to_string();
-                let draft = &mut push.drafts[index];
-                draft.refuse(reason, &self.targets[0], &events[index], terms.now);
+                self.refuse(rows[0], reason, events, push, terms);
                 return Ok(());
             }
             Err(CallError::Call(error)) if error.is_caused_by_row() => {
@@ -191,7 +203,7 @@ impl Route {
                 self.apply_rows(number, &part(0, half), first, push, terms)?;
                 return self.apply_rows(number, &part(half, rest), second, push, terms);
             }
-            Err(CallError::Call(error)) => return Err(error.into()),
+            Err(CallError::Call(error)) => return Err(PushError::Failed(error.into())),
         };
         let first = terms.arrivals.take(output.rows);
         for (place, target) in self.targets.iter().enumerate() {
@@ -214,16 +226,26 @@ impl Route {
         }
         Ok(())
     }
+
+    /// Refuses an event alone, and puts it into the quarantine of the first group of the route.
+    fn refuse(
+        &self,
+        index: usize,
+        reason: String,
+        events: &[IncomingEvent],
+        push: &mut Push,
+        terms: IngestTerms<'_>,
+    ) {
+        push.drafts[index].refuse(reason, &self.targets[0], &events[index], terms.now);
+    }
 }
 
-/// The error of a push whose functions returned too much.
-fn too_much() -> Error {
+/// The reason why an event is refused for which alone functions return too much.
+fn too_much() -> String {
     let limit = RETURNED_BYTES >> 20;
-    let message = format!(
-        "what its functions return for the events of one push takes more than {limit} MiB of memory; push fewer \
-         events at once"
-    );
-    Error::new(Kind::Function, message)
+    format!(
+        "what the functions of its source return for this event takes more than {limit} MiB of memory"
+    )
 }
 
 /// Adds the rows of a group to the drafts of the events that they came from.

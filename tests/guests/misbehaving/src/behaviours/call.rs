@@ -91,9 +91,9 @@ pub(super) fn too_much_output(rows: &mut Rows) -> Result<(), CallError> {
     Ok(())
 }
 
-/// Returns for each row a text of as many bytes as it asks for, up to 16 MiB.
+/// Returns for each row a text of as many bytes as it asks for, up to 60 MiB.
 pub(super) fn texts_as_asked(rows: &mut Rows) -> Result<(), CallError> {
-    let bytes = rows.x.iter().map(|x| x.clamp(0.0, 16_777_216.0) as usize);
+    let bytes = rows.x.iter().map(|x| x.clamp(0.0, 62_914_560.0) as usize);
     rows.texts = bytes.map(|bytes| vec![b'x'; bytes]).collect();
     Ok(())
 }
