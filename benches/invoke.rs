@@ -3,28 +3,13 @@
 #![allow(missing_docs, reason = "a bench")]
 
 use std::hint::black_box;
-use std::sync::Arc;
 
-use arrow_array::{ArrayRef, Float64Array};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use wafer::bindings::types::{Batch, Column, Data};
+use wafer_benches::{arrays, values};
 use wafer_runtime::Deadline;
 
 const ROWS: usize = 8_192;
-
-fn values(columns: usize, rows: usize) -> Vec<Vec<f64>> {
-    let value = |column: usize, row: usize| ((column * 31 + row * 7) % 170) as f64 - 85.0;
-    (0..columns)
-        .map(|c| (0..rows).map(|r| value(c, r)).collect())
-        .collect()
-}
-
-fn arrays(columns: usize, rows: usize) -> Vec<ArrayRef> {
-    values(columns, rows)
-        .into_iter()
-        .map(|v| Arc::new(Float64Array::from(v)) as ArrayRef)
-        .collect()
-}
 
 fn wire(columns: usize, rows: usize) -> Batch {
     let columns = values(columns, rows).into_iter().map(|v| Column {

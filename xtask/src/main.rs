@@ -550,8 +550,8 @@ fn bench() -> Result {
     run(wafer, &["-C", "functions/flights", "build"])?;
     // The same packages are named in both commands, so that nothing is built a second time with
     // other features.
-    let benches = ["--bench", "invoke", "--bench", "cold_start"];
-    cargo(&[&["bench"], &WITHOUT_AWS[..], &benches].concat())
+    let benches = ["invoke", "cold_start", "languages"].map(|bench| ["--bench", bench]);
+    cargo(&[&["bench"], &WITHOUT_AWS[..], &benches.concat()].concat())
 }
 
 /// Runs cargo.
