@@ -227,6 +227,27 @@ fn rows_on_which_a_javascript_function_goes_wrong_fail_alone_with_the_reason() {
     );
 }
 
+#[test]
+fn check_says_what_the_first_row_error_is_and_drops_what_the_function_logs() {
+    let project = project(&[("wrong", "javascript = \"f.js:wrong\"")]);
+    project.write("f.js", format!("{HEAD}{WRONG}"));
+    let rows = (0..9).map(|id| format!("{id},2013-01-01T00:00:00Z,{}\n", id % 4 * 3));
+    project.write(
+        "things.csv",
+        format!("id,at,x\n{}", rows.collect::<String>()),
+    );
+    let output = project.command(&["check"]).output().unwrap();
+    let said = text(&output);
+    assert!(output.status.success(), "{said}");
+    let message = format!("{}: Error: three is too much", place(3));
+    let wanted =
+        format!("the first row error of function `wrong`: row 1 of its source: {message}\n");
+    assert!(said.contains(&wanted), "{said}");
+    assert!(!said.contains("function="), "{said}");
+    let checked = project.json(&["check"]);
+    assert_eq!(checked[0]["row_errors"], 6, "{checked}");
+}
+
 /// A function that counts the rows that it was called on.
 const COUNT: &str = "
 let calls = 0;

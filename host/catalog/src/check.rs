@@ -6,12 +6,13 @@
 
 use arrow_array::{Array as _, ArrayRef, UInt32Array};
 use serde_json::{Value as Json, json};
+use tracing::subscriber::{NoSubscriber, with_default};
 use wafer_core::{ColumnBuilder, DataType, EpochUnit, Field, Reading, Schema, encode_row};
 use wafer_runtime::{Deadline, Function, Output};
 use wafer_store::{Error, Kind, Result};
 
 /// The result of a check that found nothing wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CheckReport {
     /// The number of rows that the function was called on.
     pub rows: usize,
@@ -19,6 +20,8 @@ pub struct CheckReport {
     pub real: bool,
     /// The number of rows that the function refused.
     pub row_errors: usize,
+    /// The first of them, and why it was refused.
+    pub first_row_error: Option<String>,
 }
 
 /// The maximum number of rows that a check uses.
@@ -41,18 +44,25 @@ pub fn check_predictions(function: &Function) -> Result<()> {
 /// there are none. The rows are passed whole, cut into pieces, and in reverse order; the outputs
 /// for each row must have the same bytes every time.
 ///
+/// What the function logs is dropped: it would be there once for each of these calls, for each row.
+///
 /// # Errors
 /// Returns [`Kind::Function`] that names the first row with a different result, and the errors of
 /// calling the function.
 pub fn check_function(function: &Function, rows: Option<Vec<ArrayRef>>) -> Result<CheckReport> {
+    with_default(NoSubscriber::new(), || compare_calls(function, rows))
+}
+
+fn compare_calls(function: &Function, rows: Option<Vec<ArrayRef>>) -> Result<CheckReport> {
     let real = rows.is_some();
     let columns = rows.unwrap_or_else(|| synthetic_rows(&function.signature().inputs));
     let rows = columns[0].len();
+    let place = |row: usize| match real {
+        true => format!("row {row} of its source: "),
+        false => format!("row {row} of made-up data: "),
+    };
     let whole = function.invoke_rows(&columns).map_err(|failure| {
-        let place = failure.row.map_or_else(String::new, |row| match real {
-            true => format!("row {row} of its source: "),
-            false => format!("row {row} of made-up data: "),
-        });
+        let place = failure.row.map_or_else(String::new, place);
         let error = Error::from(failure);
         Error::caused(error.kind(), format!("{place}{error}"), error)
     })?;
@@ -93,6 +103,10 @@ pub fn check_function(function: &Function, rows: Option<Vec<ArrayRef>>) -> Resul
         rows,
         real,
         row_errors: whole.row_errors.len(),
+        first_row_error: whole
+            .row_errors
+            .first()
+            .map(|(row, message)| format!("{}{message}", place(*row as usize))),
     })
 }
 

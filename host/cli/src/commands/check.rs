@@ -55,6 +55,9 @@ struct Checked {
     /// Where the rows came from.
     of: &'static str,
     row_errors: usize,
+    /// The first of them, and why the function refused it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_row_error: Option<String>,
     /// The number of rows of the source that could not be read.
     unreadable: u64,
     /// Where the first of them is, and why.
@@ -181,7 +184,7 @@ async fn check_one(platform: &Platform, subject: CheckSubject) -> Result<Checked
         None => CheckReport {
             rows: first.rows,
             real: first.rows > 0,
-            row_errors: 0,
+            ..CheckReport::default()
         },
     };
     let place = |Reject { place, message }| format!("{place}: {message}");
@@ -193,6 +196,7 @@ async fn check_one(platform: &Platform, subject: CheckSubject) -> Result<Checked
             false => NOTHING,
         },
         row_errors: report.row_errors,
+        first_row_error: report.first_row_error,
         unreadable: first.unreadable,
         first_unreadable: first.reject.map(place),
         unread: first.unread,
@@ -211,11 +215,7 @@ async fn call(platform: &Platform, name: &str, first: &mut FirstRows) -> Result<
         say(format!(
             "function `{name}` was not called, because there are no rows to call it on"
         ));
-        return Ok(CheckReport {
-            rows: 0,
-            real: false,
-            row_errors: 0,
-        });
+        return Ok(CheckReport::default());
     }
     let report = tokio::task::spawn_blocking(move || check_function(&function, rows));
     Ok(report.await??)
@@ -236,7 +236,9 @@ fn text(checked: &[Checked]) -> String {
         })
         .collect();
     let header = ["checked", "source", "rows", "of", "row errors"];
-    format!("{}\n{}", table(&header, &rows), verdict(checked))
+    let errors = checked.iter().filter_map(Checked::first_row_error);
+    let errors: String = errors.map(|error| error + "\n").collect();
+    format!("{}\n{errors}{}", table(&header, &rows), verdict(checked))
 }
 
 impl CheckSubject {
@@ -253,6 +255,13 @@ impl Checked {
     /// Returns whether there are rows in its source, and none of them can be read.
     fn has_no_readable_row(&self) -> bool {
         self.unreadable > 0 && self.of != SOURCE
+    }
+
+    /// Returns the first error of a row. That a function refuses rows may be as it should be.
+    fn first_row_error(&self) -> Option<String> {
+        let error = self.first_row_error.as_ref()?;
+        let said = format!("the first row error of {}: {error}", self.subject.name());
+        Some(escaped(&said).into_owned())
     }
 
     /// Returns what is not as it should be, or not known.
@@ -311,6 +320,7 @@ mod tests {
             rows: 3,
             of,
             row_errors: 0,
+            first_row_error: None,
             unreadable,
             first_unreadable: (unreadable > 0).then(|| "a.csv:2: `x` is wrong".to_owned()),
             unread: unread.map(str::to_owned),
