@@ -1,5 +1,6 @@
 //! Plans: what applying a project would change.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::Serialize;
@@ -83,7 +84,10 @@ impl Plan {
                     detail: detail(wanted, *kind, name),
                 }),
                 Some(stored) if stored != json => {
-                    let detail = differences(stored, json).join(", ");
+                    let detail = match KINDS[*kind] {
+                        "function" => changed(&live.functions[name], &wanted.functions[name]),
+                        _ => differences(stored, json).join(", "),
+                    };
                     changes.push(Change {
                         kind: ChangeKind::Update,
                         object,
@@ -186,14 +190,97 @@ fn detail(definitions: &Definitions, kind: usize, name: &str) -> String {
     }
 }
 
+/// Returns what a plan says about a function that changed: what differs of it, and its digests.
+fn changed(old: &FunctionDef, new: &FunctionDef) -> String {
+    let names: BTreeSet<&String> = old.assets.keys().chain(new.assets.keys()).collect();
+    let assets = names.into_iter();
+    let assets = assets.filter(|name| old.assets.get(*name) != new.assets.get(*name));
+    let assets = assets.map(|name| format!("assets.{name}"));
+    let (before, after) = (&old.registered, &new.registered);
+    let others = [
+        ("component", before.component != after.component),
+        ("parameters", old.parameters != new.parameters),
+        ("strict_nan", before.strict_nan != after.strict_nan),
+        ("limits", old.limits != new.limits),
+    ];
+    let others = others.into_iter().filter(|(_, differs)| *differs);
+    let parts: Vec<String> = assets
+        .chain(others.map(|(name, _)| name.to_owned()))
+        .collect();
+    let parts = parts.join(", ");
+    match (before.digest == after.digest, parts.is_empty()) {
+        (true, true) => "snapshot".to_owned(),
+        (true, false) => parts,
+        (false, _) => {
+            let digests = format!("{} → {}", before.digest.short(), after.digest.short());
+            format!("{parts}: {digests}")
+        }
+    }
+}
+
 /// Returns the names of the top-level keys that differ.
 fn differences(old: &serde_json::Value, new: &serde_json::Value) -> Vec<String> {
     let (Some(old), Some(new)) = (old.as_object(), new.as_object()) else {
         return Vec::new();
     };
-    let keys: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
     keys.into_iter()
         .filter(|key| old.get(*key) != new.get(*key))
         .cloned()
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use wafer_core::{DataType, Digest, Field, Mapping, Schema, Signature};
+    use wafer_runtime::{Limits, Registered};
+
+    use super::*;
+
+    #[test]
+    fn plan_says_what_of_a_function_changed() {
+        let digest = |text: &str| Digest::of(text.as_bytes());
+        let schema = || Schema::new(vec![Field::new("x", DataType::Int64, false)]).unwrap();
+        let function = |code: &str, component: &str, factor: &str, memory: u64| {
+            let limits = Limits {
+                memory,
+                ..Limits::default()
+            };
+            FunctionDef {
+                registered: Registered {
+                    digest: digest(&[code, component, factor].concat()),
+                    component: digest(component),
+                    snapshot: digest("snapshot"),
+                    delta: None,
+                    signature: Signature {
+                        doc: String::new(),
+                        inputs: schema(),
+                        outputs: schema(),
+                        mapping: Mapping::OneToOne,
+                    },
+                    strict_nan: false,
+                },
+                limits,
+                assets: [("python".to_owned(), digest(code))].into(),
+                parameters: [("factor".to_owned(), factor.to_owned())].into(),
+            }
+        };
+        let old = function("a", "b", "1", 1);
+        for (new, wanted) in [
+            (function("c", "b", "1", 1), "assets.python: "),
+            (function("a", "c", "2", 1), "component, parameters: "),
+            (function("a", "b", "1", 2), "limits"),
+        ] {
+            let found = changed(&old, &new);
+            let digests = format!(
+                "{} → {}",
+                old.registered.digest.short(),
+                new.registered.digest.short()
+            );
+            match wanted.ends_with(": ") {
+                true => assert_eq!(found, format!("{wanted}{digests}")),
+                false => assert_eq!(found, wanted),
+            }
+        }
+    }
 }

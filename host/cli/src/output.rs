@@ -146,14 +146,15 @@ fn error_text(error: &anyhow::Error) -> String {
 }
 
 /// Starts the log, which goes to standard error. `RUST_LOG` filters it; without that, `verbose`
-/// decides how much is logged: warnings, and what trainers say of what they learn from.
+/// decides how much is logged: warnings, that a large component is compiled, and what trainers say
+/// of what they learn from.
 ///
 /// # Errors
 /// Returns an error when `RUST_LOG` is not one line of text.
 pub(crate) fn start_log(verbose: bool) -> anyhow::Result<()> {
     let default = match verbose {
         true => "debug,function=trace,trainer=trace",
-        false => "warn,trainer=info",
+        false => "warn,compiler=info,trainer=info",
     };
     let filter = wafer_config::variable("RUST_LOG")?;
     wafer_log::start(Destination::People, filter.as_deref(), default);

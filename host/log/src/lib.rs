@@ -54,7 +54,7 @@ pub fn start(destination: Destination, filter: Option<&str>, default: &str) {
 
 /// What Wafer logs: the beginnings of the names of its crates, that of the program for Lambda among
 /// them, and the targets of the functions and trainers that it calls.
-const TARGETS: [&str; 4] = ["wafer", "bootstrap", "function", "trainer"];
+const TARGETS: [&str; 5] = ["wafer", "bootstrap", "compiler", "function", "trainer"];
 
 /// Returns a filter in which each level without a target is that of the [`TARGETS`] alone. Of two
 /// directives with one target the last one counts, so these come first: a level of a target

@@ -20,7 +20,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use wafer_core::{Digest, Hasher, Signature};
+use wafer_core::{Digest, Hasher, Signature, bytes_text};
 use wafer_store::{ArtifactStore, ArtifactStoreExt as _, COMPILED, Error, Kind, blob_name};
 use wasmtime::Store;
 use wasmtime::component::Component;
@@ -493,6 +493,14 @@ impl Runtime {
                 }
             }
         }
+        if source.component.len() >= LARGE_COMPONENT {
+            tracing::info!(
+                target: "compiler",
+                "function `{}`: its component of {} is compiled to native code, once; this takes up to a minute",
+                source.function,
+                bytes_text(source.component.len() as u64)
+            );
+        }
         let function_code =
             cache.function_code(&format!("{machine}/{}.functions", source.origin.hex()));
         let code = source.compile(&config.compiler, target, function_code.as_deref())?;
@@ -519,6 +527,9 @@ impl Runtime {
         loaded.map(drop).map_err(|e| host(source.function, &e))
     }
 }
+
+/// The size from which on a component takes so long to be compiled that it is said.
+const LARGE_COMPONENT: usize = 1 << 20;
 
 /// The versions of the compiler and of Wafer, for code that is kept for other projects: a version
 /// of the compiler that mends what another one compiled wrongly does not use what that one left.
