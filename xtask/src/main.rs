@@ -183,18 +183,17 @@ fn quickstart() -> Result {
     )
 }
 
-/// Runs all tests: first everything on the embedded stores, by the program with its stores on AWS;
-/// then the packages for AWS, and the behaviours that reach stores once more, on the stores on AWS.
-/// So the program and its behaviours are compiled once. [`slow`] tests what a program without AWS
-/// says of it.
+/// Runs all tests: first everything on the embedded stores, for which little is compiled that the
+/// program did not need; then the packages for AWS, and the behaviours that reach stores once more,
+/// on the stores on AWS.
 fn test() -> Result {
-    let wafer = &binary(&AWS)?;
+    let wafer = &binary(&PROGRAM)?;
     run(wafer, &["doctor", "--fix"])?;
-    let embedded = [&WITHOUT_AWS[..], &["--features", "wafer-cli/aws"]].concat();
-    spawn(&mut cargo_test(&embedded)?)?;
+    spawn(&mut cargo_test(&WITHOUT_AWS)?)?;
     stock(&["test", "--release"])?;
     python_functions(None)?;
     javascript_functions(None)?;
+    binary(&AWS)?;
     let servers = Servers::start()?;
     for targets in [
         &["--lib", "--bins", "--test", "aws"][..],
@@ -282,15 +281,13 @@ fn python_package() -> Result {
     spawn(functions.env("WAFER_TEST_PYTHON", "1"))
 }
 
-/// Runs the slow tests: those of the Python package, and of what a program without AWS says of it;
-/// all behaviours on the stores on AWS; the stores, also on a slow line, and several processes at
-/// once, on a real S3 store; known faults of dependencies; the fuzz targets; then the package for
-/// Lambda, whose program takes the place of the one that was built, is frozen for minutes, and runs
-/// on Lambda's kernels; and the components of interpreters, built again.
+/// Runs the slow tests: those of the Python package; all behaviours on the stores on AWS; the
+/// stores, also on a slow line, and several processes at once, on a real S3 store; known faults of
+/// dependencies; the fuzz targets; then the package for Lambda, whose program takes the place of
+/// the one that was built, is frozen for minutes, and runs on Lambda's kernels; and the components
+/// of interpreters, built again.
 fn slow() -> Result {
     python_package()?;
-    let without_aws = [&PROGRAM[..], &["--test", "behaviour", "--", "aws::"]].concat();
-    spawn(&mut cargo_test(&without_aws)?)?;
     let wafer = &binary(&AWS)?;
     let servers = Servers::start()?;
     let tests = |arguments: &[&str]| tests_on_aws(arguments, &servers);
