@@ -78,7 +78,7 @@ variable "concurrency" {
 variable "source_buckets" {
   type        = set(string)
   default     = []
-  description = "ARNs of other buckets that sources are read from, in any region."
+  description = "ARNs of other buckets that sources are read from, files and Delta tables, in any region."
 }
 
 variable "key_arns" {

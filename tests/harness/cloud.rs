@@ -112,10 +112,12 @@ impl Project {
     }
 
     /// Writes an object to the project's bucket, and returns its URL.
-    pub(crate) fn write_object(&self, key: &str, content: &str) -> String {
+    pub(crate) fn write_object(&self, key: &str, content: impl AsRef<[u8]>) -> String {
         let bucket = self.bucket();
         let s3 = endpoint("S3");
-        let written = agent().put(format!("{s3}/{bucket}/{key}")).send(content);
+        let written = agent()
+            .put(format!("{s3}/{bucket}/{key}"))
+            .send(content.as_ref());
         assert_eq!(written.unwrap().status(), 200);
         format!("s3://{bucket}/{key}")
     }

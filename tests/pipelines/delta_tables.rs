@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 use wafer_store::{Follows, OfflineTables, Txn};
 
 use crate::harness::pass::{COLUMNS, Pass, pass};
-use crate::harness::{Project, repository, text, write_batch};
+use crate::harness::{Project, are_on_aws, repository, text, write_batch};
 
 /// The times of the checked-in table name no zone.
 const ZONE: &str = "zone = \"UTC\"";
@@ -170,6 +170,69 @@ fn runs_over_a_delta_table_read_what_was_added_and_everything_when_rows_were_rem
     append(folder.path(), 1, &[(9, 9.0)], None);
     assert_eq!(run()["rows_read"], 1);
     assert_eq!(values(&project), [(9, 9.0)]);
+}
+
+/// Puts the files of a table into the project's bucket, and returns the URL of the table there.
+fn put_on_s3(project: &Project, table: &Path) -> String {
+    let mut left = vec![table.to_owned()];
+    while let Some(path) = left.pop() {
+        if path.is_dir() {
+            let entries = std::fs::read_dir(&path).unwrap();
+            left.extend(entries.map(|entry| entry.unwrap().path()));
+        } else {
+            let name = path.strip_prefix(table).unwrap().display();
+            let content = std::fs::read(&path).unwrap();
+            project.write_object(&format!("lake/t/{name}"), content);
+        }
+    }
+    format!("s3://{}/lake/t", project.bucket())
+}
+
+#[test]
+fn a_delta_table_on_s3_is_read_at_a_version_and_by_what_was_added_to_it() {
+    if !are_on_aws() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let table = folder.path().join("t");
+    append(folder.path(), 1, &[(1, 1.0), (2, 2.0)], None);
+    let project = Pass {
+        source: "type = \"delta\"\npath = \"TABLE\"",
+        ..Pass::default()
+    };
+    let project = project.project();
+    let url = put_on_s3(&project, &table);
+    project.replace("TABLE", &url);
+    let project = project.applied();
+    let run = || project.json(&["run", "g"]);
+    assert_eq!(run()["rows_read"], 2);
+    let again = project.ok(&["run", "g"]);
+    assert!(again.contains("nothing changed"), "{again}");
+    append(folder.path(), 2, &[(2, 2.5), (3, 3.0)], None);
+    put_on_s3(&project, &table);
+    assert_eq!(run()["rows_read"], 2);
+    assert_eq!(values(&project), [(1, 1.0), (2, 2.0), (2, 2.5), (3, 3.0)]);
+    append(folder.path(), 3, &[(4, 4.0)], Some("w1"));
+    put_on_s3(&project, &table);
+    assert_eq!(run()["rows_read"], 3);
+    assert_eq!(values(&project), [(2, 2.5), (3, 3.0), (4, 4.0)]);
+    assert_eq!(project.json(&["check"])[0]["of"], "its source");
+    let shown = project.ok(&["show", "s"]);
+    assert!(shown.contains("4,2023-11-14T22:13:20Z,4"), "{shown}");
+    let first = delta(Path::new(&url), "version = 1");
+    first.ok(&["run", "g"]);
+    assert_eq!(values(&first), [(1, 1.0), (2, 2.0)]);
+    // A checkpoint is looked at before the log is read, if that is read from it on.
+    let checkpoint = "_delta_log/00000000000000000003.checkpoint.parquet";
+    project.write_object(&format!("lake/t/{checkpoint}"), "PAR1");
+    let said = project.fails(&["run", "g"]);
+    let wanted = format!("{url}/{checkpoint} cannot be read");
+    assert!(said.contains(&wanted), "{said}");
+    first.ok(&["run", "g"]);
+    let elsewhere = format!("{url}s");
+    let said = delta(Path::new(&elsewhere), "").fails(&["run", "g"]);
+    let wanted = format!("{elsewhere} is not a Delta table");
+    assert!(said.contains(&wanted), "{said}");
 }
 
 /// Merges all files of a table that are in its log into one that has these rows, as another program

@@ -11,9 +11,10 @@ use object_store::path::Path;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::OnceCell;
 use url::Url;
-use wafer_store::{Error, Kind, RemoteFile, RemoteFiles, RemoteListing, Result};
+use wafer_store::{Error, Kind, OfflineTables, RemoteFile, RemoteFiles, RemoteListing, Result};
 
 use crate::account::Account;
+use crate::objects::Bucket;
 use crate::region::account_of_bucket;
 use crate::s3::{BucketClient, Content, Existing, Listing, ObjectInfo};
 
@@ -23,11 +24,23 @@ use crate::s3::{BucketClient, Content, Existing, Listing, ObjectInfo};
 #[derive(Debug, Default)]
 pub struct Files {
     account: OnceCell<Account>,
-    buckets: Mutex<HashMap<String, BucketClient>>,
+    buckets: Mutex<HashMap<String, OpenedBucket>>,
+}
+
+/// A bucket whose region is known.
+#[derive(Clone, Debug)]
+struct OpenedBucket {
+    /// The account in the region of the bucket.
+    account: Account,
+    client: BucketClient,
 }
 
 impl Files {
     async fn bucket(&self, url: &Url) -> Result<BucketClient> {
+        Ok(self.opened(url).await?.client)
+    }
+
+    async fn opened(&self, url: &Url) -> Result<OpenedBucket> {
         let name = url.host_str().unwrap_or_default().to_owned();
         let known = || self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(bucket) = known().get(&name) {
@@ -40,7 +53,8 @@ impl Files {
         // A URL that is not of S3 is refused before S3 is asked about it.
         let bucket = BucketClient::open(account, url)?;
         let account = account_of_bucket(account, bucket.bucket()).await?;
-        let bucket = BucketClient::open(&account, url)?;
+        let client = BucketClient::open(&account, url)?;
+        let bucket = OpenedBucket { account, client };
         known().insert(name, bucket.clone());
         Ok(bucket)
     }
@@ -128,6 +142,12 @@ impl RemoteFiles for Files {
     async fn remove(&self, url: &Url) -> Result<()> {
         let bucket = self.bucket(url).await?;
         bucket.delete(&path(url)?, &format!("remove {url}")).await
+    }
+
+    async fn tables(&self, url: &Url) -> Result<OfflineTables> {
+        let account = self.opened(url).await?.account;
+        let bucket = Bucket::open(&account, url)?;
+        OfflineTables::in_bucket(url.clone(), bucket.root())
     }
 }
 

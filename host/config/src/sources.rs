@@ -151,10 +151,6 @@ pub(crate) fn check_source(source: &SourceConfig) -> Result<(), BrokenRule> {
         SourceType::Delta if source.path.is_none() => {
             wrong("path", "is missing: name the folder of the Delta table")
         }
-        SourceType::Delta if url(source).is_some() => wrong(
-            "path",
-            "is a URL, and a source of type `delta` reads a folder on this machine",
-        ),
         SourceType::Delta if source.format.is_some() => {
             wrong("format", "is for sources of type `files` or `stream`")
         }

@@ -137,7 +137,7 @@ async fn changes_since(snapshot: &TableSnapshot, since: u64) -> Result<Vec<Table
     if let Some(folder) = snapshot.outside_folder()
         && since < snapshot.version()
     {
-        check_changes(&folder, since, snapshot.version()).await?;
+        check_changes(folder, since, snapshot.version()).await?;
     }
     snapshot.changes_since(since).await
 }

@@ -7,12 +7,15 @@
 //! the table reads: the newest complete checkpoint and newer ones that are not, the files that they
 //! are divided into (sidecars), and the commits after it.
 //!
+//! A log is on this machine or elsewhere. Of a remote one, the checkpoints are copied to this
+//! machine one after the other, once their sizes are known, and decoded here.
+//!
 //! Files of a log are written once. Somebody who replaces one between this check and the reading is
 //! not found out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, Metadata};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read as _};
 use std::ops::RangeInclusive;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -21,12 +24,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow_array::ArrayRef;
 use arrow_array::cast::AsArray as _;
 use serde::Deserialize;
+use url::Url;
 use wafer_catalog::{FileOptions, Format, blocking};
 use wafer_core::{DataType, Field, coerce};
 use wafer_files::{ReadColumn, file_format, plain_bytes, unreadable};
-use wafer_store::{Error, Kind, Result};
+use wafer_store::{Error, Kind, Place, RemoteFile, RemoteFiles, Result};
 
 use crate::copy_room::CopyRoom;
+use crate::source::files::{LocalCopy, block_on, find_file};
+use crate::source::find::parts;
 
 /// The greatest size of the commits that are read, together.
 const COMMIT_BYTES: u64 = 256 << 20;
@@ -36,6 +42,8 @@ const CHECKPOINT_BYTES: u64 = 2 << 30;
 const HINT_BYTES: u64 = 16 << 20;
 /// The greatest number of files in the folder of a log.
 const MAX_FILES: usize = 1_000_000;
+/// The name of the folder of a log in that of its table.
+const LOG: &str = "_delta_log";
 /// The number of checkpoints of which this process remembers what is in them.
 const MAX_KNOWN: usize = 1_000;
 /// The number of digits of a version in the name of a file.
@@ -47,11 +55,11 @@ const VERSION_DIGITS: usize = 20;
 /// # Errors
 /// Returns [`Kind::Invalid`] for a log that is too large, and for a checkpoint that cannot be read.
 pub(crate) async fn check_log(
-    folder: &Path,
+    folder: &Place,
     version: Option<u64>,
     held: Option<Arc<dyn CopyRoom>>,
 ) -> Result<()> {
-    let log = folder.join("_delta_log");
+    let log = folder.below(LOG);
     let last = version.unwrap_or(u64::MAX);
     let inspect = move || {
         let _held = held;
@@ -66,8 +74,8 @@ pub(crate) async fn check_log(
 /// # Errors
 /// Returns the errors of [`check_log`], and [`Kind::NotFound`] when the changes are too many to be
 /// followed, as if the log did not reach back that far.
-pub(crate) async fn check_changes(folder: &Path, after: u64, through: u64) -> Result<()> {
-    let log = folder.join("_delta_log");
+pub(crate) async fn check_changes(folder: &Place, after: u64, through: u64) -> Result<()> {
+    let log = folder.below(LOG);
     let inspect = move || {
         let files = LogFiles::list(&log)?;
         check(&log, &files, u64::MAX)?;
@@ -82,42 +90,50 @@ pub(crate) async fn check_changes(folder: &Path, after: u64, through: u64) -> Re
 }
 
 /// Looks at what is read of a log for the newest version up to `last`.
-fn check(log: &Path, files: &LogFiles, last: u64) -> Result<()> {
+fn check(log: &Place, files: &LogFiles, last: u64) -> Result<()> {
     let (first, checkpoints) = files.beginning(last);
     let bytes = files.commit_bytes(first..=last);
     if bytes > COMMIT_BYTES {
         return Err(Error::invalid(format!(
-            "{} has commits of {} MiB after the last checkpoint; at most {} are read: make a \
+            "{log} has commits of {} MiB after the last checkpoint; at most {} are read: make a \
              checkpoint of the table",
-            log.display(),
             bytes >> 20,
             COMMIT_BYTES >> 20
         )));
     }
-    let mut sidecars = sidecars_of_hint(&log.join("_last_checkpoint"))?;
+    let mut sidecars = sidecars_of_hint(&log.below("_last_checkpoint"))?;
     let mut bytes: u64 = 0;
     for name in checkpoints {
-        let found = inspect(&log.join(name))?;
-        bytes = bytes.saturating_add(found.bytes);
+        let found = inspect(&log.below(name))?;
+        bytes = within_limit(log, bytes.saturating_add(found.bytes))?;
         sidecars.extend(found.sidecars);
     }
     for name in sidecars {
         if !is_plain(&name) {
             let what = format!("a checkpoint names the file `{name}`, which is not a plain name");
-            return Err(refused(log, &what));
+            return Err(refused(&log.shown(), &what));
         }
-        let found = inspect(&log.join("_sidecars").join(name))?;
-        bytes = bytes.saturating_add(found.bytes);
+        let found = inspect(&log.below("_sidecars").below(&name))?;
+        bytes = within_limit(log, bytes.saturating_add(found.bytes))?;
     }
+    Ok(())
+}
+
+/// Returns the size of the values of all checkpoints so far, unless it is too large.
+fn within_limit(log: &Place, bytes: u64) -> Result<u64> {
     match bytes > CHECKPOINT_BYTES {
-        true => Err(too_large(log)),
-        false => Ok(()),
+        true => Err(too_large(&log.shown())),
+        false => Ok(bytes),
     }
 }
 
 /// Creates the error of a log, or a file of it, that cannot be read.
 fn refused(path: &Path, what: &str) -> Error {
     Error::invalid(format!("{} cannot be read: {what}", path.display()))
+}
+
+fn too_many(log: &Path) -> Error {
+    refused(log, &format!("it has more than {MAX_FILES} files"))
 }
 
 fn too_large(path: &Path) -> Error {
@@ -136,8 +152,15 @@ struct LogFiles {
 }
 
 impl LogFiles {
-    /// Lists the files of a log. One that does not exist has none.
-    fn list(log: &Path) -> Result<Self> {
+    /// Lists the files of a log. One that does not exist has none. Blocks the thread.
+    fn list(log: &Place) -> Result<Self> {
+        match log {
+            Place::Here(folder) => Self::list_here(folder),
+            Place::Remote(url, remote) => Self::list_remote(url, remote.as_ref()),
+        }
+    }
+
+    fn list_here(log: &Path) -> Result<Self> {
         let mut files = Self::default();
         let entries = match std::fs::read_dir(log) {
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(files),
@@ -145,28 +168,58 @@ impl LogFiles {
         };
         for (count, entry) in entries.enumerate() {
             if count >= MAX_FILES {
-                return Err(refused(log, &format!("it has more than {MAX_FILES} files")));
+                return Err(too_many(log));
             }
             let entry = entry.map_err(|e| unreadable(log, e))?;
-            let name = entry.file_name();
-            let Some(name) = name.to_str() else {
-                continue;
-            };
-            let Some(version) = version_of(name) else {
-                continue;
-            };
-            let Some(described) = described(&entry.path())? else {
-                continue;
-            };
-            if name[VERSION_DIGITS..].starts_with(".checkpoint.") {
-                let names = files.checkpoints.entry(version).or_default();
-                names.push(name.to_owned());
-            } else {
-                let bytes = files.commits.entry(version).or_default();
-                *bytes = bytes.saturating_add(described.len());
+            if let Some(name) = entry.file_name().to_str() {
+                files.add(name, || {
+                    Ok(described(&entry.path())?.as_ref().map(Metadata::len))
+                })?;
             }
         }
         Ok(files)
+    }
+
+    /// Lists the files of a remote log. Those of folders in it are listed too, and passed over.
+    fn list_remote(log: &Url, remote: &dyn RemoteFiles) -> Result<Self> {
+        let shown = Path::new(log.as_str());
+        let mut folder = log.clone();
+        folder.set_path(&format!("{}/", log.path()));
+        let listed = block_on(remote.list(&folder))?.all()?;
+        if listed.len() > MAX_FILES {
+            return Err(too_many(shown));
+        }
+        let (mut files, above) = (Self::default(), parts(log));
+        for file in listed {
+            let names = parts(&file.url);
+            let names = names.strip_prefix(above.as_slice()).ok_or_else(|| {
+                let what = format!("{} was listed in it, and is not", file.url);
+                refused(shown, &what)
+            })?;
+            if let [name] = names {
+                files.add(name, || Ok(Some(file.bytes)))?;
+            }
+        }
+        Ok(files)
+    }
+
+    /// Adds a file, if its name begins with a version and it is still there. Its size is not asked
+    /// for otherwise.
+    fn add(&mut self, name: &str, size: impl FnOnce() -> Result<Option<u64>>) -> Result<()> {
+        let Some(version) = version_of(name) else {
+            return Ok(());
+        };
+        let Some(size) = size()? else {
+            return Ok(());
+        };
+        if name[VERSION_DIGITS..].starts_with(".checkpoint.") {
+            let names = self.checkpoints.entry(version).or_default();
+            names.push(name.to_owned());
+        } else {
+            let bytes = self.commits.entry(version).or_default();
+            *bytes = bytes.saturating_add(size);
+        }
+        Ok(())
     }
 
     /// Returns the version that a reader of version `last` begins with, and the names of the
@@ -250,6 +303,76 @@ fn described(path: &Path) -> Result<Option<Metadata>> {
     }
 }
 
+/// A file of a log, as it was found.
+#[derive(Debug)]
+enum LogFile {
+    Here(PathBuf, Metadata),
+    Remote(RemoteFile, Arc<dyn RemoteFiles>),
+}
+
+/// A file of a log on this machine: itself, or a copy of it.
+#[derive(Debug)]
+enum Readable {
+    Here(PathBuf),
+    Copy(LocalCopy),
+}
+
+impl LogFile {
+    /// Finds a file, and returns `None` if it is gone. Blocks the thread.
+    fn find(place: &Place) -> Result<Option<Self>> {
+        Ok(match place {
+            Place::Here(path) => described(path)?.map(|found| Self::Here(path.clone(), found)),
+            Place::Remote(url, remote) => {
+                let found = find_file(url, remote.as_ref())?;
+                found.map(|found| Self::Remote(found, Arc::clone(remote)))
+            }
+        })
+    }
+
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Here(_, found) => found.len(),
+            Self::Remote(found, _) => found.bytes,
+        }
+    }
+
+    fn state(&self) -> FileState {
+        match self {
+            Self::Here(_, found) => FileState::Here(
+                (found.dev(), found.ino(), found.len()),
+                (found.ctime(), found.ctime_nsec()),
+            ),
+            Self::Remote(found, _) => FileState::Remote(found.clone()),
+        }
+    }
+
+    /// Makes the file readable on this machine. Blocks the thread.
+    fn readable(&self) -> Result<Readable> {
+        Ok(match self {
+            Self::Here(path, _) => Readable::Here(path.clone()),
+            Self::Remote(found, remote) => Readable::Copy(LocalCopy::of(found, remote.as_ref())?),
+        })
+    }
+}
+
+impl Readable {
+    /// Opens the file that messages call `path`.
+    fn open(&self, path: &Path) -> Result<File> {
+        match self {
+            Self::Here(place) => File::open(place).map_err(|e| unreadable(path, e)),
+            Self::Copy(copy) => copy.open(path),
+        }
+    }
+
+    /// Reads the file as a whole, if it has no more bytes than so many.
+    fn read(&self, path: &Path, most: u64) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let read = self.open(path)?.take(most).read_to_end(&mut bytes);
+        read.map_err(|e| unreadable(path, e))?;
+        Ok(bytes)
+    }
+}
+
 /// What was found in a file of a checkpoint.
 #[derive(Clone, Debug, Default)]
 struct LogPart {
@@ -259,26 +382,27 @@ struct LogPart {
     sidecars: Vec<String>,
 }
 
-/// What changes when a file is written or replaced: device, number, size, and time of change.
-type FileState = (u64, u64, u64, (i64, i64));
+/// What changes when a file is written or replaced.
+#[derive(Debug, PartialEq)]
+enum FileState {
+    /// Device, number and size, and the time of change.
+    Here((u64, u64, u64), (i64, i64)),
+    /// What is listed of it, with its version.
+    Remote(RemoteFile),
+}
 
-/// The checkpoints that were inspected.
+/// The checkpoints that were inspected, by their paths or URLs.
 static KNOWN: Mutex<BTreeMap<PathBuf, (FileState, LogPart)>> = Mutex::new(BTreeMap::new());
 
 /// Inspects a file of a checkpoint, unless that was done and it is still the same. One that is gone
 /// has nothing in it.
-fn inspect(path: &Path) -> Result<LogPart> {
-    let Some(file) = described(path)? else {
+fn inspect(place: &Place) -> Result<LogPart> {
+    let Some(file) = LogFile::find(place)? else {
         return Ok(LogPart::default());
     };
-    let state = (
-        file.dev(),
-        file.ino(),
-        file.len(),
-        (file.ctime(), file.ctime_nsec()),
-    );
+    let (path, state) = (place.shown(), file.state());
     let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((before, found)) = known().get(path)
+    if let Some((before, found)) = known().get(&path)
         && *before == state
     {
         return Ok(found.clone());
@@ -286,30 +410,37 @@ fn inspect(path: &Path) -> Result<LogPart> {
     let is_json = path
         .extension()
         .is_some_and(|extension| extension == "json");
+    let most = match is_json {
+        true => COMMIT_BYTES,
+        false => CHECKPOINT_BYTES,
+    };
+    if file.bytes() > most {
+        return Err(too_large(&path));
+    }
+    let readable = file.readable()?;
     let found = match is_json {
-        true => inspect_json(path, file.len())?,
-        false => inspect_parquet(path)?,
+        true => inspect_json(&path, &readable)?,
+        false => inspect_parquet(&path, &readable)?,
     };
     let mut known = known();
     if known.len() >= MAX_KNOWN {
         known.clear();
     }
-    known.insert(path.to_owned(), (state, found.clone()));
+    known.insert(path, (state, found.clone()));
     Ok(found)
 }
 
 /// Decodes a Parquet file to its end.
-fn inspect_parquet(path: &Path) -> Result<LogPart> {
-    let open = || File::open(path).map_err(|e| unreadable(path, e));
+fn inspect_parquet(path: &Path, file: &Readable) -> Result<LogPart> {
     let (format, options) = (file_format(Format::Parquet), FileOptions::default());
-    let schema = format.schema(path, open()?, &options, &|_| None)?;
+    let schema = format.schema(path, file.open(path)?, &options, &|_| None)?;
     // The columns come with the types that they have in the file, whatever is asked for.
     let columns = schema.fields().iter();
     let columns = columns.map(|field| Field::new(field.name(), DataType::Utf8, true));
     let columns: Vec<ReadColumn> = columns.map(ReadColumn::from).collect();
     let mut named = columns.iter();
     let sidecar = named.position(|column| column.field.name == "sidecar");
-    let mut reader = format.read(path, open()?, &options, &columns)?;
+    let mut reader = format.read(path, file.open(path)?, &options, &columns)?;
     let mut found = LogPart::default();
     while let Some(rows) = reader.next()? {
         let bytes = rows.columns.iter().map(plain_bytes);
@@ -346,11 +477,8 @@ struct JsonSidecar {
 }
 
 /// Reads a checkpoint in JSON, which has an object in each line.
-fn inspect_json(path: &Path, bytes: u64) -> Result<LogPart> {
-    if bytes > COMMIT_BYTES {
-        return Err(too_large(path));
-    }
-    let text = std::fs::read(path).map_err(|e| unreadable(path, e))?;
+fn inspect_json(path: &Path, file: &Readable) -> Result<LogPart> {
+    let text = file.read(path, COMMIT_BYTES)?;
     let mut sidecars = Vec::new();
     for line in text.split(|byte| *byte == b'\n') {
         if line.trim_ascii().is_empty() {
@@ -359,7 +487,10 @@ fn inspect_json(path: &Path, bytes: u64) -> Result<LogPart> {
         let action: JsonAction = serde_json::from_slice(line).map_err(|e| unreadable(path, e))?;
         sidecars.extend(action.sidecar.map(|sidecar| sidecar.path));
     }
-    Ok(LogPart { bytes, sidecars })
+    Ok(LogPart {
+        bytes: text.len() as u64,
+        sidecars,
+    })
 }
 
 /// What the file `_last_checkpoint` says of the newest checkpoint.
@@ -377,15 +508,16 @@ struct HintedFiles {
 
 /// Returns the names of the files that the newest checkpoint is divided into, as far as the file
 /// beside it says so. The reader passes over a file that is damaged.
-fn sidecars_of_hint(path: &Path) -> Result<Vec<String>> {
-    let Some(file) = described(path)? else {
+fn sidecars_of_hint(place: &Place) -> Result<Vec<String>> {
+    let Some(file) = LogFile::find(place)? else {
         return Ok(Vec::new());
     };
-    if file.len() > HINT_BYTES {
+    let path = place.shown();
+    if file.bytes() > HINT_BYTES {
         let what = format!("it has more than {} MiB", HINT_BYTES >> 20);
-        return Err(refused(path, &what));
+        return Err(refused(&path, &what));
     }
-    let text = std::fs::read(path).map_err(|e| unreadable(path, e))?;
+    let text = file.readable()?.read(&path, HINT_BYTES)?;
     let hint: Option<Hint> = serde_json::from_slice(&text).ok();
     let files = hint.and_then(|hint| hint.divided?.sidecars);
     let files = files.into_iter().flatten();
@@ -396,17 +528,83 @@ fn sidecars_of_hint(path: &Path) -> Result<Vec<String>> {
 mod tests {
     use arrow_array::{Int64Array, RecordBatch, StringArray, StructArray};
     use arrow_schema::{DataType as ArrowType, Field as ArrowField};
+    use async_trait::async_trait;
+    use wafer_catalog::keep_temporary_files_in;
     use wafer_files::OutputFile;
+    use wafer_store::{OfflineTables, RemoteListing};
 
     use super::*;
+
+    /// The files of this machine as those of a bucket, which are only listed and read.
+    #[derive(Debug)]
+    struct AsBucket;
+
+    fn only_read() -> Error {
+        Error::invalid("files are only listed and read")
+    }
+
+    #[async_trait]
+    impl RemoteFiles for AsBucket {
+        fn form(&self) -> &'static str {
+            "s3://BUCKET/FOLDER"
+        }
+
+        async fn list(&self, url: &Url) -> Result<RemoteListing> {
+            let mut listing = RemoteListing::default();
+            let mut left = vec![PathBuf::from(url.path())];
+            while let Some(path) = left.pop() {
+                if let Ok(entries) = std::fs::read_dir(&path) {
+                    left.extend(entries.map(|entry| entry.unwrap().path()));
+                } else if let Some(found) = described(&path)? {
+                    let mut url = url.clone();
+                    url.set_path(path.to_str().unwrap());
+                    listing.files.push(RemoteFile {
+                        url,
+                        bytes: found.len(),
+                        version: format!("{:?}", LogFile::Here(path, found).state()),
+                    });
+                }
+            }
+            Ok(listing)
+        }
+
+        async fn fetch(&self, file: &RemoteFile, to: &Path) -> Result<()> {
+            std::fs::copy(file.url.path(), to).unwrap();
+            Ok(())
+        }
+
+        async fn put(&self, _from: &Path, _to: &Url) -> Result<()> {
+            Err(only_read())
+        }
+
+        async fn remove(&self, _url: &Url) -> Result<()> {
+            Err(only_read())
+        }
+
+        async fn tables(&self, _url: &Url) -> Result<OfflineTables> {
+            Err(only_read())
+        }
+    }
 
     fn name(version: u64, rest: &str) -> String {
         format!("{version:020}.{rest}")
     }
 
-    fn checked(log: &Path, last: u64) -> std::result::Result<(), String> {
+    fn checked_at(log: &Place, last: u64) -> std::result::Result<(), String> {
         let files = LogFiles::list(log).map_err(|e| e.chain())?;
         check(log, &files, last).map_err(|e| e.chain())
+    }
+
+    /// Checks a log on this machine, and the same one elsewhere, of which the same is said.
+    fn checked(log: &Path, last: u64) -> std::result::Result<(), String> {
+        keep_temporary_files_in(std::env::temp_dir(), "TMPDIR");
+        let shown = log.display().to_string();
+        let url = format!("s3://bucket{shown}");
+        let here = checked_at(&Place::Here(log.to_owned()), last);
+        let elsewhere = Place::remote(&url, Arc::new(AsBucket)).unwrap();
+        let wanted = here.clone().map_err(|said| said.replace(&shown, &url));
+        assert_eq!(checked_at(&elsewhere, last), wanted);
+        here
     }
 
     fn write(path: &Path, column: (&str, ArrayRef)) {
@@ -485,8 +683,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_commits_after_the_newest_complete_checkpoint_have_a_limit() {
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_commits_after_the_newest_complete_checkpoint_have_a_limit() {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("_delta_log");
         assert_eq!(checked(&log, u64::MAX), Ok(()));
@@ -505,12 +703,12 @@ mod tests {
         write(&log.join(name(2, "checkpoint.parquet")), ("n", numbers()));
         assert_eq!(checked(&log, 3), Ok(()));
         std::fs::create_dir(log.join(name(4, "json"))).unwrap();
-        let said = checked(&log, 3).unwrap_err();
+        let said = checked_at(&Place::Here(log), 3).unwrap_err();
         assert!(said.contains("it is not a file"), "{said}");
     }
 
-    #[test]
-    fn checkpoints_that_cannot_be_decoded_are_refused_by_name() {
+    #[tokio::test(flavor = "multi_thread")]
+    async fn checkpoints_that_cannot_be_decoded_are_refused_by_name() {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path();
         let checkpoint = log.join(name(1, "checkpoint.parquet"));
@@ -526,10 +724,15 @@ mod tests {
         write(&checkpoint, ("n", numbers()));
         assert_eq!(checked(log, u64::MAX), Ok(()));
         assert_eq!(checked(log, u64::MAX), Ok(()));
+        // One that is too large is not copied.
+        let large = File::create(&checkpoint).unwrap();
+        large.set_len(CHECKPOINT_BYTES + 1).unwrap();
+        let said = checked(log, u64::MAX).unwrap_err();
+        assert!(said.contains("takes more than 2048 MiB"), "{said}");
     }
 
-    #[test]
-    fn files_that_a_checkpoint_is_divided_into_are_inspected() {
+    #[tokio::test(flavor = "multi_thread")]
+    async fn files_that_a_checkpoint_is_divided_into_are_inspected() {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path();
         std::fs::create_dir(log.join("_sidecars")).unwrap();

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use wafer_store::Kind;
+use wafer_store::{Kind, Place};
 
 use crate::delta_log;
 
@@ -14,7 +14,7 @@ use crate::delta_log;
 /// # Panics
 /// Panics when a log is refused that could not be read for another reason than its content.
 pub async fn log(folder: &Path, version: Option<u64>) -> Result<(), String> {
-    delta_log::check_log(folder, version, None)
+    delta_log::check_log(&Place::Here(folder.to_owned()), version, None)
         .await
         .map_err(|error| {
             assert_eq!(error.kind(), Kind::Invalid, "{error}");

@@ -111,7 +111,8 @@ impl Input {
                 sources.push(Box::new(table));
             }
             SourceKind::Delta { version } => {
-                let delta = DeltaSource::open(source, *version, &fields);
+                let remote = &context.components().remote;
+                let delta = DeltaSource::open(source, remote, *version, &fields);
                 sources.push(Box::new(delta.await?));
             }
             SourceKind::Files | SourceKind::Stream { .. } => {

@@ -7,7 +7,7 @@
 pub(crate) mod chunk;
 pub(crate) mod copy;
 pub(crate) mod files;
-mod find;
+pub(crate) mod find;
 mod first;
 pub(crate) mod inspect;
 mod missing;

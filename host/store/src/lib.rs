@@ -35,6 +35,7 @@ mod metadata;
 mod offline;
 mod online;
 mod outbox;
+mod place;
 mod private;
 mod remote;
 mod sharing;
@@ -62,6 +63,7 @@ pub use online::{
     OnlineRow, OnlineStore, OnlineWrite, PutCounts, combine,
 };
 pub use outbox::{Outbox, OutboxContents, OutboxEntry, OutboxRow};
+pub use place::Place;
 pub use private::{make_private_folder, open_stored_file};
 pub use remote::{RemoteFile, RemoteFiles, RemoteFilesExt, RemoteListing, UnreachableFiles};
 pub use sharing::{sharing, sharing_processes};

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::backend::fits;
-use crate::{Error, Kind, Result};
+use crate::{Error, Kind, OfflineTables, Result};
 
 /// A remote file, as it was when it was listed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +69,10 @@ pub trait RemoteFiles: Debug + Send + Sync + 'static {
 
     /// Deletes a file. It is not an error if the file does not exist.
     async fn remove(&self, url: &Url) -> Result<()>;
+
+    /// Returns the Delta tables in the folder at `url`, which others write. Their logs are read with
+    /// the credentials, limits and attempts of the files.
+    async fn tables(&self, url: &Url) -> Result<OfflineTables>;
 }
 
 /// Checks of URLs by any [`RemoteFiles`].
@@ -124,6 +128,10 @@ impl RemoteFiles for UnreachableFiles {
     }
 
     async fn remove(&self, url: &Url) -> Result<()> {
+        Err(self.error(url))
+    }
+
+    async fn tables(&self, url: &Url) -> Result<OfflineTables> {
         Err(self.error(url))
     }
 }

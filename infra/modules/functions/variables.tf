@@ -200,7 +200,7 @@ variable "key_arns" {
 variable "source_buckets" {
   type        = set(string)
   default     = []
-  description = "ARNs of other buckets that sources are read from, in any region of the partition."
+  description = "ARNs of other buckets that sources are read from, files and Delta tables, in any region of the partition."
 
   validation {
     condition     = alltrue([for arn in var.source_buckets : can(regex("^arn:aws(-cn|-us-gov)?:s3:::[a-z0-9][a-z0-9.-]+$", arn))])

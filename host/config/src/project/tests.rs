@@ -41,6 +41,16 @@ fn parse(text: &str) -> Result<Project, String> {
 }
 
 #[test]
+fn a_delta_table_is_named_by_a_path_or_a_url() {
+    for path in ["t", "/data/t", "s3://b/t"] {
+        let source = format!("type = \"delta\"\npath = \"{path}\"\nversion = 3");
+        let text = GOOD.replace("type = \"files\"\npath = \"orders.csv\"", &source);
+        let project = parse(&text).unwrap();
+        assert_eq!(project.sources["orders"].version, Some(3), "{path}");
+    }
+}
+
+#[test]
 fn a_project_file_is_parsed() {
     let project = parse(GOOD).unwrap();
     assert_eq!(project.store.path, Path::new("p/.wafer"));
@@ -126,11 +136,6 @@ fn mistakes_are_reported_with_their_place() {
             "type = \"files\"\npath = \"orders.csv\"",
             "type = \"delta\"",
             "sources.orders.path: is missing: name the folder of the Delta table",
-        ),
-        (
-            "type = \"files\"\npath = \"orders.csv\"",
-            "type = \"delta\"\npath = \"s3://b/t\"",
-            "sources.orders.path: is a URL",
         ),
         (
             "type = \"files\"\npath = \"orders.csv\"",

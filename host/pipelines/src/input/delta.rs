@@ -1,4 +1,4 @@
-//! A Delta table that others write, as the source of a run.
+//! A Delta table that others write, on this machine or elsewhere, as the source of a run.
 //!
 //! Its data files may be made to do harm, as those of any source may, so they are decoded in a
 //! child process, like the Parquet files of a source. Its log is checked (`delta_log.rs`) before it
@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,12 +17,13 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use wafer_catalog::{FileOptions, Format, Location, SourceDef, blocking};
 use wafer_core::{Digest, Field, Hasher};
 use wafer_files::{ReadColumn, RowReader, Rows, file_format, missing_column, unreadable};
-use wafer_store::{DataFile, Error, OfflineTables, Result, TableSnapshot};
+use wafer_store::{DataFile, Error, OfflineTables, Place, RemoteFiles, Result, TableSnapshot};
 
 use super::{Selection, Source};
 use crate::copy_room::CopyRoom;
 use crate::delta_log::check_log;
 use crate::source::chunk::{Chunk, Piece, rows_among};
+use crate::source::files::{LocalCopy, find_file};
 use crate::source::{converted, read_columns, rejects};
 
 /// A Delta table that others write, opened at one version of it.
@@ -29,7 +31,7 @@ use crate::source::{converted, read_columns, rejects};
 pub(crate) struct DeltaTable {
     snapshot: TableSnapshot,
     /// The folder of the table.
-    folder: PathBuf,
+    folder: Place,
     /// What the work that reads the table for a request holds, also when nobody waits for it any
     /// more.
     _held: Option<Arc<dyn CopyRoom>>,
@@ -40,19 +42,23 @@ impl DeltaTable {
     /// `held`.
     pub(crate) async fn open(
         source: &SourceDef,
+        remote: &Arc<dyn RemoteFiles>,
         version: Option<u64>,
         held: Option<Arc<dyn CopyRoom>>,
     ) -> Result<Self> {
-        let Some(Location::Here(folder)) = &source.files else {
-            return Err(Error::invalid(
-                "a source of type `delta` reads a table in a folder on this machine: set its `path` \
-                 to that folder",
-            ));
+        let folder = match &source.files {
+            Some(Location::Here(folder)) => Place::Here(folder.clone()),
+            Some(Location::Remote(url)) => Place::remote(url, Arc::clone(remote))?,
+            None => {
+                return Err(Error::invalid(
+                    "a source of type `delta` reads a table: set its `path` to the folder of that",
+                ));
+            }
         };
-        check_log(folder, version, held.clone()).await?;
+        check_log(&folder, version, held.clone()).await?;
         Ok(Self {
-            snapshot: OfflineTables::open_outside(folder, version).await?,
-            folder: folder.clone(),
+            snapshot: OfflineTables::open_outside(&folder, version).await?,
+            folder,
             _held: held,
         })
     }
@@ -74,7 +80,7 @@ impl DeltaTable {
             .iter()
             .find(|column| !names.contains(&column.field.name.as_str()));
         match lacking {
-            Some(column) => Err(missing_column(&self.folder, &column.field, &names)),
+            Some(column) => Err(missing_column(&self.folder.shown(), &column.field, &names)),
             None => Ok(columns),
         }
     }
@@ -173,7 +179,7 @@ impl OpenFile {
         number: u64,
         columns: &Arc<[ReadColumn]>,
     ) -> Result<Self> {
-        let path = table.folder.join(&file.path);
+        let path = table.folder.shown().join(&file.path);
         let schema = table.schema();
         let fields = columns.iter().filter_map(|column| {
             let field = schema.field_with_name(&column.field.name);
@@ -188,7 +194,7 @@ impl OpenFile {
             (!constants.contains_key(&column.field.name)).then_some(column)
         });
         let read: Vec<ReadColumn> = read.collect();
-        let opened = open_file(&path, &table.snapshot.file_path(file)?)?;
+        let opened = open_file(&path, &table.snapshot.outside_file(file)?)?;
         let format = file_format(Format::Parquet);
         Ok(Self {
             rows: format.read(&path, opened, &FileOptions::default(), &read)?,
@@ -235,9 +241,21 @@ impl OpenFile {
     }
 }
 
-/// Opens a data file. Anything else is refused: a read from a pipe, for example, could wait
-/// forever.
-fn open_file(path: &Path, place: &Path) -> Result<File> {
+/// Opens a data file, of a remote one a copy. `path` is what messages call it.
+fn open_file(path: &Path, place: &Place) -> Result<File> {
+    match place {
+        Place::Here(place) => open_here(path, place),
+        Place::Remote(url, remote) => {
+            let found = find_file(url, remote.as_ref())?;
+            let gone = || unreadable(path, std::io::Error::from(ErrorKind::NotFound));
+            LocalCopy::of(&found.ok_or_else(gone)?, remote.as_ref())?.open(path)
+        }
+    }
+}
+
+/// Opens a data file on this machine. Anything else is refused: a read from a pipe, for example,
+/// could wait forever.
+fn open_here(path: &Path, place: &Path) -> Result<File> {
     let found = std::fs::metadata(place).map_err(|e| unreadable(path, e))?;
     if !found.is_file() {
         let message = format!("{} cannot be read: it is not a file", path.display());
@@ -265,10 +283,11 @@ impl DeltaSource {
     /// Opens the table of a source, at a version or at the newest one.
     pub(super) async fn open(
         source: &SourceDef,
+        remote: &Arc<dyn RemoteFiles>,
         version: Option<u64>,
         fields: &[Field],
     ) -> Result<Self> {
-        let delta = DeltaTable::open(source, version, None).await?;
+        let delta = DeltaTable::open(source, remote, version, None).await?;
         Ok(Self {
             columns: delta.columns(source, fields)?,
             is_pinned: version.is_some(),

@@ -38,8 +38,8 @@ impl Sources {
             };
             if !source.kind.reads_files_one_by_one() {
                 return Err(Error::invalid(format!(
-                    "source `{name}` is {} on this machine, which a deployment does not read; export \
-                     what it needs to files, or push the rows as events",
+                    "source `{name}` is {} on this machine, which a deployment does not read; set its \
+                     `path` to a table on S3, export what it needs to files, or push the rows as events",
                     source.kind.noun()
                 )));
             }

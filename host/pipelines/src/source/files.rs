@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use wafer_catalog::{Format, temporary_folder};
+use url::Url;
+use wafer_catalog::{Format, TemporaryFolder, temporary_folder};
 use wafer_core::{Digest, Hasher};
 use wafer_files::unreadable;
 use wafer_store::{RemoteFile, RemoteFiles, Result};
@@ -106,11 +107,37 @@ impl SourceFile {
         let Some(file) = &self.remote else {
             return File::open(&self.path).map_err(|e| unreadable(&self.path, e));
         };
-        let folder = temporary_folder()?;
-        let copy = folder.path().join("copy");
-        block_on(remote.fetch(file, &copy))?;
-        File::open(&copy).map_err(|e| unreadable(&self.path, e))
+        LocalCopy::of(file, remote.as_ref())?.open(&self.path)
     }
+}
+
+/// A copy of a remote file on this machine, which is removed when this is dropped. What opened it
+/// can still be read then.
+#[derive(Debug)]
+pub(crate) struct LocalCopy(TemporaryFolder);
+
+impl LocalCopy {
+    /// Copies a file. Blocks the thread.
+    pub(crate) fn of(file: &RemoteFile, remote: &dyn RemoteFiles) -> Result<Self> {
+        let copy = Self(temporary_folder()?);
+        block_on(remote.fetch(file, &copy.path()))?;
+        Ok(copy)
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().join("copy")
+    }
+
+    /// Opens the copy of the file at `path`, which is its URL.
+    pub(crate) fn open(&self, path: &Path) -> Result<File> {
+        File::open(self.path()).map_err(|e| unreadable(path, e))
+    }
+}
+
+/// Returns what a remote file is now, or `None` if there is none at the URL. Blocks the thread.
+pub(crate) fn find_file(url: &Url, remote: &dyn RemoteFiles) -> Result<Option<RemoteFile>> {
+    let listed = block_on(remote.list(url))?;
+    Ok(listed.files.into_iter().find(|file| file.url == *url))
 }
 
 /// Returns the identity of a file: rows of files with equal content are the same rows, unless the

@@ -438,7 +438,7 @@ pub(crate) fn find_remote(text: &str, remote: &Arc<dyn RemoteFiles>) -> Result<V
 }
 
 /// Returns the decoded parts of the path of a URL.
-pub(super) fn parts(url: &Url) -> Vec<String> {
+pub(crate) fn parts(url: &Url) -> Vec<String> {
     let parts = url.path().split('/').filter(|part| !part.is_empty());
     parts.map(decoded).collect()
 }

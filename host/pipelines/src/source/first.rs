@@ -82,7 +82,8 @@ impl Sources {
         let source = definitions.sources[&pipeline.source].clone();
         match source.kind {
             SourceKind::Delta { version } => {
-                let table = DeltaTable::open(&source, version, None).await?;
+                let remote = &self.context.components().remote;
+                let table = DeltaTable::open(&source, remote, version, None).await?;
                 let pieces = table.pieces(&table.columns(&source, &fields)?);
                 Ok(Opened::Chunks(rows_among(pieces)))
             }

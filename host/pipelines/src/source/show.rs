@@ -14,7 +14,7 @@ use wafer_catalog::{Location, Reject, SourceDef, SourceKind, blocking, get};
 use wafer_core::{DataType, Field, Reading};
 use wafer_files::file_format;
 use wafer_runtime::CHUNK_ROWS;
-use wafer_store::{Error, RemoteFile, RemoteFiles, RemoteListing, Result};
+use wafer_store::{Error, OfflineTables, RemoteFile, RemoteFiles, RemoteListing, Result};
 
 use crate::copy_room::CopyRoom;
 use crate::input::delta::DeltaTable;
@@ -114,6 +114,10 @@ impl RemoteFiles for BoundedCopies {
     async fn remove(&self, url: &Url) -> Result<()> {
         self.remote.remove(url).await
     }
+
+    async fn tables(&self, url: &Url) -> Result<OfflineTables> {
+        self.remote.tables(url).await
+    }
 }
 
 /// The types that the pipelines over a source read its columns as.
@@ -139,7 +143,9 @@ impl Sources {
             .collect();
         match source.kind {
             SourceKind::Delta { version } => {
-                let table = DeltaTable::open(&source, version, bounds.copies.clone()).await?;
+                let remote = bounds.bounded(Arc::clone(&self.context.components().remote));
+                let held = bounds.copies.clone();
+                let table = DeltaTable::open(&source, &remote, version, held).await?;
                 return Ok(FileRows::of_delta(table, source, &types));
             }
             SourceKind::Files | SourceKind::Table { .. } | SourceKind::Stream { .. } => {}
@@ -291,7 +297,7 @@ mod tests {
 
     use arrow_schema::Field as ArrowField;
     use wafer_catalog::keep_temporary_files_in;
-    use wafer_store::{Kind, OfflineTables};
+    use wafer_store::Kind;
 
     use super::*;
 
@@ -332,6 +338,10 @@ mod tests {
 
         async fn remove(&self, _url: &Url) -> Result<()> {
             Err(Error::invalid("it is only read"))
+        }
+
+        async fn tables(&self, _url: &Url) -> Result<OfflineTables> {
+            Err(Error::invalid("it is not a table"))
         }
     }
 
@@ -387,7 +397,9 @@ mod tests {
         let source = SourceDef::of_files(Location::Here(folder.path().join("t")));
         let room = Arc::new(Room(0, Mutex::default()));
         let held = bounded_by(&room).copies;
-        let table = DeltaTable::open(&source, None, held).await.unwrap();
+        let remote: Arc<dyn RemoteFiles> = Arc::new(OneFile);
+        let table = DeltaTable::open(&source, &remote, None, held).await;
+        let table = table.unwrap();
         let rows = FileRows::of_delta(table, source, &Types::new());
         let mut pieces = rows.read(&["a".to_owned()]);
         drop(rows);

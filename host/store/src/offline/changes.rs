@@ -78,10 +78,10 @@ impl TableSnapshot {
     /// Returns the errors of [`OfflineTables::changes`].
     pub async fn changes_since(&self, after: u64) -> Result<Vec<TableChange>> {
         let changes = self.tables.changes(&self.table, after, self.version());
-        if self.outside.is_none() {
+        let Some(outside) = &self.outside else {
             return changes.await;
-        }
-        let mut changes = survived(&self.location(), changes).await?;
+        };
+        let mut changes = survived(outside.place(), changes).await?;
         for TableChange { file, .. } in &mut changes {
             (file.events, file.available) = (None, None);
         }

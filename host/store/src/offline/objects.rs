@@ -55,8 +55,13 @@ impl OfflineTables {
         let Some(bucket) = &self.bucket else {
             return Ok(true);
         };
-        let log = format!("{}/_delta_log", self.location(table).path());
-        let found = bucket.list(Some(&Path::from(log))).try_next().await;
+        let location = self.location(table);
+        let log = format!("{}/_delta_log", location.path().trim_end_matches('/'));
+        let log = Path::from_url_path(log).map_err(|e| {
+            let message = format!("{location} is not a folder in a bucket");
+            Error::caused(Kind::Invalid, message, LibraryError::new(&e))
+        })?;
+        let found = bucket.list(Some(&log)).try_next().await;
         let found = found.map_err(|e| {
             let message = format!("tables below {} cannot be listed", self.root);
             Error::caused(Kind::Unavailable, message, LibraryError::new(&e))

@@ -9,7 +9,6 @@
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, BooleanArray, Date32Array, Int64Array, StringArray};
@@ -23,7 +22,7 @@ use wafer_core::{ColumnBuilder, DataType, Quoting};
 use super::library::LibraryError;
 use super::snapshot::{AsOf, DataFile, TableSnapshot};
 use super::{OfflineTables, failed};
-use crate::{Error, Kind, Result};
+use crate::{Error, Kind, Place, Result};
 
 /// What may be in a table so that its live files still hold its rows. Deletion vectors are looked
 /// for file by file.
@@ -40,6 +39,8 @@ const READABLE: [&str; 5] = [
 pub(super) struct Outside {
     /// The identity of the table, which another table at the same place does not share.
     id: String,
+    /// The folder of the table, without links.
+    place: Place,
     files: HashMap<String, OutsideFile>,
 }
 
@@ -53,65 +54,88 @@ struct OutsideFile {
 }
 
 impl OfflineTables {
-    /// Opens a version of a Delta table in a local folder that others write, or its newest version.
+    /// Opens a version of a Delta table that others write, or its newest version.
     ///
     /// # Errors
     /// Returns [`Kind::NotFound`] when there is no Delta table or no such version, and
     /// [`Kind::Invalid`] when the table uses something that this reader does not know, or the
     /// reader of its log panics.
-    pub async fn open_outside(folder: &Path, version: Option<u64>) -> Result<TableSnapshot> {
+    pub async fn open_outside(folder: &Place, version: Option<u64>) -> Result<TableSnapshot> {
         survived(folder, Self::load_outside(folder, version)).await
     }
 
-    async fn load_outside(folder: &Path, version: Option<u64>) -> Result<TableSnapshot> {
-        let path = folder
-            .canonicalize()
-            .map_err(|e| Error::io("find", folder, e))?;
-        let shown = folder.display();
-        if !path.join("_delta_log").is_dir() {
-            let message = format!("{shown} is not a Delta table: it has no folder `_delta_log`");
-            return Err(Error::new(Kind::NotFound, message));
-        }
-        let (root, name) = place(&path)?;
-        // The folder belongs to others, so that nothing in it is closed to them.
-        let tables = Self::below(root);
+    async fn load_outside(folder: &Place, version: Option<u64>) -> Result<TableSnapshot> {
+        let (tables, name, found) = Self::around(folder).await?;
         let as_of = version.map_or(AsOf::Latest, AsOf::Version);
         let delta = tables.load_as_of(&name, as_of).await.map_err(|e| {
             let message = match version {
                 Some(version) => {
-                    format!("version {version} of the Delta table {shown} cannot be read")
+                    format!("version {version} of the Delta table {folder} cannot be read")
                 }
-                None => format!("the Delta table {shown} cannot be read"),
+                None => format!("the Delta table {folder} cannot be read"),
             };
             Error::caused(e.kind(), message, e)
         })?;
-        let outside = Outside::new(&path, &delta)?;
+        let outside = Outside::new(found, &delta)?;
         TableSnapshot::new(&tables, &name, &delta, Some(outside))
+    }
+
+    /// Returns the tables among which a table of others is, its name there, and its folder without
+    /// links.
+    async fn around(folder: &Place) -> Result<(Self, String, Place)> {
+        let no_log = || {
+            let message = format!("{folder} is not a Delta table: it has no folder `_delta_log`");
+            Error::new(Kind::NotFound, message)
+        };
+        match folder {
+            Place::Here(path) => {
+                let path = path
+                    .canonicalize()
+                    .map_err(|e| Error::io("find", path, e))?;
+                if !path.join("_delta_log").is_dir() {
+                    return Err(no_log());
+                }
+                let (root, name) = divided(folder, Url::from_file_path(&path).ok())?;
+                // The folder belongs to others, so that nothing in it is closed to them.
+                Ok((Self::below(root), name, Place::Here(path)))
+            }
+            Place::Remote(url, files) => {
+                let (root, name) = divided(folder, Some(url.clone()))?;
+                let tables = files.tables(&root).await?;
+                if !tables.is_in_bucket(&name).await? {
+                    return Err(no_log());
+                }
+                Ok((tables, name, folder.clone()))
+            }
+        }
     }
 }
 
 /// Waits for the library that reads the log of a table. A damaged log may make it panic, which is
 /// an error of the table.
 pub(super) async fn survived<T>(
-    folder: &Path,
+    folder: &Place,
     reading: impl Future<Output = Result<T>>,
 ) -> Result<T> {
     let read = AssertUnwindSafe(reading).catch_unwind().await;
     read.unwrap_or_else(|_| {
         Err(Error::invalid(format!(
-            "the log of the Delta table {} cannot be read: it is damaged (its reader panicked; \
-             where is in the log of this program)",
-            folder.display()
+            "the log of the Delta table {folder} cannot be read: it is damaged (its reader \
+             panicked; where is in the log of this program)"
         )))
     })
 }
 
-/// Returns the folder above a table, and the name of the table in it as part of a URL.
-fn place(path: &Path) -> Result<(Url, String)> {
-    let unnamed = || Error::invalid(format!("{} is not a path of a table", path.display()));
-    let above = path.parent().ok_or_else(unnamed)?;
-    let root = Url::from_directory_path(above).map_err(|()| unnamed())?;
-    let own = Url::from_file_path(path).map_err(|()| unnamed())?;
+/// Returns the URL of the folder above a table, and the name of the table in it as part of a URL.
+/// `own` is the URL of the table, if it has one.
+fn divided(folder: &Place, own: Option<Url>) -> Result<(Url, String)> {
+    let unnamed = || {
+        Error::invalid(format!(
+            "{folder} is not a path of a table: name a folder in it that is one"
+        ))
+    };
+    let own = own.ok_or_else(unnamed)?;
+    let root = own.join(".").map_err(|_| unnamed())?;
     let name = own.path_segments().and_then(Iterator::last);
     let name = name.filter(|name| !name.is_empty()).ok_or_else(unnamed)?;
     // A name with a colon would be taken for a URL.
@@ -120,8 +144,8 @@ fn place(path: &Path) -> Result<(Url, String)> {
 }
 
 impl Outside {
-    fn new(path: &Path, delta: &DeltaTable) -> Result<Arc<Self>> {
-        let shown = path.display().to_string();
+    fn new(place: Place, delta: &DeltaTable) -> Result<Arc<Self>> {
+        let shown = place.to_string();
         let state = delta.snapshot().map_err(|e| failed("read", &shown, e))?;
         let damaged = |e| {
             let message = format!("the log of the Delta table {shown} is damaged");
@@ -147,7 +171,12 @@ impl Outside {
             files.insert(file.path().into_owned(), known);
         }
         let id = metadata["id"].as_str().unwrap_or_default().to_owned();
-        Ok(Arc::new(Self { id, files }))
+        Ok(Arc::new(Self { id, place, files }))
+    }
+
+    /// The folder of the table, without links.
+    pub(super) fn place(&self) -> &Place {
+        &self.place
     }
 }
 
@@ -179,8 +208,8 @@ impl TableSnapshot {
     }
 
     /// The folder of a table that others write; `None` for a table of Wafer.
-    pub fn outside_folder(&self) -> Option<PathBuf> {
-        self.outside.as_ref().map(|_| self.location())
+    pub fn outside_folder(&self) -> Option<&Place> {
+        self.outside.as_deref().map(Outside::place)
     }
 
     /// Puts the files of a table that others write in the order in which they were written.
@@ -195,19 +224,24 @@ impl TableSnapshot {
         files.sort_by_cached_key(written);
     }
 
-    /// Returns the path of a data file of a table in a local folder.
+    /// Returns where a data file of a table is that others write.
     ///
     /// # Errors
-    /// Returns [`Kind::Invalid`] when the file is not below the folder of the table.
-    pub fn file_path(&self, file: &DataFile) -> Result<PathBuf> {
-        let folder = self.location();
+    /// Returns [`Kind::Invalid`] when the file is not below the folder of the table, or the table
+    /// is one of Wafer.
+    pub fn outside_file(&self, file: &DataFile) -> Result<Place> {
+        let folder = self.outside_folder().ok_or_else(|| {
+            Error::invalid(format!(
+                "table `{}` is not one that others write",
+                self.table
+            ))
+        })?;
         let path = object_store::path::Path::parse(&file.path).map_err(|e| {
-            let (path, folder) = (&file.path, folder.display());
+            let path = &file.path;
             let message = format!("file {path} of the Delta table {folder} is not in its folder");
             Error::caused(Kind::Invalid, message, LibraryError::new(&e))
         })?;
-        let below: &str = path.as_ref();
-        Ok(folder.join(below))
+        Ok(folder.below(path.as_ref()))
     }
 
     /// Returns the columns whose values are in the log of a table that others write and not in its
@@ -220,8 +254,10 @@ impl TableSnapshot {
         file: &DataFile,
         fields: &[Field],
     ) -> Result<HashMap<String, ArrayRef>> {
-        let known = self.outside.as_ref();
-        let Some(known) = known.and_then(|outside| outside.files.get(&file.path)) else {
+        let Some(outside) = &self.outside else {
+            return Ok(HashMap::new());
+        };
+        let Some(known) = outside.files.get(&file.path) else {
             return Ok(HashMap::new());
         };
         let of_partition = |field: &&Field| known.partition.contains_key(field.name());
@@ -233,19 +269,13 @@ impl TableSnapshot {
                 Error::invalid(format!(
                     "file {} of the Delta table {}: partition column `{}` {wrong}",
                     file.path,
-                    self.location().display(),
+                    outside.place,
                     field.name()
                 ))
             })?;
             Ok((field.name().clone(), value))
         };
         fields.iter().filter(of_partition).map(value).collect()
-    }
-
-    /// The folder of a table in a local folder.
-    pub(super) fn location(&self) -> PathBuf {
-        let url = self.tables.location(&self.table);
-        url.to_file_path().unwrap_or_else(|()| url.path().into())
     }
 }
 
@@ -296,10 +326,111 @@ fn partition_value(text: Option<&str>, data_type: &ArrowType) -> Result<ArrayRef
 
 #[cfg(test)]
 mod tests {
-    use arrow_array::Array as _;
+    use arrow_array::{Array as _, RecordBatch};
+    use arrow_schema::Schema;
+    use async_trait::async_trait;
+    use object_store::ObjectStore;
+    use object_store::memory::InMemory;
     use serde_json::json;
 
     use super::*;
+    use crate::{Follows, RemoteFile, RemoteFiles, RemoteListing, Txn};
+
+    /// A bucket in memory of which only tables are read.
+    #[derive(Debug)]
+    struct InMemoryBucket(Arc<dyn ObjectStore>);
+
+    fn only_tables() -> Error {
+        Error::invalid("only tables are read")
+    }
+
+    #[async_trait]
+    impl RemoteFiles for InMemoryBucket {
+        fn form(&self) -> &'static str {
+            "s3://BUCKET/FOLDER"
+        }
+
+        async fn list(&self, _url: &Url) -> Result<RemoteListing> {
+            Err(only_tables())
+        }
+
+        async fn fetch(&self, _file: &RemoteFile, _to: &std::path::Path) -> Result<()> {
+            Err(only_tables())
+        }
+
+        async fn put(&self, _from: &std::path::Path, _to: &Url) -> Result<()> {
+            Err(only_tables())
+        }
+
+        async fn remove(&self, _url: &Url) -> Result<()> {
+            Err(only_tables())
+        }
+
+        async fn tables(&self, url: &Url) -> Result<OfflineTables> {
+            OfflineTables::in_bucket(url.clone(), Arc::clone(&self.0))
+        }
+    }
+
+    /// Makes the table `my t` in a folder of a bucket, whose versions 1 and 2 add a file each.
+    async fn write_versions(lake: &str, bucket: &Arc<dyn ObjectStore>) {
+        let lake = Url::parse(lake).unwrap();
+        let tables = OfflineTables::in_bucket(lake, Arc::clone(bucket)).unwrap();
+        let schema = Arc::new(Schema::new(vec![Field::new("n", ArrowType::Int64, false)]));
+        tables.ensure("my t", &schema).await.unwrap();
+        for version in 1..=2 {
+            let numbers: ArrayRef = Arc::new(Int64Array::from(vec![version]));
+            let batch = RecordBatch::try_new(Arc::clone(&schema), vec![numbers]).unwrap();
+            let writer = tables.writer("my t", &format!("w{version}")).await;
+            let mut writer = writer.unwrap();
+            writer.write(&batch).await.unwrap();
+            let txn = Txn {
+                app_id: "test".to_owned(),
+                version,
+                follows: Follows::Anything,
+            };
+            writer.commit(&txn, None).await.unwrap();
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn remote_tables_are_opened_at_a_version_and_tell_what_changed() {
+        let bucket: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        write_versions("s3://others/lake", &bucket).await;
+        let files: Arc<dyn RemoteFiles> = Arc::new(InMemoryBucket(bucket));
+        let place = |text: &str| Place::remote(text, Arc::clone(&files)).unwrap();
+        let table = place("s3://others/lake/my t/");
+        for (version, wanted) in [(Some(0), 0), (Some(1), 1), (None, 2)] {
+            let found = OfflineTables::open_outside(&table, version).await.unwrap();
+            assert_eq!(found.files().len(), wanted, "{version:?}");
+        }
+        let found = OfflineTables::open_outside(&table, None).await.unwrap();
+        let changes = found.changes_since(1).await.unwrap();
+        let added: Vec<&str> = changes.iter().map(|c| c.file.path.as_str()).collect();
+        assert!(
+            matches!(added[..], [path] if path.starts_with("w2/")),
+            "{added:?}"
+        );
+        let file = found.outside_file(&found.files()[0]).unwrap().to_string();
+        assert!(file.starts_with("s3://others/lake/my%20t/w1/"), "{file}");
+        for path in ["../u/a.parquet", "s3://others/u/a.parquet"] {
+            let error = found.outside_file(&DataFile::unknown(path.to_owned()));
+            let said = error.unwrap_err().to_string();
+            assert!(said.contains("is not in its folder"), "{said}");
+        }
+        for (folder, version, wanted) in [
+            ("s3://others/lake/u", None, "lake/u is not a Delta table"),
+            (
+                "s3://others/lake/my t",
+                Some(9),
+                "version 9 of the Delta table s3://others/lake/my",
+            ),
+            ("s3://others", None, "s3://others/ is not a path of a table"),
+        ] {
+            let found = OfflineTables::open_outside(&place(folder), version).await;
+            let said = found.unwrap_err().to_string();
+            assert!(said.contains(wanted), "{said}");
+        }
+    }
 
     #[test]
     fn tables_with_unknown_features_are_refused_by_name() {

@@ -1,5 +1,5 @@
 use async_trait::async_trait;
-use wafer_store::RemoteListing;
+use wafer_store::{OfflineTables, RemoteListing};
 
 use super::*;
 
@@ -30,6 +30,10 @@ impl RemoteFiles for Listing {
     }
 
     async fn remove(&self, _url: &Url) -> Result<()> {
+        Err(Error::invalid("files are only listed"))
+    }
+
+    async fn tables(&self, _url: &Url) -> Result<OfflineTables> {
         Err(Error::invalid("files are only listed"))
     }
 }
