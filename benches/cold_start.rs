@@ -3,11 +3,13 @@
 #![allow(missing_docs, reason = "a bench")]
 
 use std::collections::BTreeMap;
+use std::hint::black_box;
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, Float64Array};
 use criterion::{Criterion, criterion_group, criterion_main};
 use wafer_benches::Bench;
+use wafer_core::Digest;
 use wafer_runtime::{Asset, Deadline, FunctionSpec, Limits, Runtime, RuntimeConfig};
 
 fn cold_start(criterion: &mut Criterion) {
@@ -28,6 +30,17 @@ fn cold_start(criterion: &mut Criterion) {
             function.invoke(&row, Deadline::Request).expect("it works")
         });
     });
+}
+
+/// Before native code is mapped, its digest is compared with the one that was kept: once in each
+/// process. The larger size is about that of an interpreter's code.
+fn digest(criterion: &mut Criterion) {
+    for mebibytes in [1, 32] {
+        let code = vec![0u8; mebibytes << 20];
+        criterion.bench_function(&format!("digest of {mebibytes} MiB of native code"), |b| {
+            b.iter(|| Digest::of(black_box(&code)));
+        });
+    }
 }
 
 /// A model file of LightGBM with at least `bytes` bytes: trees of 256 leaves over four columns.
@@ -133,5 +146,5 @@ fn model(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, cold_start, model);
+criterion_group!(benches, cold_start, digest, model);
 criterion_main!(benches);

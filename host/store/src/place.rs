@@ -23,7 +23,8 @@ impl Place {
     /// Creates the place that a URL names.
     ///
     /// # Errors
-    /// Returns [`Kind::Invalid`](crate::Kind::Invalid) when the text is not of the form that is read, or has no path.
+    /// Returns [`Kind::Invalid`](crate::Kind::Invalid) when the text is not of the form that is
+    /// read, or has no path.
     pub fn remote(text: &str, files: Arc<dyn RemoteFiles>) -> Result<Self> {
         let mut url = files.url(text)?;
         let path = Path::from_url_path(url.path()).map_err(|_| {
