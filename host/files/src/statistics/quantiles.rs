@@ -1,12 +1,13 @@
 //! Quantiles of numbers, in one pass and in bounded memory.
 
-use std::collections::BTreeMap;
-
 /// The number of buckets that the numbers between two powers of two are divided into.
 const BUCKETS: usize = 256;
 
 /// The bits of a float below those that tell its bucket.
 const BELOW: u32 = 52 - BUCKETS.trailing_zeros();
+
+/// The number of signs and exponents of floats.
+const PAGES: usize = 1 << 12;
 
 /// A histogram of finite numbers. Its buckets are as wide as one part in 256 of the numbers in
 /// them: a bucket is what floats have in common whose sign, exponent and first eight bits are
@@ -14,8 +15,10 @@ const BELOW: u32 = 52 - BUCKETS.trailing_zeros();
 #[derive(Debug, Default)]
 pub(super) struct Quantiles {
     count: u64,
-    /// The counts of the buckets of each sign and exponent, in the order of the numbers.
-    pages: BTreeMap<u16, Box<[u64; BUCKETS]>>,
+    /// The counts of the buckets of each sign and exponent that was found, in the order of the
+    /// numbers: [`PAGES`] once there is a number. They are found by their position, because a
+    /// training set adds each number of its columns.
+    pages: Vec<Option<Box<[u64; BUCKETS]>>>,
 }
 
 impl Quantiles {
@@ -23,11 +26,11 @@ impl Quantiles {
     pub(super) fn add(&mut self, value: f64) {
         // 0.0 and −0.0 are one value.
         let bucket = in_order(value + 0.0) >> BELOW;
-        let page = (bucket / BUCKETS as u64) as u16;
-        let page = self
-            .pages
-            .entry(page)
-            .or_insert_with(|| Box::new([0; BUCKETS]));
+        if self.pages.is_empty() {
+            self.pages.resize_with(PAGES, || None);
+        }
+        let page = &mut self.pages[bucket as usize / BUCKETS];
+        let page = page.get_or_insert_with(|| Box::new([0; BUCKETS]));
         page[bucket as usize % BUCKETS] += 1;
         self.count += 1;
     }
@@ -43,13 +46,12 @@ impl Quantiles {
     fn quantile(&self, fraction: f64) -> Option<f64> {
         let rank = ((fraction * self.count as f64).ceil() as u64).max(1);
         let mut passed = 0;
-        for (page, buckets) in &self.pages {
-            for (bucket, count) in buckets.iter().enumerate() {
+        for (page, buckets) in (0..).zip(&self.pages) {
+            let counts = buckets.iter().flat_map(|buckets| buckets.iter());
+            for (bucket, count) in (0..).zip(counts) {
                 passed += count;
                 if passed >= rank {
-                    return Some(end_near_zero(
-                        u64::from(*page) * BUCKETS as u64 + bucket as u64,
-                    ));
+                    return Some(end_near_zero(page * BUCKETS as u64 + bucket));
                 }
             }
         }
