@@ -52,6 +52,29 @@ fn a_component_that_is_not_a_function_is_refused() {
         types.contains("its types differ from the contract's"),
         "{types}"
     );
+    let modules = |count: usize| {
+        let module = "(core module $m) (core instance (instantiate $m))";
+        let parts = (0..count).map(|number| module.replace("$m", &format!("$m{number}")));
+        component(&format!("(component {})", parts.collect::<String>()))
+    };
+    let many = modules(64);
+    assert!(
+        many.contains("does not export `wafer:function/transform@0.1.0`"),
+        "{many}"
+    );
+    let too_many = modules(65);
+    assert!(
+        too_many.contains("larger than a sandbox (64 core modules"),
+        "{too_many}"
+    );
+    let large = component(&format!(
+        "(component (core module $m {}) (core instance (instantiate $m)))",
+        "(global (mut i64) (i64.const 0))".repeat(70_000)
+    ));
+    assert!(
+        large.contains("1 MiB beside them") && !large.contains("breakdown"),
+        "{large}"
+    );
     let module = component("(module)");
     assert!(
         module.contains("it is a core module; make it with `wafer build`"),

@@ -11,7 +11,9 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAlloc
 
 use crate::bindings;
 use crate::interpreter::Interpreters;
-use crate::state::{MAX_INSTANCES, MAX_MEMORIES, MAX_TABLE_ELEMENTS, MAX_TABLES, State};
+use crate::state::{
+    MAX_INSTANCE_BYTES, MAX_INSTANCES, MAX_MEMORIES, MAX_TABLE_ELEMENTS, MAX_TABLES, State,
+};
 use crate::{CodeCache, Compiler};
 
 /// Major version of wasmtime. Native code can be loaded by every release of the major version that
@@ -332,8 +334,9 @@ fn pooled(mut config: Config, instances: u32) -> Config {
         .max_core_instances_per_component(MAX_INSTANCES as u32)
         .max_memories_per_component(MAX_MEMORIES as u32)
         .max_tables_per_component(MAX_TABLES as u32)
-        .max_component_instance_size(1 << 20)
-        .max_core_instance_size(1 << 20)
+        // The former is the sum for all core instances of a component.
+        .max_component_instance_size(MAX_INSTANCE_BYTES)
+        .max_core_instance_size(MAX_INSTANCE_BYTES)
         .max_memory_size(MEMORY_BYTES as usize)
         .table_elements(MAX_TABLE_ELEMENTS)
         // Resetting a resident page costs a memset; a page that is given back to the system costs

@@ -37,7 +37,9 @@ use crate::error::{InvokeError, said};
 use crate::function::Function;
 use crate::interpreter::{InitialMemory, Interpreter};
 use crate::limits::Limits;
-use crate::state::State;
+use crate::state::{
+    MAX_INSTANCE_BYTES, MAX_MEMORIES, MAX_MODULES, MAX_TABLE_ELEMENTS, MAX_TABLES, State,
+};
 use crate::{CONTRACT, Runtime, load, wasi};
 
 /// The definition of a function or trainer that is to be registered.
@@ -438,7 +440,8 @@ impl Runtime {
             strict_nan: code.strict_nan,
         };
         let compiled = self.compile(&input, Target::Here)?;
-        let component = load::from_bytes(&set.engine, &compiled).map_err(|e| host(name, &e))?;
+        let component =
+            load::from_bytes(&set.engine, &compiled).map_err(|e| not_loaded(name, &e))?;
         block_on(artifacts.put(&code.name(Target::Here), compiled))?;
         Ok(component)
     }
@@ -640,6 +643,28 @@ pub(crate) fn host(function: &str, error: &wasmtime::Error) -> RegisterError {
         message: format!("{error:#}"),
     }
     .into()
+}
+
+/// Returns the error of code that was just compiled and cannot be loaded: an instance of the
+/// component would have more than a place in the pool has room for, or the host cannot map it.
+pub(crate) fn not_loaded(function: &str, error: &wasmtime::Error) -> RegisterError {
+    let reason = format!("{error:#}");
+    // wasmtime has no type for this error. What it says of a size is followed by a table.
+    if !reason.contains("pooling allocator") {
+        return host(function, error);
+    }
+    let (reason, _) = reason
+        .split_once("; breakdown")
+        .unwrap_or((reason.as_str(), ""));
+    RegisterError::Component {
+        function: function.to_owned(),
+        message: format!(
+            "an instance of it is larger than a sandbox ({MAX_MODULES} core modules, {MAX_MEMORIES} memories, \
+             {MAX_TABLES} tables of {MAX_TABLE_ELEMENTS} entries, {} beside them); make it of fewer modules or \
+             less code: {reason}",
+            bytes_text(MAX_INSTANCE_BYTES as u64)
+        ),
+    }
 }
 
 /// Links a component, and looks up the exports of its world. `digest` is that of the component that

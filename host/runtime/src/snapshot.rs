@@ -11,7 +11,7 @@ use crate::bindings::FunctionPre;
 use crate::engine::Target;
 use crate::error::LimitKind;
 use crate::function::failure;
-use crate::register::{FunctionSpec, RegisterError, block_on, host, limited, linked};
+use crate::register::{FunctionSpec, RegisterError, block_on, host, limited, linked, not_loaded};
 use crate::state::State;
 use crate::{Runtime, lift, load, reopen};
 
@@ -34,7 +34,8 @@ impl Runtime {
             .map_err(|e| host(&spec.name, &e))?;
         let digest = Digest::of(&spec.component);
         let code = self.compile(&spec.compiler_input(&instrumented, digest), Target::Here)?;
-        let component = load::from_bytes(&set.engine, &code).map_err(|e| host(&spec.name, &e))?;
+        let component =
+            load::from_bytes(&set.engine, &code).map_err(|e| not_loaded(&spec.name, &e))?;
         let pre: FunctionPre = linked(&set, &component, digest).map_err(refuse)?;
 
         let mut store = limited(&pre, spec);

@@ -238,9 +238,17 @@ impl ResourceLimiter for State {
 
 /// Maximum number of entries of a function table.
 pub(crate) const MAX_TABLE_ELEMENTS: usize = 100_000;
-/// Maximum number of core instances of a component: the modules and the adapters around them. An
-/// interpreter with its libraries is a dozen modules.
-pub(crate) const MAX_INSTANCES: usize = 20;
+/// Maximum number of core modules of a component, with the adapters around them. An interpreter
+/// with its libraries is a dozen modules, and a toolchain that puts stubs in the place of WASI adds
+/// one for each interface.
+pub(crate) const MAX_MODULES: usize = 64;
+/// Maximum number of core instances of a component: one of each module, and one that is added, by
+/// which its memory is read or its streams are opened again. What they take of the host's memory is
+/// limited by [`MAX_INSTANCE_BYTES`], for all of them together.
+pub(crate) const MAX_INSTANCES: usize = MAX_MODULES + 1;
+/// Maximum size of what an instance of a component has outside of its memories and tables, such as
+/// what refers to functions and the values of global variables, in bytes.
+pub(crate) const MAX_INSTANCE_BYTES: usize = 1 << 20;
 /// Maximum number of linear memories of a component.
 pub(crate) const MAX_MEMORIES: usize = 4;
 /// Maximum number of tables of a component.
