@@ -298,7 +298,8 @@ fn an_event_that_the_function_cannot_take_fails_alone() {
     ] {
         let project = project(mode, limits).applied();
         let server = project.serve(&[]);
-        let event = |id| json!({"id": id, "at": "2013-01-01T00:00:00Z", "x": if id == 7 { x } else { 1 }});
+        let event =
+            |id| json!({"id": id, "at": "2013-01-01T00:00:00Z", "x": if id == 7 { x } else { 1 }});
         let lines: Vec<String> = (0..20).map(|id| event(id).to_string()).collect();
         let (status, answer) = server.events("things", &lines.join("\n"));
         assert_eq!(
@@ -309,6 +310,19 @@ fn an_event_that_the_function_cannot_take_fails_alone() {
         let error = answer["events"][7]["error"].as_str().unwrap();
         assert!(error.contains(wanted), "{mode} {limits}: {error}");
     }
+}
+
+#[test]
+fn a_push_fails_as_a_whole_if_its_function_takes_too_much_memory_for_each_event() {
+    let project = project("grow-in-call", "memory = \"8 MiB\"").applied();
+    let server = project.serve(&[]);
+    let event = |id| json!({"id": id, "at": "2013-01-01T00:00:00Z", "x": 1}).to_string();
+    let lines: Vec<String> = (0..1_000).map(event).collect();
+    let (status, answer) = server.events("things", &lines.join("\n"));
+    let message = answer["error"]["message"].as_str().unwrap();
+    let wanted = "function `bad` needs more memory than 8 MiB (setting `memory`)";
+    assert_eq!(status, 500, "{message}");
+    assert!(message.contains(wanted), "{message}");
 }
 
 #[test]
@@ -364,7 +378,10 @@ group = "thing{n}"
     // The functions return 560 MB for all of the events.
     let (status, answer) = push(&[14_000; 4_000]);
     assert_eq!((status, &answer["accepted"]), (200, &json!(4_000)));
-    assert_eq!((status_of(0), status_of(3_999)), (json!("present"), json!("present")));
+    assert_eq!(
+        (status_of(0), status_of(3_999)),
+        (json!("present"), json!("present"))
+    );
     // They return 620 MB for the second event alone.
     let (status, answer) = push(&[1, 62_000_000, 2]);
     assert_eq!(
@@ -372,6 +389,7 @@ group = "thing{n}"
         (422, &json!(2), &json!(1))
     );
     let error = answer["events"][1]["error"].as_str().unwrap();
-    let wanted = "what the functions of its source return for this event takes more than 512 MiB of memory";
+    let wanted =
+        "what the functions of its source return for this event takes more than 512 MiB of memory";
     assert!(error.contains(wanted), "{error}");
 }

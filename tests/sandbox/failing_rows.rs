@@ -2,7 +2,7 @@
 //! and what to do if the function asked for what is not in a sandbox.
 
 use crate::harness::accounts::trapping_model;
-use crate::harness::{Project, guest, text};
+use crate::harness::{Project, guest, misbehaving, text};
 
 /// Makes a project whose function panics on the ids 7 and 8, with 9,000 rows of which the one in
 /// line 9 has the given id.
@@ -66,6 +66,22 @@ fn run_names_the_row_on_which_its_function_panics_and_the_place_in_its_source() 
         said.contains("row 7 of its source: function `brittle` trapped: "),
         "{said}"
     );
+}
+
+#[test]
+fn run_names_the_row_for_which_its_function_takes_too_much_memory() {
+    let project = misbehaving::project("texts-as-asked", "memory = \"8 MiB\"");
+    let row = |id: usize| {
+        format!(
+            "{id},2013-01-01T00:00:00Z,{}\n",
+            if id == 7 { 9e6 } else { 1.0 }
+        )
+    };
+    let rows: String = (0..20).map(row).collect();
+    project.write("things.csv", format!("id,at,x\n{rows}"));
+    let said = refused(&project.applied(), &["run", "thing"]);
+    let wanted = "things.csv:9: function `bad` needs more memory than 8 MiB (setting `memory`)";
+    assert!(said.contains(wanted), "{said}");
 }
 
 #[test]

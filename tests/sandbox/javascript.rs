@@ -246,6 +246,8 @@ fn check_says_what_the_first_row_error_is_and_drops_what_the_function_logs() {
     assert!(!said.contains("function="), "{said}");
     let checked = project.json(&["check"]);
     assert_eq!(checked[0]["row_errors"], 6, "{checked}");
+    let said = text(&project.command(&["check", "-v"]).output().unwrap());
+    assert!(said.contains("function="), "{said}");
 }
 
 /// A function that counts the rows that it was called on.

@@ -147,7 +147,7 @@ impl RemoteFiles for Files {
     async fn tables(&self, url: &Url) -> Result<OfflineTables> {
         let account = self.opened(url).await?.account;
         let bucket = Bucket::open(&account, url)?;
-        OfflineTables::in_bucket(url.clone(), bucket.root())
+        OfflineTables::in_bucket_of_others(url.clone(), bucket.root())
     }
 }
 

@@ -7,9 +7,8 @@
 //! there get no further calls. If the service was only slow, that costs new connections: calls that
 //! are under way keep theirs, and those that wait on connections that were left leave none again.
 //!
-//! An attempt of S3 may take a minute, because its timeout includes what is sent. A request that
-//! sends nothing is answered sooner or not at all, so its answer has to begin within
-//! [`ANSWER_BEGINS`].
+//! An attempt of S3 may take a minute, because its timeout includes what is sent. The answer to a
+//! request that sends nothing, and lists nothing, has to begin within [`ANSWER_BEGINS`].
 //!
 //! Each service has connections of its own, as its answers may take another time, and one that is
 //! slow must not cost the others theirs.
@@ -145,7 +144,7 @@ struct Connector {
 
 impl HttpConnector for Connector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let limit = match sends_content(&request) {
+        let limit = match sends_content(&request) || lists(&request) {
             true => Duration::MAX,
             false => self.pool.answer_begins,
         };
@@ -172,6 +171,13 @@ impl HttpConnector for Connector {
 /// Returns whether a request has content, or may have some.
 fn sends_content(request: &HttpRequest) -> bool {
     request.body().bytes().is_none_or(|bytes| !bytes.is_empty())
+}
+
+/// Returns whether a request lists objects. The answer may take long: what was deleted of a bucket
+/// with versions is passed over.
+fn lists(request: &HttpRequest) -> bool {
+    let query = request.uri().split_once('?').map(|(_, query)| query);
+    query.is_some_and(|query| query.split('&').any(|part| part == "list-type=2"))
 }
 
 /// The wait for an answer. If it is dropped before it is over, its call was given up.
@@ -254,7 +260,15 @@ mod tests {
     async fn answer_to_a_request_without_content_has_to_begin_soon() {
         let open = || Builder::new().build_http();
         let filled = HttpRequest::new(SdkBody::from("content"));
-        for (request, is_given_up) in [(HttpRequest::empty(), true), (filled, false)] {
+        let mut listing = HttpRequest::empty();
+        listing
+            .set_uri("https://b.s3.amazonaws.com/?list-type=2&prefix=a")
+            .unwrap();
+        for (request, is_given_up) in [
+            (HttpRequest::empty(), true),
+            (filled, false),
+            (listing, false),
+        ] {
             let soon = Duration::from_millis(20);
             let pool = Arc::new(Pool::new(open, Duration::MAX, soon));
             let connector = Connector {

@@ -44,13 +44,17 @@ pub fn check_predictions(function: &Function) -> Result<()> {
 /// there are none. The rows are passed whole, cut into pieces, and in reverse order; the outputs
 /// for each row must have the same bytes every time.
 ///
-/// What the function logs is dropped: it would be there once for each of these calls, for each row.
+/// What the function logs is dropped unless details are logged: it would be there once for each of
+/// these calls, for each row.
 ///
 /// # Errors
 /// Returns [`Kind::Function`] that names the first row with a different result, and the errors of
 /// calling the function.
 pub fn check_function(function: &Function, rows: Option<Vec<ArrayRef>>) -> Result<CheckReport> {
-    with_default(NoSubscriber::new(), || compare_calls(function, rows))
+    match tracing::enabled!(tracing::Level::DEBUG) {
+        true => compare_calls(function, rows),
+        false => with_default(NoSubscriber::new(), || compare_calls(function, rows)),
+    }
 }
 
 fn compare_calls(function: &Function, rows: Option<Vec<ArrayRef>>) -> Result<CheckReport> {

@@ -40,6 +40,11 @@ const COMMIT_BYTES: u64 = 256 << 20;
 const CHECKPOINT_BYTES: u64 = 2 << 30;
 /// The greatest size of the file that says which checkpoint is the newest.
 const HINT_BYTES: u64 = 16 << 20;
+/// The folder in a log of the files that checkpoints are divided into.
+const SIDECARS: &str = "_sidecars";
+/// The greatest number of files that the checkpoints of a version are divided into, each of which
+/// is read by itself.
+const MAX_SIDECARS: usize = 10_000;
 /// The greatest number of files in the folder of a log.
 const MAX_FILES: usize = 1_000_000;
 /// The name of the folder of a log in that of its table.
@@ -106,15 +111,34 @@ fn check(log: &Place, files: &LogFiles, last: u64) -> Result<()> {
     for name in checkpoints {
         let found = inspect(&log.below(name))?;
         bytes = within_limit(log, bytes.saturating_add(found.bytes))?;
-        sidecars.extend(found.sidecars);
+        add_sidecars(&log.shown(), &mut sidecars, found.sidecars)?;
     }
     for name in sidecars {
         if !is_plain(&name) {
             let what = format!("a checkpoint names the file `{name}`, which is not a plain name");
             return Err(refused(&log.shown(), &what));
         }
-        let found = inspect(&log.below("_sidecars").below(&name))?;
+        if files.lack_sidecar(&name) {
+            continue;
+        }
+        let found = inspect(&log.below(SIDECARS).below(&name))?;
         bytes = within_limit(log, bytes.saturating_add(found.bytes))?;
+    }
+    Ok(())
+}
+
+/// Adds the names of files that a checkpoint is divided into to others, unless they are too many.
+fn add_sidecars(
+    path: &Path,
+    sidecars: &mut BTreeSet<String>,
+    names: impl IntoIterator<Item = String>,
+) -> Result<()> {
+    for name in names {
+        sidecars.insert(name);
+        if sidecars.len() > MAX_SIDECARS {
+            let what = format!("its checkpoint is divided into more than {MAX_SIDECARS} files");
+            return Err(refused(path, &what));
+        }
     }
     Ok(())
 }
@@ -149,6 +173,8 @@ struct LogFiles {
     checkpoints: BTreeMap<u64, Vec<String>>,
     /// The sizes of all other files of each version: commits, and what is made of them.
     commits: BTreeMap<u64, u64>,
+    /// The names of the files that checkpoints are divided into, if they were listed too.
+    sidecars: Option<BTreeSet<String>>,
 }
 
 impl LogFiles {
@@ -180,7 +206,7 @@ impl LogFiles {
         Ok(files)
     }
 
-    /// Lists the files of a remote log. Those of folders in it are listed too, and passed over.
+    /// Lists the files of a remote log. Those of folders in it are listed too.
     fn list_remote(log: &Url, remote: &dyn RemoteFiles) -> Result<Self> {
         let shown = Path::new(log.as_str());
         let mut folder = log.clone();
@@ -190,17 +216,30 @@ impl LogFiles {
             return Err(too_many(shown));
         }
         let (mut files, above) = (Self::default(), parts(log));
+        let mut sidecars = BTreeSet::new();
         for file in listed {
             let names = parts(&file.url);
             let names = names.strip_prefix(above.as_slice()).ok_or_else(|| {
                 let what = format!("{} was listed in it, and is not", file.url);
                 refused(shown, &what)
             })?;
-            if let [name] = names {
-                files.add(name, || Ok(Some(file.bytes)))?;
+            match names {
+                [name] => files.add(name, || Ok(Some(file.bytes)))?,
+                [folder, name] if folder == SIDECARS => {
+                    sidecars.insert(name.clone());
+                }
+                _ => {}
             }
         }
+        files.sidecars = Some(sidecars);
         Ok(files)
+    }
+
+    /// Returns whether a file that a checkpoint is divided into was not listed, so that it need not
+    /// be looked for.
+    fn lack_sidecar(&self, name: &str) -> bool {
+        let listed = self.sidecars.as_ref();
+        listed.is_some_and(|listed| !listed.contains(name))
     }
 
     /// Adds a file, if its name begins with a version and it is still there. Its size is not asked
@@ -379,7 +418,7 @@ struct LogPart {
     /// The size of its values.
     bytes: u64,
     /// The names of the further files that it is divided into.
-    sidecars: Vec<String>,
+    sidecars: BTreeSet<String>,
 }
 
 /// What changes when a file is written or replaced.
@@ -451,7 +490,7 @@ fn inspect_parquet(path: &Path, file: &Readable) -> Result<LogPart> {
         if let Some(sidecar) = sidecar {
             let names = sidecar_names(&rows.columns[sidecar]);
             let names = names.ok_or_else(|| refused(path, "its column `sidecar` is damaged"))?;
-            found.sidecars.extend(names);
+            add_sidecars(path, &mut found.sidecars, names)?;
         }
     }
     Ok(found)
@@ -479,13 +518,14 @@ struct JsonSidecar {
 /// Reads a checkpoint in JSON, which has an object in each line.
 fn inspect_json(path: &Path, file: &Readable) -> Result<LogPart> {
     let text = file.read(path, COMMIT_BYTES)?;
-    let mut sidecars = Vec::new();
+    let mut sidecars = BTreeSet::new();
     for line in text.split(|byte| *byte == b'\n') {
         if line.trim_ascii().is_empty() {
             continue;
         }
         let action: JsonAction = serde_json::from_slice(line).map_err(|e| unreadable(path, e))?;
-        sidecars.extend(action.sidecar.map(|sidecar| sidecar.path));
+        let name = action.sidecar.map(|sidecar| sidecar.path);
+        add_sidecars(path, &mut sidecars, name)?;
     }
     Ok(LogPart {
         bytes: text.len() as u64,
@@ -508,9 +548,10 @@ struct HintedFiles {
 
 /// Returns the names of the files that the newest checkpoint is divided into, as far as the file
 /// beside it says so. The reader passes over a file that is damaged.
-fn sidecars_of_hint(place: &Place) -> Result<Vec<String>> {
+fn sidecars_of_hint(place: &Place) -> Result<BTreeSet<String>> {
+    let mut sidecars = BTreeSet::new();
     let Some(file) = LogFile::find(place)? else {
-        return Ok(Vec::new());
+        return Ok(sidecars);
     };
     let path = place.shown();
     if file.bytes() > HINT_BYTES {
@@ -520,8 +561,9 @@ fn sidecars_of_hint(place: &Place) -> Result<Vec<String>> {
     let text = file.readable()?.read(&path, HINT_BYTES)?;
     let hint: Option<Hint> = serde_json::from_slice(&text).ok();
     let files = hint.and_then(|hint| hint.divided?.sidecars);
-    let files = files.into_iter().flatten();
-    Ok(files.map(|file| file.path).collect())
+    let names = files.into_iter().flatten().map(|file| file.path);
+    add_sidecars(&path, &mut sidecars, names)?;
+    Ok(sidecars)
 }
 
 #[cfg(test)]
@@ -751,6 +793,14 @@ mod tests {
         }
         write(&log.join("_sidecars/a.parquet"), ("n", numbers()));
         assert_eq!(checked(log, u64::MAX), Ok(()));
+        let many = (0..=MAX_SIDECARS).map(|number| format!("{{\"path\":\"{number}\"}}"));
+        let many: Vec<String> = many.collect();
+        let many = many.join(",");
+        let hint = format!("{{\"v2Checkpoint\":{{\"sidecarFiles\":[{many}]}}}}");
+        std::fs::write(log.join("_last_checkpoint"), hint).unwrap();
+        let said = checked(log, u64::MAX).unwrap_err();
+        assert!(said.contains("into more than 10000 files"), "{said}");
+        std::fs::remove_file(log.join("_last_checkpoint")).unwrap();
         let json = "checkpoint.0f5e1d2c-0000-4444-8888-0123456789ab.json";
         let json = log.join(name(1, json));
         std::fs::write(&json, "{\"sidecar\":{\"path\":\"b.parquet\"}}\n").unwrap();

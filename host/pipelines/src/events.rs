@@ -52,7 +52,7 @@ use wafer_tables::Tables;
 
 use crate::counters::Counters;
 use crate::events::arrivals::Arrivals;
-use crate::events::draft::{Draft, IngestTerms, Pending, WhenApplied};
+use crate::events::draft::{Draft, IngestTerms, OverSize, Pending, WhenApplied};
 use crate::events::event::{Delivery, EventResult, IngestReport};
 use crate::events::route::{Made, Push, PushError, Route};
 use crate::events::routes::RouteCache;
@@ -118,21 +118,13 @@ impl Events {
             );
             return Err(Error::invalid(message));
         };
-        let routes = self.routes.of(source, &lately.applied).await?;
-        if routes.is_empty() {
-            let message =
-                format!("no pipeline reads source `{source}`: its events would go nowhere");
-            return Err(Error::invalid(message));
-        }
         let now = self.context.now();
         let lateness = (delivery == Delivery::Now)
             .then_some(definition.lateness)
             .flatten();
-        let intake = Arc::new(Intake {
+        let push = Arc::new(Intake {
             source: source.to_owned(),
             id_field: id.clone(),
-            archive: archive_tables(source, definition, &routes),
-            routes,
             until: now.plus(*remember),
             now,
             delivery,
@@ -140,30 +132,56 @@ impl Events {
             delay: definition.delay,
             lateness,
             arrivals: self.begin_arrivals(),
+            over_size: OverSize::default(),
         });
         // The parts of the push that are not taken in yet, the first of them last.
         let mut parts = vec![events];
         let mut report = IngestReport::default();
         while let Some(part) = parts.pop() {
-            let watermark = self.watermark(source);
-            let intake = Arc::clone(&intake);
-            let guests = &self.context.components().event_guests;
-            match guests.run(move || intake.draft(part, watermark)).await?? {
-                Drafted::TooMuch(mut events) => {
+            let taken_in = self.ingest_part(&push, part, &mut lately).await;
+            match taken_in.map_err(|error| after_accepted(error, &report))? {
+                Part::TooMuch(mut events) => {
                     let second = events.split_off(events.len() / 2);
                     parts.extend([second, events]);
                 }
-                Drafted::Push {
-                    commits,
-                    first,
-                    watermark,
-                } => {
-                    self.raise_watermark(source, watermark);
-                    report.extend(self.commit(*commits, first, &mut lately).await?);
-                }
+                Part::TakenIn(of_part) => report.extend(of_part),
             }
         }
         Ok(report)
+    }
+
+    /// Ingests some events of a push, unless the functions return too much for all of them at once.
+    async fn ingest_part(
+        &self,
+        push: &Arc<Intake>,
+        events: Vec<IncomingEvent>,
+        lately: &mut LatelyApplied,
+    ) -> Result<Part> {
+        let source = &push.source;
+        let definition = get(&lately.applied.live.sources, source, "source")?;
+        let routes = self.routes.of(source, &lately.applied).await?;
+        if routes.is_empty() {
+            let message =
+                format!("no pipeline reads source `{source}`: its events would go nowhere");
+            return Err(Error::invalid(message));
+        }
+        let archive = archive_tables(source, definition, &routes);
+        let watermark = self.watermark(source);
+        let guests = &self.context.components().event_guests;
+        let intake = Arc::clone(push);
+        let drafted = guests.run(move || intake.draft(events, routes, archive, watermark));
+        match drafted.await?? {
+            Drafted::TooMuch(events) => Ok(Part::TooMuch(events)),
+            Drafted::Push {
+                commits,
+                first,
+                watermark,
+            } => {
+                self.raise_watermark(source, watermark);
+                let report = self.commit(*commits, first, lately).await?;
+                Ok(Part::TakenIn(report))
+            }
+        }
     }
 
     /// Writes events to a group directly, without the group's pipeline. The fields of an event
@@ -193,6 +211,7 @@ impl Events {
             delay: Duration::ZERO,
             lateness: None,
             arrivals: &self.begin_arrivals(),
+            over_size: &OverSize::default(),
         };
         let time = Field::new(&definition.event_time, DataType::Timestamp, false);
         let keys = definition.keys.iter().cloned();
@@ -267,9 +286,6 @@ struct Intake {
     source: String,
     /// The field that has the identity of an event.
     id_field: Option<String>,
-    /// The archive of the source, and the names of the tables that its events are written to.
-    archive: Option<(String, String)>,
-    routes: Arc<Vec<Route>>,
     /// Until when the identities of the events are remembered.
     until: Timestamp,
     /// When the push came in.
@@ -279,6 +295,14 @@ struct Intake {
     delay: Duration,
     lateness: Option<Duration>,
     arrivals: Arc<Arrivals>,
+    over_size: OverSize,
+}
+
+/// What became of a part of a push.
+enum Part {
+    TakenIn(IngestReport),
+    /// The functions return too much for all of these events at once. There are two or more.
+    TooMuch(Vec<IncomingEvent>),
 }
 
 /// What became of events that were put through the functions of their source.
@@ -291,14 +315,21 @@ enum Drafted {
         /// The latest event time of the source after them.
         watermark: Timestamp,
     },
-    /// The functions return too much for all of these events at once. There are two or more.
+    /// As in [`Part`].
     TooMuch(Vec<IncomingEvent>),
 }
 
 impl Intake {
-    /// Puts events through the functions. `watermark` is the latest event time of the source
-    /// before them.
-    fn draft(&self, events: Vec<IncomingEvent>, mut watermark: Timestamp) -> Result<Drafted> {
+    /// Puts events through the functions of routes. `archive` are the archive of the source and the
+    /// names of the tables that its events are written to, and `watermark` is the latest event time
+    /// of the source before them.
+    fn draft(
+        &self,
+        events: Vec<IncomingEvent>,
+        routes: Arc<Vec<Route>>,
+        archive: Option<(String, String)>,
+        mut watermark: Timestamp,
+    ) -> Result<Drafted> {
         let terms = IngestTerms {
             now: self.now,
             delivery: self.delivery,
@@ -306,19 +337,18 @@ impl Intake {
             delay: self.delay,
             lateness: self.lateness,
             arrivals: &self.arrivals,
+            over_size: &self.over_size,
         };
-        let id_field = self.id_field.as_deref();
-        let (source, routes) = (&self.source, &self.routes);
-        let mut push = match draft_events(&events, source, id_field, self.until, routes, terms) {
+        let (source, id_field) = (&self.source, self.id_field.as_deref());
+        let mut push = match draft_events(&events, source, id_field, self.until, &routes, terms) {
             Ok(push) => push,
             Err(PushError::TooMuch) => return Ok(Drafted::TooMuch(events)),
             Err(PushError::Failed(error)) => return Err(error),
         };
         for (draft, event) in push.drafts.iter_mut().zip(&events) {
-            draft.archive(event, self.archive.as_ref(), terms);
+            draft.archive(event, archive.as_ref(), terms);
             watermark = draft.compare_with_watermark(watermark);
         }
-        let routes = Arc::clone(routes);
         let mut commits = Commits::new(source.clone(), push, routes, (self.now, self.until));
         let first = commits.next_slice();
         Ok(Drafted::Push {
@@ -549,6 +579,17 @@ fn draft_events(
         draft.forget_deleted();
     }
     Ok(push)
+}
+
+/// Says in an error of a push how many of its events are durable, if some are.
+fn after_accepted(error: Error, report: &IngestReport) -> Error {
+    match report.accepted + report.duplicate {
+        0 => error,
+        count => {
+            let message = format!("{count} of the events were accepted before: {error}");
+            Error::caused(error.kind(), message, error)
+        }
+    }
 }
 
 /// Returns the archive table of a source, and the names of the tables that its events are

@@ -172,14 +172,19 @@ impl InvokeError {
     /// A function that refuses the call would do so for fewer rows as well. To look for a row that
     /// takes too much time would itself take that time again and again.
     pub fn is_caused_by_row(&self) -> bool {
-        let is_too_large = matches!(
+        self.is_over_size() || self.is_trap() || matches!(self, Self::Output { .. })
+    }
+
+    /// Returns whether the function took too much memory or returned too much. Fewer rows may be
+    /// within the limit, but until a call finds out it may fill all of the memory.
+    pub fn is_over_size(&self) -> bool {
+        matches!(
             self,
             Self::OverLimit {
                 limit: LimitKind::Memory(_) | LimitKind::Output(_),
                 ..
             }
-        );
-        is_too_large || self.is_trap() || matches!(self, Self::Output { .. })
+        )
     }
 
     /// Returns whether the function trapped by itself, also at the end of its call stack.

@@ -496,14 +496,6 @@ impl Runtime {
                 }
             }
         }
-        if source.component.len() >= LARGE_COMPONENT {
-            tracing::info!(
-                target: "compiler",
-                "function `{}`: its component of {} is compiled to native code, once; this takes up to a minute",
-                source.function,
-                bytes_text(source.component.len() as u64)
-            );
-        }
         let function_code =
             cache.function_code(&format!("{machine}/{}.functions", source.origin.hex()));
         let code = source.compile(&config.compiler, target, function_code.as_deref())?;
@@ -531,7 +523,7 @@ impl Runtime {
     }
 }
 
-/// The size from which on a component takes so long to be compiled that it is said.
+/// The size of a component from which on compiling it is announced.
 const LARGE_COMPONENT: usize = 1 << 20;
 
 /// The versions of the compiler and of Wafer, for code that is kept for other projects: a version
@@ -558,6 +550,14 @@ impl CompilerInput<'_> {
         target: Target,
         function_code: Option<&Path>,
     ) -> Result<Vec<u8>, RegisterError> {
+        if self.component.len() >= LARGE_COMPONENT {
+            tracing::info!(
+                target: "compiler",
+                "function `{}`: its component of {} is compiled to native code; this takes up to a minute",
+                self.function,
+                bytes_text(self.component.len() as u64)
+            );
+        }
         let compiled = compiler.compile(target, self.strict_nan, self.component, function_code);
         compiled.map_err(|source| match source {
             CompileError::Invalid(message) => RegisterError::Component {

@@ -1,6 +1,6 @@
 //! Calls on many rows, whose errors name the row that is to blame.
 //!
-//! A function that panics on one row fails the whole call. So the rows are halved until the row is
+//! A function that panics on one row, or takes too much memory for it, fails the whole call. So the rows are halved until the row is
 //! found on which the function fails alone. Functions are deterministic, and each call has a new
 //! instance, so it fails again.
 
@@ -43,8 +43,8 @@ impl Function {
     pub fn invoke_rows(&self, columns: &[ArrayRef]) -> Result<Output, CallFailure> {
         self.invoke(columns, Deadline::Batch).map_err(|error| {
             // Wrong output is described by the whole batch: its lengths, and the row in it.
-            let found = match error.is_trap() {
-                true => self.trapping_row(columns),
+            let found = match error.is_trap() || error.is_over_size() {
+                true => self.failing_row(columns),
                 false => None,
             };
             match found {
@@ -57,8 +57,8 @@ impl Function {
         })
     }
 
-    /// Finds a row that the function traps on alone, and the error. Nothing is logged again.
-    fn trapping_row(&self, columns: &[ArrayRef]) -> Option<(usize, InvokeError)> {
+    /// Finds a row that the function fails on alone, and the error. Nothing is logged again.
+    fn failing_row(&self, columns: &[ArrayRef]) -> Option<(usize, InvokeError)> {
         let rows = columns.first()?.len();
         let chunk = chunk_rows(columns, rows);
         let fails = |from: usize, length: usize| {
@@ -78,6 +78,7 @@ impl Function {
             }
         }
         let error = fails(from, 1)?;
-        error.is_trap().then_some((from, error))
+        let is_of_row = error.is_trap() || error.is_over_size();
+        is_of_row.then_some((from, error))
     }
 }

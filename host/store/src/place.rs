@@ -7,6 +7,8 @@ use std::sync::Arc;
 use object_store::path::Path;
 use url::Url;
 
+use wafer_core::without_userinfo;
+
 use crate::{Error, RemoteFiles, RemoteFilesExt as _, Result};
 
 /// A file or a folder: on this machine, or a remote one with what reads it.
@@ -27,6 +29,15 @@ impl Place {
     /// read, or has no path.
     pub fn remote(text: &str, files: Arc<dyn RemoteFiles>) -> Result<Self> {
         let mut url = files.url(text)?;
+        let has_user = !url.username().is_empty() || url.password().is_some();
+        let has_options = url.query().is_some() || url.fragment().is_some();
+        if has_user || has_options || url.port().is_some() {
+            return Err(Error::invalid(format!(
+                "`{}` has more than a bucket and a path, of which nothing would be used; write {}",
+                without_userinfo(text),
+                files.form()
+            )));
+        }
         let path = Path::from_url_path(url.path()).map_err(|_| {
             Error::invalid(format!(
                 "`{text}` is not of the form {}: a name in its path is empty, or cannot be one",
@@ -91,6 +102,22 @@ mod tests {
             ("s3://b/a%2Fb", "c", Ok("s3://b/a/b/c")),
             ("s3://b/a//b", "c", Err("`s3://b/a//b` is not of the form")),
             ("gs://b/a", "c", Err("`gs://b/a` is not of the form")),
+            (
+                "s3://b/t?versionId=3",
+                "c",
+                Err("`s3://b/t?versionId=3` has more"),
+            ),
+            (
+                "s3://b/t#x",
+                "c",
+                Err("`s3://b/t#x` has more than a bucket"),
+            ),
+            (
+                "s3://b:1/t",
+                "c",
+                Err("`s3://b:1/t` has more than a bucket"),
+            ),
+            ("s3://me:secret@b/t", "c", Err("`s3://b/t` has more")),
         ] {
             let place = Place::remote(folder, Arc::clone(&files));
             match (place, wanted) {

@@ -1,6 +1,7 @@
 //! Drafts: what an event will write, from its identity to the finished commit.
 
 use std::fmt::Display;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 use serde_json::Value as Json;
@@ -72,6 +73,26 @@ pub(crate) struct IngestTerms<'a> {
     pub(crate) lateness: Option<Duration>,
     /// Numbers the rows of this push and of all others in the order in which they come in.
     pub(crate) arrivals: &'a Arrivals,
+    /// How often functions were over a size so far, in this push.
+    pub(crate) over_size: &'a OverSize,
+}
+
+/// How often a function took too much memory or returned too much for the events of one push.
+///
+/// Such a call may fill its memory before it fails, which takes long. So only a few events are
+/// looked for that cause it; a function that has too little memory for all events fails the push.
+#[derive(Debug, Default)]
+pub(crate) struct OverSize(AtomicU32);
+
+impl OverSize {
+    /// The number of calls after which no further events are looked for. To find one of 4,096
+    /// events takes 13 such calls.
+    const CALLS: u32 = 64;
+
+    /// Counts a call. Returns whether there were too many.
+    pub(crate) fn count(&self) -> bool {
+        self.0.fetch_add(1, Ordering::Relaxed) >= Self::CALLS
+    }
 }
 
 impl IngestTerms<'_> {

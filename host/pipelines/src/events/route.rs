@@ -185,6 +185,9 @@ impl Route {
                 return Ok(());
             }
             Err(CallError::TooMuch) => return Err(PushError::TooMuch),
+            Err(CallError::Call(error)) if error.is_over_size() && terms.over_size.count() => {
+                return Err(PushError::Failed(error.into()));
+            }
             Err(CallError::Call(error)) if error.is_caused_by_row() && rows.len() == 1 => {
                 let reason = Error::from(error).to_string();
                 self.refuse(rows[0], reason, events, push, terms);

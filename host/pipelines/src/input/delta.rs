@@ -179,7 +179,8 @@ impl OpenFile {
         number: u64,
         columns: &Arc<[ReadColumn]>,
     ) -> Result<Self> {
-        let path = table.folder.shown().join(&file.path);
+        let place = table.snapshot.outside_file(file)?;
+        let path = place.shown();
         let schema = table.schema();
         let fields = columns.iter().filter_map(|column| {
             let field = schema.field_with_name(&column.field.name);
@@ -194,7 +195,7 @@ impl OpenFile {
             (!constants.contains_key(&column.field.name)).then_some(column)
         });
         let read: Vec<ReadColumn> = read.collect();
-        let opened = open_file(&path, &table.snapshot.outside_file(file)?)?;
+        let opened = open_file(&path, &place)?;
         let format = file_format(Format::Parquet);
         Ok(Self {
             rows: format.read(&path, opened, &FileOptions::default(), &read)?,

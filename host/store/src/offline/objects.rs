@@ -32,16 +32,25 @@ impl OfflineTables {
     /// # Errors
     /// Returns [`Kind::Invalid`] when `root` is not the URL of a folder in a bucket.
     pub fn in_bucket(root: Url, bucket: Arc<dyn ObjectStore>) -> Result<Self> {
-        let buckets = Buckets::of_this_process();
-        let name = bucket_of(&root).filter(|_| buckets.serve(root.scheme()));
-        let name = name.ok_or_else(|| {
-            Error::invalid(format!(
-                "offline tables at `{root}`: write the URL of a folder in a bucket, \
-                 SCHEME://BUCKET/FOLDER"
-            ))
-        })?;
+        let (buckets, name) = Buckets::named(&root)?;
         let mut known = buckets.0.write().unwrap_or_else(PoisonError::into_inner);
         known.insert(name, Arc::clone(&bucket));
+        drop(known);
+        Ok(Self {
+            bucket: Some(bucket),
+            ..Self::below(root)
+        })
+    }
+
+    /// Opens tables that others write, like [`in_bucket`](Self::in_bucket). If tables of the bucket
+    /// were opened before, they are reached as these are.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Invalid`] when `root` is not the URL of a folder in a bucket.
+    pub fn in_bucket_of_others(root: Url, bucket: Arc<dyn ObjectStore>) -> Result<Self> {
+        let (buckets, name) = Buckets::named(&root)?;
+        let mut known = buckets.0.write().unwrap_or_else(PoisonError::into_inner);
+        let bucket = Arc::clone(known.entry(name).or_insert(bucket));
         drop(known);
         Ok(Self {
             bucket: Some(bucket),
@@ -74,6 +83,22 @@ impl Buckets {
     fn of_this_process() -> Arc<Self> {
         static BUCKETS: OnceLock<Arc<Buckets>> = OnceLock::new();
         Arc::clone(BUCKETS.get_or_init(Arc::default))
+    }
+
+    /// Returns the buckets of this process, and the name among them of the one that a URL is in.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Invalid`] when it is not the URL of a folder in a bucket.
+    fn named(root: &Url) -> Result<(Arc<Self>, String)> {
+        let buckets = Self::of_this_process();
+        let name = bucket_of(root).filter(|_| buckets.serve(root.scheme()));
+        let name = name.ok_or_else(|| {
+            Error::invalid(format!(
+                "offline tables at `{root}`: write the URL of a folder in a bucket, \
+                 SCHEME://BUCKET/FOLDER"
+            ))
+        })?;
+        Ok((buckets, name))
     }
 
     /// Registers these buckets for URLs of a scheme. Returns whether buckets can have it: not if
