@@ -1,8 +1,8 @@
 //! Calls on many rows, whose errors name the row that is to blame.
 //!
-//! A function that panics on one row, or takes too much memory for it, fails the whole call. So the rows are halved until the row is
-//! found on which the function fails alone. Functions are deterministic, and each call has a new
-//! instance, so it fails again.
+//! A function that panics on one row, or takes too much memory for it, fails the whole call. So the
+//! rows are halved until the row is found on which the function fails alone. Functions are
+//! deterministic, and each call has a new instance, so it fails again.
 
 use arrow_array::ArrayRef;
 use wafer_store::Error;

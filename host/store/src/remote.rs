@@ -70,8 +70,8 @@ pub trait RemoteFiles: Debug + Send + Sync + 'static {
     /// Deletes a file. It is not an error if the file does not exist.
     async fn remove(&self, url: &Url) -> Result<()>;
 
-    /// Returns the Delta tables in the folder at `url`, which others write. Their logs are read with
-    /// the credentials, limits and attempts of the files.
+    /// Returns the Delta tables in the folder at `url`, which others write. Their logs are read
+    /// with the credentials, limits and attempts of the files.
     async fn tables(&self, url: &Url) -> Result<OfflineTables>;
 }
 
