@@ -39,7 +39,7 @@ enum RowLocation {
     /// In files, which are read one by one.
     Files(Vec<SourceFile>, Arc<dyn RemoteFiles>),
     /// In a Delta table, whose log says which files are read.
-    Delta(DeltaTable),
+    Delta(Box<DeltaTable>),
 }
 
 /// Some rows that were read to be shown.
@@ -210,7 +210,7 @@ impl FileRows {
     fn of_delta(table: DeltaTable, source: SourceDef, types: &Types) -> Self {
         let (fields, left_out) = columns(&source, types, table.schema());
         Self {
-            location: RowLocation::Delta(table),
+            location: RowLocation::Delta(Box::new(table)),
             source,
             fields,
             left_out,
