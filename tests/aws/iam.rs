@@ -133,7 +133,7 @@ fn iam_policies_allow_what_functions_do_and_nothing_else() {
         // A changed file makes the next run replace the rows of this one.
         project.write_object(
             "project/sources/in/1.ndjson",
-            &format!("{}\n", event("z", 1)),
+            format!("{}\n", event("z", 1)),
         );
     }
 

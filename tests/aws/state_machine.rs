@@ -149,7 +149,7 @@ fn runs_are_distributed_by_the_state_machine() {
         "[groups.last_entry]\nexpectations = [{ column = \"small\", min = 0, policy = \"fail\" }]",
     );
     divided.ok(&["apply"]);
-    divided.write_object("in/2.ndjson", &format!("{}\n", event("bad", -1)));
+    divided.write_object("in/2.ndjson", format!("{}\n", event("bad", -1)));
     std::thread::sleep(std::time::Duration::from_millis(1_100));
     let (is_ok, said) = run(&["last_entry", "--on", "aws", "--partition-size", "1KiB"]);
     assert!(!is_ok && said.contains("/in/2.ndjson:1"), "{said}");

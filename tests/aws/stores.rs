@@ -13,10 +13,10 @@ fn sources_are_read_from_s3() {
     }
     let project = ledger("");
     let day = |id: i64| entry("a", &format!("2020-01-0{id}T00:00:00Z"), id, 1.0, "x");
-    project.write_object("in/b.ndjson", &lines(&[day(2)]));
-    let first = project.write_object("in/a.ndjson", &lines(&[day(1)]));
+    project.write_object("in/b.ndjson", lines(&[day(2)]));
+    let first = project.write_object("in/a.ndjson", lines(&[day(1)]));
     project.write_object("in/c.csv", "no,such,columns\n");
-    project.write_object("in/deeper/d.ndjson", &lines(&[day(4)]));
+    project.write_object("in/deeper/d.ndjson", lines(&[day(4)]));
     let pattern = first.replace("a.ndjson", "*.ndjson");
     project.replace(
         "path = \"entries.ndjson\"",
@@ -27,7 +27,7 @@ fn sources_are_read_from_s3() {
     assert_eq!(run["rows_written"], 2, "{run}");
     // With the same files there is nothing to do. With other content, the interval is replaced.
     assert_eq!(project.json(&["run", "sums"])["generation"], 1);
-    project.write_object("in/a.ndjson", &lines(&[day(1), day(3)]));
+    project.write_object("in/a.ndjson", lines(&[day(1), day(3)]));
     let run = project.json(&["run", "sums"]);
     assert_eq!(
         (&run["generation"], &run["rows_written"]),

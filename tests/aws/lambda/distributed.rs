@@ -100,7 +100,7 @@ fn runs_are_distributed_among_invocations() {
     same("at first");
     // Other content replaces the rows of the interval. The run fails first, and is continued.
     for project in [&divided, &whole] {
-        project.write_object("in/2.ndjson", &entries(2, 1_000));
+        project.write_object("in/2.ndjson", entries(2, 1_000));
     }
     let run = plan("sums")["run"].clone();
     task("partition", json!({"run": run, "partition": 1}));
@@ -122,7 +122,7 @@ fn runs_are_distributed_among_invocations() {
     whole.ok(&["run", "sums"]);
     same("after a change");
     // A run is stopped when its definitions change.
-    divided.write_object("in/3.ndjson", &entries(3, 9));
+    divided.write_object("in/3.ndjson", entries(3, 9));
     let run = plan("last_entry")["run"].clone();
     divided.replace("[groups.last_entry]", "[groups.last_entry]\nexpectations = [{ column = \"small\", not_null = true, policy = \"warn\" }]");
     divided.ok(&["apply"]);
