@@ -1,4 +1,4 @@
-"""The functions of `languages.rs` in CPython, without a sandbox: 
+"""The functions of `languages.rs` in CPython, without a sandbox:
 `PYTHONPATH=functions/stock/python/library python benches/languages.py`.
 
 The rows are objects already, and the columns arrays: nothing is converted.
